@@ -1,0 +1,66 @@
+//! The Redis key schema, in one place. `docs/redis-schema.md` is its reference page.
+
+/// Channel that dead backends are announced on. Hipache gives it no prefix.
+pub const DEAD_CHANNEL: &str = "dead";
+
+/// Key that an external health checker writes the Unix time to. Hipache gives it no prefix.
+pub const CHECKER_PING: &str = "hchecker_ping";
+
+/// An external checker counts as alive while its ping is younger than this, in seconds.
+pub const CHECKER_ALIVE_SECONDS: u64 = 30;
+
+/// Key of the list that holds the identifier and the backends of `name`.
+pub fn frontend(prefix: &str, name: &str) -> String {
+    format!("{prefix}frontend:{name}")
+}
+
+/// Key of the set that holds the positions of the dead backends of the requested `host`.
+pub fn dead(prefix: &str, host: &str) -> String {
+    format!("{prefix}dead:{host}")
+}
+
+/// Message on [`DEAD_CHANNEL`]: `<host>;<backend url>;<position>;<number of backends>`.
+pub fn dead_message(host: &str, url: &str, position: usize, count: usize) -> String {
+    format!("{host};{url};{position};{count}")
+}
+
+/// Whether a checker that wrote `ping` (Unix seconds, as text) is alive at `now` (Unix seconds).
+/// Garbage counts as no checker: then we keep the dead set ourselves.
+pub fn checker_is_alive(ping: Option<&[u8]>, now: u64) -> bool {
+    ping.and_then(|text| std::str::from_utf8(text).ok())
+        .and_then(|text| text.trim().parse::<f64>().ok())
+        .is_some_and(|written| {
+            let age = now as f64 - written;
+            age < CHECKER_ALIVE_SECONDS as f64
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{checker_is_alive, dead, dead_message, frontend};
+
+    #[test]
+    fn keys_put_the_prefix_first_as_it_stands() {
+        assert_eq!(frontend("", "a.test"), "frontend:a.test");
+        assert_eq!(frontend("x", "*.a.test"), "xfrontend:*.a.test");
+        assert_eq!(dead("x:", "a.test"), "x:dead:a.test");
+    }
+
+    #[test]
+    fn the_dead_message_is_hipaches() {
+        assert_eq!(
+            dead_message("a.test", "http://10.0.0.1:80/", 0, 2),
+            "a.test;http://10.0.0.1:80/;0;2"
+        );
+    }
+
+    #[test]
+    fn a_checker_is_alive_while_its_ping_is_younger_than_30_s() {
+        assert!(checker_is_alive(Some(b"1000"), 1000));
+        assert!(checker_is_alive(Some(b"1000"), 1029));
+        assert!(checker_is_alive(Some(b"1000.5\n"), 1029));
+        assert!(!checker_is_alive(Some(b"1000"), 1030));
+        assert!(!checker_is_alive(Some(b"soon"), 1000));
+        assert!(!checker_is_alive(None, 1000));
+    }
+}

@@ -1,0 +1,14 @@
+//! What `router` and `marathon-sync` both use: host names, backend URLs, the Redis key schema,
+//! supervised Redis connections, back-off and telemetry.
+//!
+//! Belongs here: code that both programs need and that knows neither HTTP nor Marathon. `host`,
+//! `backend`, `driver` and `keys` are pure: no sockets, no clock, no randomness.
+
+pub mod backend;
+pub mod backoff;
+pub mod driver;
+pub mod host;
+pub mod keys;
+pub mod secret;
+pub mod store;
+pub mod telemetry;

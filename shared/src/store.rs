@@ -1,0 +1,274 @@
+//! Redis, seen as the place where routes and dead marks live.
+//!
+//! Every type of the `redis` crate stays inside this module. Reads go to the first driver, writes
+//! to the last (Hipache's replica + primary). Each side is a [`link`]: one multiplexed connection
+//! that is watched, replaced when it breaks, and absent, never blocking, while Redis is away.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Value};
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::Driver;
+use crate::{host, keys};
+
+mod link;
+
+use link::Link;
+
+/// How to reach Redis, and how long to wait for it.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The first is read from, the last written to.
+    pub drivers: Vec<Driver>,
+    /// Limit for connecting.
+    pub connect_timeout: Duration,
+    /// Limit for one answer: the longest that a request can wait for Redis.
+    pub response_timeout: Duration,
+}
+
+/// Why Redis gave no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no connection now; one is being tried for.
+    #[error("Redis is not reachable")]
+    Unavailable,
+    /// The command failed.
+    #[error("Redis did not answer as expected")]
+    Command(#[source] Arc<RedisError>),
+}
+
+/// What Redis holds for one requested host, read in one `MULTI`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostRecord {
+    /// The first name of the look-up order that holds anything.
+    pub found: Option<Found>,
+    /// Positions in `dead:<requested host>`, as they stand there.
+    pub dead: Vec<u32>,
+    /// Time until `dead:<requested host>` expires; `None` when it does not.
+    pub dead_ttl: Option<Duration>,
+    /// Set when the dead set cannot be read: what is wrong with the key.
+    pub dead_problem: Option<KeyProblem>,
+}
+
+/// The winning `frontend:` key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// The name behind `frontend:`, such as `*.example.com`.
+    pub name: String,
+    /// The list as it stands (item 0 is the identifier), or why it cannot be read.
+    pub rows: Result<Vec<Vec<u8>>, KeyProblem>,
+}
+
+/// A key that cannot be used, and why.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{key} cannot be used: {detail}")]
+pub struct KeyProblem {
+    /// The full key.
+    pub key: String,
+    /// What Redis said.
+    pub detail: String,
+}
+
+/// A backend to mark dead.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mark {
+    /// The requested host, whose dead set is written.
+    pub host: String,
+    /// The backend's URL as the `dead` channel carries it.
+    pub url: String,
+    /// Its 0-based position in the list.
+    pub position: usize,
+    /// Number of backends in the list.
+    pub count: usize,
+    /// How long it stays dead.
+    pub ttl: Duration,
+}
+
+/// The routes' store. Cheap to clone; usable from every thread.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    read: Link,
+    write: Link,
+    read_prefix: String,
+    write_prefix: String,
+}
+
+impl Store {
+    /// Starts to connect, in tasks of the current runtime that end with `shutdown`. Does not wait
+    /// for Redis: see [`Store::is_up`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime, or when `config.drivers` is empty.
+    pub fn start(config: &StoreConfig, shutdown: &CancellationToken) -> Self {
+        let first = config.drivers.first().expect("the configuration has at least one driver");
+        let last = config.drivers.last().expect("the configuration has at least one driver");
+        let read = Link::start(first, config, "read", shutdown);
+        let write = if config.drivers.len() > 1 {
+            Link::start(last, config, "write", shutdown)
+        } else {
+            read.clone()
+        };
+        let (read_prefix, write_prefix) = (first.prefix.clone(), last.prefix.clone());
+        Self { inner: Arc::new(Inner { read, write, read_prefix, write_prefix }) }
+    }
+
+    /// Whether the side that is read from is connected.
+    pub fn is_up(&self) -> bool {
+        self.inner.read.is_up()
+    }
+
+    /// Waits until the side that is read from is connected, at most `limit`.
+    pub async fn wait_until_up(&self, limit: Duration) -> bool {
+        self.inner.read.wait_until_up(limit).await
+    }
+
+    /// Reads all that routing `name` needs: the lists of its look-up order and its dead set, in
+    /// one `MULTI` as Hipache does.
+    ///
+    /// A key of the wrong type is part of the answer, not an error: it harms its own host only.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when Redis is away, slow or refuses.
+    pub async fn read_host(&self, name: &str) -> Result<HostRecord, StoreError> {
+        let prefix = &self.inner.read_prefix;
+        let names: Vec<_> = host::lookup_names(name).collect();
+        let mut pipe = redis::pipe();
+        pipe.atomic().ignore_errors();
+        for name in &names {
+            pipe.cmd("LRANGE").arg(keys::frontend(prefix, name)).arg(0).arg(-1);
+        }
+        let dead_key = keys::dead(prefix, name);
+        pipe.cmd("SMEMBERS").arg(&dead_key).cmd("PTTL").arg(&dead_key);
+        let mut answers = self.inner.read.query(&pipe).await?.into_iter();
+
+        let mut found = None;
+        for (name, answer) in names.iter().zip(answers.by_ref()) {
+            if found.is_some() {
+                continue;
+            }
+            let rows = answer.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?));
+            found = match rows {
+                Ok(rows) if rows.is_empty() => None,
+                Ok(rows) => Some(Found { name: name.to_string(), rows: Ok(rows) }),
+                Err(error) => {
+                    let problem = key_problem(keys::frontend(prefix, name), error)?;
+                    Some(Found { name: name.to_string(), rows: Err(problem) })
+                }
+            };
+        }
+        let members = answers.next().unwrap_or(Ok(Value::Nil));
+        let (dead, dead_problem) =
+            match members.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?)) {
+                Ok(members) => (members.iter().filter_map(|m| parse_position(m)).collect(), None),
+                Err(error) => (Vec::new(), Some(key_problem(dead_key, error)?)),
+            };
+        let ttl = answers.next().unwrap_or(Ok(Value::Nil)).ok();
+        let dead_ttl = ttl
+            .and_then(|value| i64::from_redis_value(value).ok())
+            .and_then(|millis| u64::try_from(millis).ok())
+            .map(Duration::from_millis);
+        Ok(HostRecord { found, dead, dead_ttl, dead_problem })
+    }
+
+    /// Whether an external health checker is at work (`hchecker_ping` younger than 30 s).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when Redis is away, slow or refuses.
+    pub async fn checker_is_alive(&self) -> Result<bool, StoreError> {
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors().cmd("GET").arg(keys::CHECKER_PING);
+        let answers = self.inner.write.query(&pipe).await?;
+        // A key of the wrong type is no ping.
+        let ping = answers.into_iter().next().and_then(Result::ok);
+        let ping = ping.and_then(|value| Option::<Vec<u8>>::from_redis_value(value).ok().flatten());
+        Ok(keys::checker_is_alive(ping.as_deref(), unix_seconds()))
+    }
+
+    /// Marks a backend dead as Hipache does: `SADD` and `EXPIRE` unless an external checker is at
+    /// work, and the announcement on the `dead` channel always. Returns whether a checker was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when Redis is away or slow, or the set has another type.
+    pub async fn mark_dead(&self, mark: &Mark) -> Result<bool, StoreError> {
+        let checker_is_alive = self.checker_is_alive().await?;
+        let mut pipe = redis::pipe();
+        pipe.atomic().ignore_errors();
+        if !checker_is_alive {
+            let key = keys::dead(&self.inner.write_prefix, &mark.host);
+            pipe.cmd("SADD").arg(&key).arg(mark.position);
+            // EXPIRE takes whole seconds; zero would delete the mark at once.
+            pipe.cmd("EXPIRE").arg(&key).arg(mark.ttl.as_secs().max(1));
+        }
+        let message = keys::dead_message(&mark.host, &mark.url, mark.position, mark.count);
+        pipe.cmd("PUBLISH").arg(keys::DEAD_CHANNEL).arg(message);
+        for answer in self.inner.write.query(&pipe).await? {
+            answer.map_err(|error| StoreError::Command(Arc::new(error)))?;
+        }
+        Ok(checker_is_alive)
+    }
+}
+
+impl Link {
+    /// Runs a pipeline whose commands may fail one by one.
+    async fn query(&self, pipe: &Pipeline) -> Result<Vec<RedisResult<Value>>, StoreError> {
+        let mut connection = self.connection().ok_or(StoreError::Unavailable)?;
+        match pipe.query_async::<Vec<RedisResult<Value>>>(&mut connection).await {
+            Ok(answers) => Ok(answers),
+            Err(error) => {
+                self.suspect();
+                Err(StoreError::Command(Arc::new(error)))
+            }
+        }
+    }
+}
+
+/// Sorts what is wrong with one key from what is wrong with Redis: only the former may count
+/// against the host.
+fn key_problem(key: String, error: RedisError) -> Result<KeyProblem, StoreError> {
+    let is_about_the_key = error.code() == Some("WRONGTYPE")
+        || matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse);
+    if !is_about_the_key {
+        return Err(StoreError::Command(Arc::new(error)));
+    }
+    let detail = if error.code() == Some("WRONGTYPE") {
+        let expected = if key.contains("dead:") { "set" } else { "list" };
+        format!("it is not a {expected}; look at it with `TYPE`, and `DEL` it if it is a mistake")
+    } else {
+        error.to_string()
+    };
+    Ok(KeyProblem { key, detail })
+}
+
+/// A member of a dead set; anything that is not a position marks nothing.
+fn parse_position(member: &[u8]) -> Option<u32> {
+    std::str::from_utf8(member).ok()?.trim().parse().ok()
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_position;
+
+    #[test]
+    fn only_positions_are_read_from_a_dead_set() {
+        assert_eq!(parse_position(b"0"), Some(0));
+        assert_eq!(parse_position(b" 12"), Some(12));
+        for garbage in [&b"-1"[..], b"http://a", b"", b"1.5", b"99999999999", b"\xff"] {
+            assert_eq!(parse_position(garbage), None);
+        }
+    }
+}
