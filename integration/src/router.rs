@@ -1,0 +1,476 @@
+//! The real `router` binary with a Hipache `config.json` of its own.
+//!
+//! Readiness is what systemd would see: the router sends `READY=1` with a `STATUS=` line that names every listener to
+//! the socket in `NOTIFY_SOCKET`. Port 0 is asked for everywhere, and the line says what it became.
+
+use std::fs::Permissions;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use nix::sys::signal::Signal;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::eventually::{DEADLINE, eventually, wait_for};
+use crate::process::{Process, read_lossy};
+use crate::redis::Redis;
+
+/// A router to be started: what stands in its `config.json`, on its command line and in its environment.
+#[derive(Debug)]
+pub struct Builder {
+    dir: TempDir,
+    config: Option<Value>,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    open_files: Option<u64>,
+}
+
+/// A running router; ends with the value, and shows its log when the test panics.
+#[derive(Debug)]
+pub struct Router {
+    dir: TempDir,
+    process: Mutex<Process>,
+    urls: Vec<String>,
+    admin: Option<String>,
+}
+
+/// A router that ended by itself.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it logged.
+    pub stderr: String,
+}
+
+impl Router {
+    /// A router with the harness' defaults that reads its routes from `redis`.
+    pub fn start(redis: &Redis) -> Self {
+        Self::builder(redis).start()
+    }
+
+    /// The harness' defaults: one worker, one listener on 127.0.0.1, an access log in a temporary directory.
+    pub fn builder(redis: &Redis) -> Builder {
+        let mut builder = Builder::bare();
+        let log = builder.path("access.log").display().to_string();
+        let mut config = json!({
+            "server": {"workers": 1, "accessLog": log},
+            "http": {"bind": ["127.0.0.1"], "port": 0},
+            "driver": redis.url(),
+        });
+        if nix::unistd::geteuid().is_root() {
+            // Without this the router gives root up, and with it the temporary directory.
+            config["user"] = json!("root");
+            config["group"] = json!("root");
+        }
+        builder.config = Some(config);
+        builder
+    }
+
+    /// The address of the first listener.
+    pub fn addr(&self) -> SocketAddr {
+        self.addrs()[0]
+    }
+
+    /// The addresses of every listener, in the order that the router named them in.
+    pub fn addrs(&self) -> Vec<SocketAddr> {
+        let addr = |url: &String| {
+            let authority = url
+                .strip_prefix("http://")
+                .or_else(|| url.strip_prefix("https://"));
+            authority
+                .and_then(|addr| addr.trim_end_matches('/').parse().ok())
+                .unwrap_or_else(|| panic!("not a listener's URL: {url}"))
+        };
+        self.urls.iter().map(addr).collect()
+    }
+
+    /// The URL of the admin listener, if there is one.
+    pub fn admin(&self) -> Option<&str> {
+        self.admin.as_deref()
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.process().stderr()
+    }
+
+    /// Standard output so far.
+    pub fn stdout(&self) -> String {
+        self.process().stdout()
+    }
+
+    /// Waits until a line of the log contains every one of these words and returns it.
+    #[track_caller]
+    pub fn wait_for_log(&self, words: &[&str]) -> String {
+        let find = || {
+            let log = self.log();
+            log.lines()
+                .find(|line| words.iter().all(|word| line.contains(word)))
+                .map(str::to_owned)
+        };
+        wait_for(DEADLINE, find).unwrap_or_else(|| panic!("no log line with {words:?}"))
+    }
+
+    /// Waits until the access log has that many lines and returns them.
+    #[track_caller]
+    pub fn access_log(&self, count: usize) -> Vec<String> {
+        let path = self.path("access.log");
+        eventually(
+            DEADLINE,
+            &format!("{count} lines in the access log"),
+            || read_lossy(&path).matches('\n').count() >= count,
+        );
+        read_lossy(&path).lines().map(str::to_owned).collect()
+    }
+
+    /// A file in the router's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process().signal(signal);
+    }
+
+    /// Waits for the router to end by itself.
+    #[track_caller]
+    pub fn wait(&self, deadline: Duration) -> ExitStatus {
+        let end = wait_for(deadline, || self.process().exited());
+        end.unwrap_or_else(|| panic!("the router did not end within {deadline:?}"))
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&self) -> bool {
+        self.process().exited().is_none()
+    }
+
+    /// The process, for its memory, processor time and files.
+    pub fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Router {
+    #[allow(
+        clippy::print_stderr,
+        reason = "a failing test shows what the router said"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let process = self
+                .process
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner);
+            let access_log = read_lossy(&self.dir.path().join("access.log"));
+            eprintln!(
+                "--- router log ---\n{}--- access log ---\n{access_log}",
+                process.stderr()
+            );
+        }
+    }
+}
+
+impl Builder {
+    /// Nothing set: no file, no arguments, an empty environment.
+    pub fn bare() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("router")
+            .tempdir()
+            .expect("a temporary directory");
+        // A router that gives root up still has to reach its socket and its pages.
+        open_to_all(dir.path());
+        Self {
+            dir,
+            config: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            open_files: None,
+        }
+    }
+
+    /// Sets a key of `config.json`, such as `server.tcpTimeout`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        let config = self.config.get_or_insert_with(|| json!({}));
+        *slot(config, key) = value.into();
+        self
+    }
+
+    /// Removes a key of `config.json`.
+    #[must_use]
+    pub fn unset(mut self, key: &str) -> Self {
+        let (parent, name) = key.rsplit_once('.').unwrap_or(("", key));
+        if let Some(config) = &mut self.config {
+            let parent = if parent.is_empty() {
+                config
+            } else {
+                slot(config, parent)
+            };
+            parent.as_object_mut().map(|object| object.remove(name));
+        }
+        self
+    }
+
+    /// Replaces the whole `config.json`.
+    #[must_use]
+    pub fn config(mut self, config: Value) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Number of workers.
+    #[must_use]
+    pub fn workers(self, count: u64) -> Self {
+        self.set("server.workers", count)
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// Sets a variable of the otherwise empty environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Limits how many files the router may hold open.
+    #[must_use]
+    pub fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
+    /// A file in the directory that the router runs in.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file, such as an error page or a second configuration, into that directory.
+    #[must_use]
+    pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).expect("a directory");
+        }
+        std::fs::write(&path, content)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        self
+    }
+
+    /// Starts the router and waits until it says that it is ready.
+    #[track_caller]
+    pub fn start(self) -> Router {
+        let socket = self.notify_socket();
+        let process = self.spawn();
+        let mut router = Router {
+            dir: self.dir,
+            process: Mutex::new(process),
+            urls: Vec::new(),
+            admin: None,
+        };
+        let status = wait_until_ready(&socket, &router);
+        for word in status.split_whitespace() {
+            match word.strip_prefix("admin=") {
+                Some(url) => router.admin = Some(url.to_owned()),
+                None if word.starts_with("http") => router.urls.push(word.to_owned()),
+                None => {}
+            }
+        }
+        assert!(!router.urls.is_empty(), "no listener in {status:?}");
+        router
+    }
+
+    /// Runs a router that is expected to end by itself.
+    #[track_caller]
+    pub fn run(self) -> Ended {
+        let mut process = self.spawn();
+        let status = process.wait(DEADLINE).unwrap_or_else(|| {
+            panic!(
+                "the router should have ended by itself; its log: {}",
+                process.stderr()
+            )
+        });
+        Ended {
+            code: status.code(),
+            stdout: process.stdout(),
+            stderr: process.stderr(),
+        }
+    }
+
+    fn notify_socket(&self) -> UnixDatagram {
+        let path = self.path("notify.sock");
+        let socket = UnixDatagram::bind(&path).expect("a notification socket");
+        open_to_all(&path);
+        socket
+    }
+
+    fn spawn(&self) -> Process {
+        let binary = binary();
+        let mut command = match self.open_files {
+            None => Command::new(binary),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell
+                    .args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"])
+                    .arg(binary);
+                shell
+            }
+        };
+        if let Some(config) = &self.config {
+            let path = self.path("config.json");
+            std::fs::write(&path, format!("{config:#}\n")).expect("writes its configuration");
+            command.arg("-c").arg(path);
+        }
+        command
+            .args(&self.args)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("NOTIFY_SOCKET", self.path("notify.sock"))
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        Process::start(&mut command, self.dir.path(), "router")
+    }
+}
+
+/// The binary beside the tests, or the one that `ROUTER_BINARY` names: to test a package as it is installed.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("ROUTER_BINARY") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its own path");
+    // target/<profile>/deps/<test> for tests, target/<profile>/<name> for the binaries of this crate.
+    let dir = test.parent().expect("a file has a directory");
+    let dir = if dir.ends_with("deps") {
+        dir.parent().expect("deps has a parent")
+    } else {
+        dir
+    };
+    let binary = dir.join("router");
+    let hint = "build it with: cargo build --workspace --bins";
+    let built = std::fs::metadata(&binary)
+        .and_then(|meta| meta.modified())
+        .unwrap_or_else(|error| panic!("{}: {error}; {hint}", binary.display()));
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a workspace");
+    for sources in ["router/src", "shared/src"] {
+        let newest = newest_file(&workspace.join(sources));
+        assert!(
+            newest <= built,
+            "{} is older than {sources}; {hint}",
+            binary.display()
+        );
+    }
+    binary
+}
+
+fn newest_file(dir: &Path) -> SystemTime {
+    // A release without its sources has nothing to be older than.
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return SystemTime::UNIX_EPOCH;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => newest_file(&entry.path()),
+            _ => entry
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+        })
+        .max()
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Reads notifications until `READY=1` came and returns the newest `STATUS=`.
+#[track_caller]
+fn wait_until_ready(socket: &UnixDatagram, router: &Router) -> String {
+    // Shorter than the deadline, so that an early end is noticed and reported with its log.
+    socket
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .expect("a read timeout");
+    let end = Instant::now() + DEADLINE;
+    let mut status = None;
+    let mut ready = false;
+    let mut buffer = [0; 8192];
+    loop {
+        if let Ok(length) = socket.recv(&mut buffer) {
+            for line in String::from_utf8_lossy(&buffer[..length]).lines() {
+                ready |= line == "READY=1";
+                if let Some(text) = line.strip_prefix("STATUS=") {
+                    status = Some(text.to_owned());
+                }
+            }
+        } else {
+            let exited = router.process().exited();
+            assert!(
+                exited.is_none(),
+                "the router ended before it was ready: {exited:?}"
+            );
+        }
+        match status.take() {
+            Some(text) if ready => return text,
+            other => status = other,
+        }
+        assert!(
+            Instant::now() < end,
+            "the router is not ready within {DEADLINE:?}"
+        );
+    }
+}
+
+fn open_to_all(path: &Path) {
+    std::fs::set_permissions(path, Permissions::from_mode(0o777)).expect("own file");
+}
+
+/// The place of a dotted key, made on the way.
+fn slot<'a>(config: &'a mut Value, key: &str) -> &'a mut Value {
+    key.split('.').fold(config, |value, name| {
+        if !value.is_object() {
+            *value = Value::Object(Map::new());
+        }
+        value
+            .as_object_mut()
+            .expect("just made")
+            .entry(name)
+            .or_insert(Value::Null)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_and_removes_dotted_keys() {
+        let builder = Builder::bare()
+            .config(json!({"http": {"port": 0, "bind": []}, "user": "root"}))
+            .set("server.lruCache.ttl", 3)
+            .unset("http.bind")
+            .unset("user");
+        let expected = json!({"http": {"port": 0}, "server": {"lruCache": {"ttl": 3}}});
+        assert_eq!(builder.config, Some(expected));
+    }
+}
