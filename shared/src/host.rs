@@ -114,7 +114,11 @@ fn check_name(name: &str) -> Result<&str, HostError> {
 /// `host` must come from [`normalize`].
 pub fn lookup_names(host: &str) -> impl Iterator<Item = Cow<'_, str>> {
     // An address has no parent domains.
-    let dots = if host.starts_with('[') { 0 } else { host.matches('.').count() };
+    let dots = if host.starts_with('[') {
+        0
+    } else {
+        host.matches('.').count()
+    };
     let skipped = (dots + 1).saturating_sub(MAX_WILDCARD_LABELS);
     let wildcards = host
         .match_indices('.')
@@ -184,7 +188,10 @@ mod tests {
             assert_eq!(normalize(value.as_bytes()).unwrap_err(), error, "{value}");
         }
         assert_eq!(normalize(&[b'a'; 256]).unwrap_err(), HostError::TooLong);
-        assert_eq!(normalize(b"\xff.test").unwrap_err(), HostError::BadCharacter);
+        assert_eq!(
+            normalize(b"\xff.test").unwrap_err(),
+            HostError::BadCharacter
+        );
     }
 
     /// hipache.md 1, look-up order.
@@ -196,11 +203,27 @@ mod tests {
         assert_eq!(names("[::1]"), ["[::1]", "*"]);
         assert_eq!(
             names("a.b.c.d.e.f"),
-            ["a.b.c.d.e.f", "*.b.c.d.e.f", "*.c.d.e.f", "*.d.e.f", "*.e.f", "*.f", "*"]
+            [
+                "a.b.c.d.e.f",
+                "*.b.c.d.e.f",
+                "*.c.d.e.f",
+                "*.d.e.f",
+                "*.e.f",
+                "*.f",
+                "*"
+            ]
         );
         assert_eq!(
             names("1.2.a.b.c.d.e.f"),
-            ["1.2.a.b.c.d.e.f", "*.b.c.d.e.f", "*.c.d.e.f", "*.d.e.f", "*.e.f", "*.f", "*"]
+            [
+                "1.2.a.b.c.d.e.f",
+                "*.b.c.d.e.f",
+                "*.c.d.e.f",
+                "*.d.e.f",
+                "*.e.f",
+                "*.f",
+                "*"
+            ]
         );
     }
 

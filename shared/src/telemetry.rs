@@ -24,7 +24,9 @@ impl FromStr for LogFormat {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            other => Err(format!("the log format must be `text` or `json`, not `{other}`")),
+            other => Err(format!(
+                "the log format must be `text` or `json`, not `{other}`"
+            )),
         }
     }
 }

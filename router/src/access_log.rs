@@ -1,0 +1,515 @@
+//! The access log in Hipache's format: records, their lines, and a writer that never blocks a
+//! worker.
+//!
+//! Each worker formats its lines into a buffer of its own; a writer thread collects the buffers
+//! every [`FLUSH_INTERVAL`]. When the disk does not keep up, lines are dropped and counted, never
+//! requests delayed.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::config::AccessLogTarget;
+use crate::route::{Millis, Route};
+
+/// How long a line may wait in a worker's buffer.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// A buffer of this size is collected at once.
+const FLUSH_BYTES: usize = 256 * 1024;
+/// Bytes a worker may hold back for a slow disk: about 100,000 lines.
+const MAX_BUFFER: usize = 16 * 1024 * 1024;
+
+/// One request, as its log line needs it.
+#[derive(Debug)]
+pub struct Record {
+    /// Where the line goes.
+    pub sink: Arc<Sink>,
+    /// `X-Real-IP` as the backend saw it: the client's address.
+    pub client: HeaderValue,
+    /// Of the request line.
+    pub method: Method,
+    /// Of the request line.
+    pub target: Uri,
+    /// Of the request line.
+    pub version: Version,
+    /// Of the response.
+    pub status: StatusCode,
+    /// `Referer`.
+    pub referer: Option<HeaderValue>,
+    /// `User-Agent`.
+    pub user_agent: Option<HeaderValue>,
+    /// Gives the identifier; none for what could not be routed.
+    pub route: Option<Arc<Route>>,
+    /// When the request head was complete.
+    pub started: Millis,
+    /// When a backend was first turned to.
+    pub backend_started: Option<Millis>,
+    /// Bytes that the connection had written before this response.
+    pub written_before: u64,
+}
+
+impl Record {
+    /// Writes the line of a request whose connection has written `written` bytes in all.
+    pub fn emit(self: Box<Self>, written: u64) {
+        let now = self.sink.clock.now();
+        let sink = Arc::clone(&self.sink);
+        let bytes = written.saturating_sub(self.written_before);
+        sink.append(|timestamp, line| self.format(timestamp, now, bytes, line));
+    }
+
+    fn format(&self, timestamp: &str, now: Millis, bytes: u64, line: &mut Vec<u8>) {
+        if !self.client.as_bytes().starts_with(b"::") {
+            line.extend_from_slice(b"::ffff:");
+        }
+        escape(self.client.as_bytes(), line);
+        line.extend_from_slice(b" - - [");
+        line.extend_from_slice(timestamp.as_bytes());
+        line.extend_from_slice(b"] \"");
+        line.extend_from_slice(self.method.as_str().as_bytes());
+        line.push(b' ');
+        match (self.target.authority(), self.target.scheme_str()) {
+            (Some(authority), Some(scheme)) => {
+                escape(scheme.as_bytes(), line);
+                line.extend_from_slice(b"://");
+                escape(authority.as_str().as_bytes(), line);
+            }
+            (Some(authority), None) => escape(authority.as_str().as_bytes(), line),
+            (None, _) => {}
+        }
+        let path = self
+            .target
+            .path_and_query()
+            .map_or("", http::uri::PathAndQuery::as_str);
+        escape(path.as_bytes(), line);
+        line.extend_from_slice(match self.version {
+            Version::HTTP_10 => b" HTTP/1.0\" ",
+            Version::HTTP_2 => b" HTTP/2.0\" ",
+            _ => b" HTTP/1.1\" ",
+        });
+        line.extend_from_slice(self.status.as_str().as_bytes());
+        line.push(b' ');
+        line.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
+        for value in [&self.referer, &self.user_agent] {
+            line.extend_from_slice(b" \"");
+            escape(value.as_ref().map_or(&[][..], HeaderValue::as_bytes), line);
+            line.push(b'"');
+        }
+        line.extend_from_slice(b" \"");
+        match self.route.as_deref().and_then(Route::frontend) {
+            Some(frontend) => escape(frontend.identifier.as_bytes(), line),
+            None => line.push(b'-'),
+        }
+        line.extend_from_slice(b"\" ");
+        seconds(now.saturating_sub(self.started), line);
+        line.push(b' ');
+        seconds(
+            self.backend_started
+                .map_or(0, |started| now.saturating_sub(started)),
+            line,
+        );
+        line.push(b'\n');
+    }
+}
+
+/// Milliseconds divided by 1000 as JavaScript prints the quotient: `0.01`, `0.123`, `2`.
+fn seconds(millis: Millis, line: &mut Vec<u8>) {
+    line.extend_from_slice(itoa::Buffer::new().format(millis / 1000).as_bytes());
+    let rest = millis % 1000;
+    if rest > 0 {
+        let digits = [rest / 100, rest / 10 % 10, rest % 10];
+        let count = digits
+            .iter()
+            .rposition(|digit| *digit > 0)
+            .map_or(0, |last| last + 1);
+        line.push(b'.');
+        for digit in digits.iter().take(count) {
+            line.push(b'0' + u8::try_from(*digit).unwrap_or(0));
+        }
+    }
+}
+
+/// Writes a value that a client chose as nginx does: quotes, backslashes and what is not
+/// printable as `\xHH`, so that no value can end its field or its line.
+fn escape(value: &[u8], line: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let is_plain = |byte: u8| byte >= 0x20 && byte < 0x7f && byte != b'"' && byte != b'\\';
+    if value.iter().all(|byte| is_plain(*byte)) {
+        line.extend_from_slice(value);
+        return;
+    }
+    for byte in value {
+        if is_plain(*byte) {
+            line.push(*byte);
+        } else {
+            let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+            line.extend_from_slice(&[b'\\', b'x', HEX[high], HEX[low]]);
+        }
+    }
+}
+
+/// The end of the log that one worker writes to.
+#[derive(Debug)]
+pub struct Sink {
+    buffer: Mutex<Buffer>,
+    dropped: AtomicU64,
+    wake: SyncSender<Order>,
+    clock: Arc<Clock>,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    lines: Vec<u8>,
+    /// `23/Nov/2026:09:24:35 +0000`, and the Unix second that it shows.
+    timestamp: String,
+    second: i64,
+}
+
+impl Sink {
+    fn append(&self, format: impl FnOnce(&str, &mut Vec<u8>)) {
+        let mut guard = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let buffer = &mut *guard;
+        if buffer.lines.len() >= MAX_BUFFER {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let now = Timestamp::now();
+        if buffer.second != now.as_second() || buffer.timestamp.is_empty() {
+            buffer.second = now.as_second();
+            buffer.timestamp.clear();
+            let _infallible = write!(
+                buffer.timestamp,
+                "{}",
+                now.strftime("%d/%b/%Y:%H:%M:%S +0000")
+            );
+        }
+        let before = buffer.lines.len();
+        format(&buffer.timestamp, &mut buffer.lines);
+        if before < FLUSH_BYTES && buffer.lines.len() >= FLUSH_BYTES {
+            // A full channel means that the writer is awake anyway.
+            let _is_awake = self.wake.try_send(Order::Flush);
+        }
+    }
+
+    fn take(&self) -> Vec<u8> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut buffer.lines)
+    }
+}
+
+#[derive(Debug)]
+enum Order {
+    Flush,
+    Reopen,
+    Stop,
+}
+
+/// The log and its writer thread.
+#[derive(Debug)]
+pub struct AccessLog {
+    orders: SyncSender<Order>,
+    writer: JoinHandle<()>,
+}
+
+/// What lines are written to.
+#[derive(Debug)]
+enum Output {
+    File(PathBuf, File),
+    Stdout(io::Stdout),
+}
+
+/// Why an access log could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the access log {path}: {source}")]
+pub struct OpenError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// An opened target. Opened before privileges are dropped, written to afterwards.
+#[derive(Debug)]
+pub struct Opened(Option<Output>);
+
+impl Opened {
+    /// Opens `target` for appending. A file that did not exist is given to `owner`, so that it
+    /// can be reopened after privileges were dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when the file cannot be opened.
+    pub fn new(
+        target: &AccessLogTarget,
+        owner: Option<(nix::unistd::Uid, nix::unistd::Gid)>,
+    ) -> Result<Self, OpenError> {
+        let output = match target {
+            AccessLogTarget::None => None,
+            AccessLogTarget::Stdout => Some(Output::Stdout(io::stdout())),
+            AccessLogTarget::File(path) => {
+                let is_new = !path.exists();
+                let file = open(path).map_err(|source| OpenError {
+                    path: path.clone(),
+                    source,
+                })?;
+                if let Some((user, group)) = owner.filter(|_| is_new)
+                    && let Err(error) = nix::unistd::chown(path, Some(user), Some(group))
+                {
+                    warn!(path = %path.display(), %error, "cannot give the access log to the user");
+                }
+                Some(Output::File(path.clone(), file))
+            }
+        };
+        Ok(Self(output))
+    }
+}
+
+impl AccessLog {
+    /// Starts the writer and gives one sink for each of `workers`. `None` when nothing is logged.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub fn start(
+        opened: Opened,
+        workers: usize,
+        clock: &Arc<Clock>,
+    ) -> io::Result<Option<(Self, Vec<Arc<Sink>>)>> {
+        let Some(output) = opened.0 else {
+            return Ok(None);
+        };
+        let (orders, received) = mpsc::sync_channel(64);
+        let sinks: Vec<_> = (0..workers)
+            .map(|_| {
+                Arc::new(Sink {
+                    buffer: Mutex::default(),
+                    dropped: AtomicU64::new(0),
+                    wake: orders.clone(),
+                    clock: Arc::clone(clock),
+                })
+            })
+            .collect();
+        let writer = Writer {
+            output,
+            sinks: sinks.clone(),
+            failing: false,
+        };
+        let writer = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || writer.run(&received))?;
+        Ok(Some((Self { orders, writer }, sinks)))
+    }
+
+    /// Closes the file and opens it anew, for log rotation (SIGUSR1).
+    pub fn reopen(&self) {
+        if self.orders.send(Order::Reopen).is_err() {
+            warn!("the access-log writer is gone");
+        }
+    }
+
+    /// Writes all that is waiting and ends the writer.
+    pub fn stop(self) {
+        if self.orders.send(Order::Stop).is_ok() && self.writer.join().is_err() {
+            warn!("the access-log writer panicked");
+        }
+    }
+}
+
+struct Writer {
+    output: Output,
+    sinks: Vec<Arc<Sink>>,
+    /// The last write failed, and that was said.
+    failing: bool,
+}
+
+impl Writer {
+    fn run(mut self, orders: &mpsc::Receiver<Order>) {
+        loop {
+            let order = orders.recv_timeout(FLUSH_INTERVAL);
+            self.flush();
+            match order {
+                Ok(Order::Reopen) => self.reopen(),
+                Ok(Order::Flush) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for sink in &self.sinks {
+            let lines = sink.take();
+            if !lines.is_empty() {
+                let result = match &mut self.output {
+                    Output::File(_, file) => file.write_all(&lines),
+                    Output::Stdout(stdout) => {
+                        stdout.write_all(&lines).and_then(|()| stdout.flush())
+                    }
+                };
+                match result {
+                    Ok(()) if self.failing => {
+                        self.failing = false;
+                        info!("the access log can be written again");
+                    }
+                    Err(error) if !self.failing => {
+                        self.failing = true;
+                        warn!(%error, "cannot write the access log: lines are lost");
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            let dropped = sink.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                warn!(
+                    lines = dropped,
+                    "the access log is too slow: lines were dropped"
+                );
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let Output::File(path, file) = &mut self.output {
+            match open(path) {
+                Ok(reopened) => {
+                    *file = reopened;
+                    info!(path = %path.display(), "access log reopened");
+                }
+                Err(error) => warn!(
+                    path = %path.display(), %error,
+                    "cannot reopen the access log: the old file is still written to"
+                ),
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::{HeaderValue, Method, StatusCode, Version};
+
+    use super::{AccessLog, Opened, Record, Sink, escape, seconds};
+    use crate::clock::Clock;
+    use crate::config::AccessLogTarget;
+
+    fn sink() -> (AccessLog, Arc<Sink>, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let target = AccessLogTarget::File(directory.path().join("access.log"));
+        let opened = Opened::new(&target, None).unwrap();
+        let (log, sinks) = AccessLog::start(opened, 1, &Arc::new(Clock::new()))
+            .unwrap()
+            .unwrap();
+        (log, Arc::clone(&sinks[0]), directory)
+    }
+
+    fn record(sink: &Arc<Sink>) -> Record {
+        Record {
+            sink: Arc::clone(sink),
+            client: HeaderValue::from_static("::ffff:127.0.0.1"),
+            method: Method::GET,
+            target: "/x?y=1".parse().unwrap(),
+            version: Version::HTTP_11,
+            status: StatusCode::OK,
+            referer: None,
+            user_agent: None,
+            route: None,
+            started: 0,
+            backend_started: Some(2),
+            written_before: 21,
+        }
+    }
+
+    fn line(record: &Record) -> String {
+        let mut line = Vec::new();
+        record.format("23/Nov/2026:09:24:35 +0000", 12, 179, &mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    /// hipache.md 3, the recorded line.
+    #[test]
+    fn the_line_is_hipaches() {
+        let (log, sink, _directory) = sink();
+        assert_eq!(
+            line(&record(&sink)),
+            "::ffff:127.0.0.1 - - [23/Nov/2026:09:24:35 +0000] \"GET /x?y=1 HTTP/1.1\" 200 179 \
+             \"\" \"\" \"-\" 0.012 0.01\n"
+        );
+        log.stop();
+    }
+
+    /// hipache.md 3, "must not let a client forge a line".
+    #[test]
+    fn values_of_clients_cannot_forge_a_line() {
+        let (log, sink, _directory) = sink();
+        let mut record = record(&sink);
+        record.client = HeaderValue::from_static("1.2.3.4");
+        record.user_agent = Some(HeaderValue::from_bytes(b"a\" 200 0 \"\\\tx\xff").unwrap());
+        record.version = Version::HTTP_10;
+        assert_eq!(
+            line(&record),
+            "::ffff:1.2.3.4 - - [23/Nov/2026:09:24:35 +0000] \"GET /x?y=1 HTTP/1.0\" 200 179 \
+             \"\" \"a\\x22 200 0 \\x22\\x5C\\x09x\\xFF\" \"-\" 0.012 0.01\n"
+        );
+        log.stop();
+    }
+
+    /// hipache.md 3, "milliseconds divided by 1000, no padding".
+    #[test]
+    fn seconds_are_printed_without_padding() {
+        for (millis, text) in [
+            (0, "0"),
+            (1, "0.001"),
+            (10, "0.01"),
+            (100, "0.1"),
+            (123, "0.123"),
+            (1000, "1"),
+            (61_050, "61.05"),
+        ] {
+            let mut line = Vec::new();
+            seconds(millis, &mut line);
+            assert_eq!(String::from_utf8(line).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_rotated_file_is_reopened_and_nothing_is_lost() {
+        let (log, sink, directory) = sink();
+        let path = directory.path().join("access.log");
+        Box::new(record(&sink)).emit(200);
+        log.reopen();
+        std::fs::rename(&path, directory.path().join("old.log")).unwrap();
+        log.reopen();
+        Box::new(record(&sink)).emit(200);
+        log.stop();
+        let lines = |name: &str| {
+            let text = std::fs::read_to_string(directory.path().join(name)).unwrap_or_default();
+            text.lines().count()
+        };
+        assert_eq!(lines("old.log") + lines("access.log"), 2);
+        assert!(path.exists());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_escaped_value_is_one_printable_field(value in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40)) {
+            let mut line = Vec::new();
+            escape(&value, &mut line);
+            let is_safe = line.iter().all(|b| (0x20..0x7f).contains(b) && *b != b'"');
+            proptest::prop_assert!(is_safe);
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The only wiring: settings and sockets become threads and tasks, signals end them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use shared::store::{Store, StoreConfig};
+use shared::telemetry::LevelHandle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::access_log::{AccessLog, Opened, Sink};
+use crate::clock::Clock;
+use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError};
+use crate::dead_marks;
+use crate::listen::Bound;
+use crate::privileges;
+use crate::proxy::pages::Pages;
+use crate::proxy::tunnel::Tunnels;
+use crate::proxy::{Settings, Shared};
+use crate::table::Table;
+use crate::upstream::Upstreams;
+use crate::upstream::connect::Connector;
+use crate::worker::Worker;
+
+/// The longest that a request waits for an answer of Redis.
+const STORE_RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Limit for connecting to Redis.
+const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long "ready" is held back for a Redis that is there: the first requests shall not meet a
+/// connection that is just being made.
+const STORE_START_PATIENCE: Duration = Duration::from_secs(1);
+/// Longest wait for a connection to a backend when `maxSockets` are in use and nothing else
+/// limits it.
+const MAX_QUEUE_TIME: Duration = Duration::from_secs(30);
+
+/// Connections and requests lost to panics since the start.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// How often something panicked. Each cost one connection, never the process.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// A router whose sockets are bound and whose privileges are dropped.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    listeners: Vec<Bound>,
+    access_log: Opened,
+}
+
+impl App {
+    /// Binds every address, opens the access log and drops privileges. To be called before
+    /// there are threads.
+    ///
+    /// # Errors
+    ///
+    /// When one of these fails; the message says what to do.
+    pub fn bind(config: Config) -> anyhow::Result<Self> {
+        privileges::raise_open_files();
+        let target = privileges::target(config.user.as_deref(), config.group.as_deref())?;
+        if config.listen.is_empty() {
+            anyhow::bail!("there is no address to listen on: http.bind is empty");
+        }
+        let listeners = config
+            .listen
+            .iter()
+            .map(|address| Bound::new(*address, config.workers))
+            .collect::<Result<Vec<_>, _>>()?;
+        let owner = target.as_ref().map(|target| (target.uid, target.gid));
+        let access_log = match Opened::new(&config.access_log, owner) {
+            Ok(opened) => opened,
+            // Nobody asked for Hipache's default path; a machine without it can still route.
+            Err(error) if !config.access_log_is_explicit => {
+                warn!("{error}: no access log is written; set one with --access-log");
+                Opened::new(&AccessLogTarget::None, None)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(target) = target {
+            target.become_it()?;
+            info!(
+                uid = target.uid.as_raw(),
+                gid = target.gid.as_raw(),
+                "privileges dropped"
+            );
+        }
+        Ok(Self {
+            config,
+            listeners,
+            access_log,
+        })
+    }
+
+    /// Routes until a signal ends it. `reload` reads the configuration anew for SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// When threads or runtimes cannot be made.
+    pub fn run(
+        self,
+        level: &LevelHandle,
+        reload: impl Fn() -> Result<Config, ConfigError>,
+    ) -> anyhow::Result<()> {
+        log_panics();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot make the control thread's runtime")?;
+        let result = runtime.block_on(self.control(level, reload));
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn control(
+        self,
+        level: &LevelHandle,
+        reload: impl Fn() -> Result<Config, ConfigError>,
+    ) -> anyhow::Result<()> {
+        let Self {
+            config,
+            listeners,
+            access_log,
+        } = self;
+        // Before anything is started: a signal that comes early must not be lost.
+        let mut signals = Signals::new()?;
+        let shutdown = CancellationToken::new();
+        let clock = Arc::new(Clock::new());
+        let store = Store::start(
+            &StoreConfig {
+                drivers: config.drivers.clone(),
+                connect_timeout: STORE_CONNECT_TIMEOUT,
+                response_timeout: STORE_RESPONSE_TIMEOUT,
+            },
+            &shutdown,
+        );
+        let table = Arc::new(Table::new(store.clone(), config.cache, Arc::clone(&clock)));
+        let (marks, writer) = dead_marks::channel(&clock);
+        drop(tokio::spawn(writer.run(store.clone(), Arc::clone(&table))));
+        let pages = Pages::new(config.static_dir.clone());
+        drop(tokio::spawn(Arc::clone(&pages).follow()));
+        let settings = Arc::new(ArcSwap::from_pointee(settings(&config)));
+        let (access_log, mut sinks) = match AccessLog::start(access_log, config.workers, &clock)? {
+            Some((log, sinks)) => (Some(log), sinks),
+            None => (None, Vec::new()),
+        };
+        let connector = Arc::new(Connector::new(config.connect_timeout, Arc::clone(&clock)));
+        let queue_time = config
+            .tcp_timeout
+            .unwrap_or(MAX_QUEUE_TIME)
+            .min(MAX_QUEUE_TIME);
+
+        let addresses: Vec<_> = listeners.iter().map(|bound| bound.address).collect();
+        let mut sockets: Vec<_> = listeners
+            .into_iter()
+            .map(|bound| bound.sockets.into_iter())
+            .collect();
+        let drain = CancellationToken::new();
+        let stop = CancellationToken::new();
+        let mut threads = Vec::new();
+        for index in 0..config.workers {
+            let sink: Option<Arc<Sink>> = sinks.pop();
+            let worker = Worker {
+                sockets: sockets.iter_mut().filter_map(Iterator::next).collect(),
+                shared: Arc::new(Shared {
+                    table: Arc::clone(&table),
+                    upstreams: Upstreams::new(
+                        Arc::clone(&connector),
+                        config.max_sockets,
+                        queue_time,
+                    ),
+                    marks: marks.clone(),
+                    pages: Arc::clone(&pages),
+                    clock: Arc::clone(&clock),
+                    sink,
+                    tunnels: Arc::new(Tunnels {
+                        shutdown: stop.clone(),
+                        ..Tunnels::default()
+                    }),
+                }),
+                settings: Arc::clone(&settings),
+                drain: drain.clone(),
+                stop: stop.clone(),
+            };
+            let name = format!("worker-{index}");
+            let spawn = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || worker.run());
+            threads.push(spawn.context("cannot start a worker thread")?);
+        }
+        drop(marks);
+
+        let is_up = store.wait_until_up(STORE_START_PATIENCE).await;
+        announce(&config, &addresses, is_up);
+        signals
+            .serve(
+                &config,
+                level,
+                &reload,
+                &Reloadable {
+                    settings: &settings,
+                    pages: &pages,
+                    access_log: access_log.as_ref(),
+                },
+            )
+            .await;
+
+        notify(&[sd_notify::NotifyState::Stopping]);
+        info!(
+            seconds = config.drain_timeout.as_secs_f64(),
+            "draining: no new connections, running requests may finish"
+        );
+        drain.cancel();
+        let joined = tokio::task::spawn_blocking(move || join(threads));
+        tokio::select! {
+            result = joined => result.context("cannot wait for the workers")?,
+            () = tokio::time::sleep(config.drain_timeout) => {
+                warn!("drain time is over: what still runs is cut off");
+            }
+            () = signals.terminate() => warn!("second signal: what still runs is cut off"),
+        }
+        stop.cancel();
+        if let Some(log) = access_log {
+            log.stop();
+        }
+        shutdown.cancel();
+        info!("stopped");
+        Ok(())
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        tcp_timeout: config.tcp_timeout,
+        retry_on_error: config.retry_on_error,
+        dead_backend_ttl: config.dead_backend_ttl,
+        backend_keep_alive: config.backend_keep_alive,
+        dead_backend_on_500: config.dead_backend_on_500,
+        tunnel_idle_timeout: config.tunnel_idle_timeout,
+        trusted_proxies: config.trusted_proxies.clone(),
+        plain_ipv4: config.plain_ipv4,
+    }
+}
+
+/// Says what is served and from where: in the log for people, to the service manager for
+/// programs.
+fn announce(config: &Config, addresses: &[std::net::SocketAddr], redis_is_up: bool) {
+    let urls: Vec<_> = addresses
+        .iter()
+        .map(|address| format!("http://{address}"))
+        .collect();
+    let urls = urls.join(" ");
+    let cache = match config.cache {
+        CachePolicy::Off => "off, Redis is read at every request".to_owned(),
+        CachePolicy::Ttl { size, ttl } => {
+            format!("up to {size} hosts for {} s (lruCache)", ttl.as_secs_f64())
+        }
+    };
+    let redis: Vec<_> = config.drivers.iter().map(ToString::to_string).collect();
+    info!(
+        version = env!("CARGO_PKG_VERSION"), workers = config.workers, redis = redis.join(" "),
+        redis.up = redis_is_up, cache, access_log = %config.access_log,
+        "serving {urls}"
+    );
+    if !redis_is_up {
+        warn!(
+            "Redis is not reachable: every request gets 503 until it is; routes are read as soon \
+             as it answers"
+        );
+    }
+    notify(&[
+        sd_notify::NotifyState::Status(&format!("serving {urls}")),
+        sd_notify::NotifyState::Ready,
+    ]);
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    // Without a service manager there is nobody to tell.
+    if let Err(error) = sd_notify::notify(states) {
+        warn!(%error, "cannot tell the service manager");
+    }
+}
+
+fn join(threads: Vec<JoinHandle<std::io::Result<()>>>) {
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, "a worker failed"),
+            Err(_panic) => error!("a worker panicked"),
+        }
+    }
+}
+
+/// A panic loses the connection whose task it was in; it is said and counted.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let count = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
+        let thread = std::thread::current();
+        error!(
+            router.panics_total = count, thread = thread.name().unwrap_or("?"),
+            backtrace = %std::backtrace::Backtrace::capture(),
+            "{panic}; one connection is lost, please report this"
+        );
+    }));
+}
+
+/// What SIGHUP and SIGUSR1 work on.
+struct Reloadable<'a> {
+    settings: &'a ArcSwap<Settings>,
+    pages: &'a Pages,
+    access_log: Option<&'a AccessLog>,
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    user1: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    async fn terminate(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Obeys SIGHUP and SIGUSR1 until SIGTERM or SIGINT.
+    async fn serve(
+        &mut self,
+        config: &Config,
+        level: &LevelHandle,
+        reload: &impl Fn() -> Result<Config, ConfigError>,
+        targets: &Reloadable<'_>,
+    ) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.user1.recv() => reopen(targets),
+                _ = self.hangup.recv() => {
+                    reopen(targets);
+                    targets.pages.reload();
+                    match reload() {
+                        Ok(new) => apply(config, &new, level, targets),
+                        Err(error) => warn!(%error, "configuration not reloaded, the old one stays"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn reopen(targets: &Reloadable<'_>) {
+    if let Some(log) = targets.access_log {
+        log.reopen();
+    }
+}
+
+/// Takes over what can change without a restart, and names what cannot.
+fn apply(old: &Config, new: &Config, level: &LevelHandle, targets: &Reloadable<'_>) {
+    for warning in &new.warnings {
+        warn!("{warning}");
+    }
+    targets.settings.store(Arc::new(settings(new)));
+    if old.debug != new.debug
+        && let Err(error) = level.set(if new.debug { "debug" } else { "info" })
+    {
+        warn!(error, "log level not changed");
+    }
+    let needs_restart: Vec<_> = [
+        ("http.bind, http.port", old.listen != new.listen),
+        ("https", old.https != new.https),
+        ("driver", old.drivers != new.drivers),
+        ("server.workers", old.workers != new.workers),
+        ("server.maxSockets", old.max_sockets != new.max_sockets),
+        (
+            "server.connectTimeout",
+            old.connect_timeout != new.connect_timeout,
+        ),
+        ("server.accessLog", old.access_log != new.access_log),
+        ("server.staticDir", old.static_dir != new.static_dir),
+        ("server.lruCache", old.cache != new.cache),
+        (
+            "server.drainTimeout",
+            old.drain_timeout != new.drain_timeout,
+        ),
+        (
+            "user, group",
+            (&old.user, &old.group) != (&new.user, &new.group),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(key, has_changed)| has_changed.then_some(key))
+    .collect();
+    if needs_restart.is_empty() {
+        info!("configuration reloaded; new connections use it");
+    } else {
+        warn!(
+            keys = needs_restart.join(", "),
+            "configuration reloaded, but these keys need a restart"
+        );
+    }
+}

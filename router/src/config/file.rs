@@ -1,0 +1,423 @@
+//! Hipache's JSON configuration as it stands in the file, legacy keys included.
+//!
+//! A mirror of the file: types are checked here, values are not. Every field is optional; what a
+//! missing one means is decided in [`super`].
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::ConfigError;
+use super::locate::line_of;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ConfigFile {
+    pub(super) server: Server,
+    pub(super) http: Listener,
+    pub(super) https: Listener,
+    pub(super) driver: Option<OneOrMany>,
+    pub(super) user: Option<NameOrId>,
+    pub(super) group: Option<NameOrId>,
+    pub(super) redis_host: Option<String>,
+    pub(super) redis_port: Option<u16>,
+    pub(super) redis_password: Option<String>,
+    pub(super) redis_database: Option<u32>,
+    pub(super) redis_master_host: Option<String>,
+    pub(super) redis_master_port: Option<u16>,
+    pub(super) redis_master_password: Option<String>,
+    pub(super) redis_master_database: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Server {
+    pub(super) debug: Option<bool>,
+    pub(super) workers: Option<u32>,
+    pub(super) max_sockets: Option<u32>,
+    pub(super) tcp_timeout: Option<f64>,
+    #[serde(rename = "deadBackendTTL")]
+    pub(super) dead_backend_ttl: Option<f64>,
+    pub(super) retry_on_error: Option<CountOrSwitch>,
+    pub(super) access_log: Option<String>,
+    pub(super) http_keep_alive: Option<bool>,
+    pub(super) dead_backend_on500: Option<bool>,
+    pub(super) static_dir: Option<PathBuf>,
+    pub(super) lru_cache: Option<LruCache>,
+    pub(super) connect_timeout: Option<f64>,
+    pub(super) tunnel_idle_timeout: Option<f64>,
+    pub(super) drain_timeout: Option<f64>,
+    pub(super) trusted_proxies: Option<OneOrMany>,
+    #[serde(rename = "plainIPv4")]
+    pub(super) plain_ipv4: Option<bool>,
+    // Hipache 0.2 and 0.3.
+    pub(super) port: Option<u16>,
+    pub(super) address: Option<OneOrMany>,
+    pub(super) https: Option<Listener>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct LruCache {
+    pub(super) size: Option<usize>,
+    pub(super) ttl: Option<f64>,
+}
+
+/// `http` or `https`; also one entry of `bind`, which may override all of it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Listener {
+    pub(super) port: Option<u16>,
+    pub(super) bind: Option<Binds>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) ca: Option<OneOrMany>,
+    pub(super) passphrase: Option<String>,
+    pub(super) secure_protocol: Option<String>,
+    pub(super) secure_options: Option<serde_json::Value>,
+    pub(super) ciphers: Option<String>,
+    pub(super) honor_cipher_order: Option<bool>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected an address, or a list of addresses or of {address, port} objects"
+)]
+pub(super) enum Binds {
+    // First: serde would also read a list as the fields of one object.
+    Many(Vec<Bind>),
+    One(Bind),
+}
+
+impl Binds {
+    pub(super) fn list(&self) -> &[Bind] {
+        match self {
+            Self::One(bind) => std::slice::from_ref(bind),
+            Self::Many(binds) => binds,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected an address or an {address, port} object"
+)]
+pub(super) enum Bind {
+    Address(String),
+    Object(BindObject),
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct BindObject {
+    pub(super) address: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) ca: Option<OneOrMany>,
+    pub(super) passphrase: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    pub(super) fn list(&self) -> &[String] {
+        match self {
+            Self::One(item) => std::slice::from_ref(item),
+            Self::Many(items) => items,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a name or a number")]
+pub(super) enum NameOrId {
+    Id(u32),
+    Name(String),
+}
+
+impl fmt::Display for NameOrId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "{id}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a number, or false for none")]
+pub(super) enum CountOrSwitch {
+    Count(u32),
+    Switch(bool),
+}
+
+/// Every key that may stand in a file, for "did you mean".
+const KEYS: &[&str] = &[
+    "server",
+    "http",
+    "https",
+    "driver",
+    "user",
+    "group",
+    "redisHost",
+    "redisPort",
+    "redisPassword",
+    "redisDatabase",
+    "redisMasterHost",
+    "redisMasterPort",
+    "redisMasterPassword",
+    "redisMasterDatabase",
+    "debug",
+    "workers",
+    "maxSockets",
+    "tcpTimeout",
+    "deadBackendTTL",
+    "retryOnError",
+    "accessLog",
+    "httpKeepAlive",
+    "deadBackendOn500",
+    "staticDir",
+    "lruCache",
+    "connectTimeout",
+    "tunnelIdleTimeout",
+    "drainTimeout",
+    "trustedProxies",
+    "plainIPv4",
+    "size",
+    "ttl",
+    "port",
+    "bind",
+    "address",
+    "key",
+    "cert",
+    "ca",
+    "passphrase",
+    "secureProtocol",
+    "secureOptions",
+    "ciphers",
+    "honorCipherOrder",
+];
+
+/// A file that was read and is of the right shape.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    pub(super) file: ConfigFile,
+    /// One sentence for each key that means nothing.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Loaded {
+    /// An error about the value at the dotted `key`.
+    pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        let path: Vec<&str> = key.split('.').collect();
+        ConfigError {
+            file: Some(self.path.clone()),
+            line: Some(line_of(&self.text, &path)),
+            key: Some(key.to_owned()),
+            problem: problem.into(),
+        }
+    }
+
+    /// `file:line: key` of the dotted `key`, for warnings.
+    pub(super) fn place(&self, key: &str) -> String {
+        let path: Vec<&str> = key.split('.').collect();
+        format!(
+            "{}:{}: {key}",
+            self.path.display(),
+            line_of(&self.text, &path)
+        )
+    }
+}
+
+/// Reads and parses `path`.
+///
+/// # Errors
+///
+/// When the file cannot be read, is no JSON, or a value has the wrong type.
+pub(super) fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+        file: Some(path.to_owned()),
+        line: None,
+        key: None,
+        problem: format!("cannot be read: {error}"),
+    })?;
+    parse(path, text)
+}
+
+pub(super) fn parse(path: &Path, text: String) -> Result<Loaded, ConfigError> {
+    // Node reads a file with a byte order mark only after cutting it off; editors still write it.
+    let json = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut unknown = Vec::new();
+    let mut parser = serde_json::Deserializer::from_str(json);
+    let mut note = |key: serde_ignored::Path<'_>| unknown.push(clean(&key.to_string()));
+    let ignored = serde_ignored::Deserializer::new(&mut parser, &mut note);
+    let parsed: Result<ConfigFile, _> = serde_path_to_error::deserialize(ignored);
+    let result = match parsed {
+        Ok(file) => parser
+            .end()
+            .map(|()| file)
+            .map_err(|error| (String::new(), error)),
+        Err(error) => Err((clean(&error.path().to_string()), error.into_inner())),
+    };
+    let file = match result {
+        Ok(file) => file,
+        Err((key, error)) => {
+            let is_syntax = error.is_syntax() || error.is_eof();
+            let key = Some(key).filter(|key| !key.is_empty() && !is_syntax);
+            let line = match &key {
+                Some(key) => line_of(json, &key.split('.').collect::<Vec<_>>()),
+                None => error.line(),
+            };
+            let problem = match is_syntax {
+                true => format!("is not valid JSON: {error}"),
+                false => without_position(&error.to_string()),
+            };
+            return Err(ConfigError {
+                file: Some(path.to_owned()),
+                line: Some(line),
+                key,
+                problem,
+            });
+        }
+    };
+    let warnings = unknown
+        .iter()
+        .map(|key| unknown_key(path, json, key))
+        .collect();
+    Ok(Loaded {
+        path: path.to_owned(),
+        text,
+        file,
+        warnings,
+    })
+}
+
+fn unknown_key(path: &Path, json: &str, key: &str) -> String {
+    let parts: Vec<&str> = key.split('.').collect();
+    let name = parts.last().copied().unwrap_or(key);
+    let place = format!("{}:{}", path.display(), line_of(json, &parts));
+    match did_you_mean(name, KEYS) {
+        Some(known) => format!("{place}: unknown key `{key}` is ignored; did you mean `{known}`?"),
+        None => format!("{place}: unknown key `{key}` is ignored"),
+    }
+}
+
+/// The nearest of `known`, when it is near enough to be meant.
+pub(super) fn did_you_mean<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let lower = name.to_ascii_lowercase();
+    known
+        .iter()
+        .map(|key| {
+            (
+                strsim::damerau_levenshtein(&lower, &key.to_ascii_lowercase()),
+                *key,
+            )
+        })
+        .filter(|(distance, key)| *distance <= 1 + key.len() / 4)
+        .min()
+        .map(|(_, key)| key)
+}
+
+/// Both path crates mark an optional value with `?`, which is no part of the key.
+fn clean(path: &str) -> String {
+    path.split('.')
+        .filter(|part| *part != "?")
+        .map(|part| part.replace('[', ".").replace(']', ""))
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+fn without_position(message: &str) -> String {
+    message
+        .rsplit_once(" at line ")
+        .map_or(message, |(text, _position)| text)
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{KEYS, parse};
+
+    fn error(text: &str) -> String {
+        parse(Path::new("c.json"), text.to_owned())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn errors_name_file_line_key_and_what_was_expected() {
+        assert_eq!(
+            error("{\n \"server\": {\n  \"workers\": \"ten\"}}"),
+            "c.json:3: server.workers: invalid type: string \"ten\", expected u32"
+        );
+        assert_eq!(
+            error("{\"http\": {\n\"bind\": 7}}"),
+            "c.json:2: http.bind: expected an address, or a list of addresses or of {address, \
+             port} objects"
+        );
+        assert_eq!(
+            error("{\"driver\": [\n1]}"),
+            "c.json:1: driver: expected a string or a list of strings"
+        );
+        let syntax = error("{\n\"server\": {,}}");
+        assert!(
+            syntax.starts_with("c.json:2: is not valid JSON: "),
+            "{syntax}"
+        );
+        let cut = error("{\"server\": ");
+        assert!(cut.starts_with("c.json:1: is not valid JSON: EOF"), "{cut}");
+        let behind = error("{} x");
+        assert!(
+            behind.starts_with("c.json:1: is not valid JSON: trailing"),
+            "{behind}"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_what_was_perhaps_meant() {
+        let text = "{\n\"server\": {\"tcpTimout\": 3,\n\"colour\": 1},\n\"drivers\": \"redis:\"}";
+        let loaded = parse(Path::new("c.json"), text.to_owned()).unwrap();
+        assert_eq!(
+            loaded.warnings,
+            [
+                "c.json:2: unknown key `server.tcpTimout` is ignored; did you mean `tcpTimeout`?",
+                "c.json:3: unknown key `server.colour` is ignored",
+                "c.json:4: unknown key `drivers` is ignored; did you mean `driver`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_known_key_is_read() {
+        for key in KEYS {
+            let inner = match *key {
+                "size" | "ttl" => format!("{{\"server\": {{\"lruCache\": {{\"{key}\": null}}}}}}"),
+                "server" | "http" | "https" => format!("{{\"{key}\": {{}}}}"),
+                "port" | "bind" | "key" | "cert" | "ca" | "passphrase" | "secureProtocol"
+                | "secureOptions" | "ciphers" | "honorCipherOrder" => {
+                    format!("{{\"https\": {{\"{key}\": null}}}}")
+                }
+                _ if ["driver", "user", "group"].contains(key) || key.starts_with("redis") => {
+                    format!("{{\"{key}\": null}}")
+                }
+                _ => format!("{{\"server\": {{\"{key}\": null}}}}"),
+            };
+            let loaded = parse(Path::new("c.json"), inner).unwrap();
+            assert_eq!(loaded.warnings, Vec::<String>::new(), "{key}");
+        }
+    }
+}

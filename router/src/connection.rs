@@ -1,0 +1,450 @@
+//! What a worker knows of each client connection: its limit in time, the bytes written to it, the
+//! access-log record that waits for the last byte, and answers that go out before the response.
+//!
+//! Limits cost the hot path one memory write: a sweep of the worker's connections every
+//! [`crate::clock::TICK`] finds those whose deadline has passed and wakes them.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::access_log::Record;
+use crate::clock::Clock;
+use crate::route::{Millis, millis};
+
+/// No deadline.
+const NEVER: Millis = Millis::MAX;
+/// Bytes of informational responses that may wait for one client.
+const MAX_EARLY_BYTES: usize = 64 * 1024;
+
+/// What a connection is doing, which decides what its deadline means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Waiting for the first byte of a request.
+    Idle,
+    /// Reading a request head.
+    Head,
+    /// Answering; the request decides what a missed deadline means.
+    Busy,
+    /// Sending a response body.
+    Streaming,
+}
+
+/// How far the body of the current request has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum BodyState {
+    /// It was cut short or malformed.
+    Broken,
+    /// All of it was read.
+    Complete,
+    /// There is more, or nobody has looked yet.
+    Moving,
+    /// The client is being waited for.
+    Waiting,
+}
+
+/// State of one client connection, shared by its socket, its requests and the sweep.
+#[derive(Debug)]
+pub struct Connection {
+    /// The address of the client.
+    pub peer: SocketAddr,
+    /// The address that the client connected to.
+    pub local: SocketAddr,
+    clock: Arc<Clock>,
+    phase: AtomicU8,
+    deadline: AtomicU64,
+    expired: AtomicBool,
+    draining: AtomicBool,
+    /// Bytes written to the socket.
+    written: AtomicU64,
+    waker: OnceLock<Waker>,
+    /// The response is complete (or given up) but perhaps not yet in the socket.
+    is_finished: AtomicBool,
+    record: Mutex<Option<Box<Record>>>,
+    body_state: AtomicU8,
+    has_early: AtomicBool,
+    /// Informational responses that wait to be written.
+    early: Mutex<Vec<u8>>,
+    idle_timeout: Millis,
+    head_timeout: Millis,
+}
+
+impl Connection {
+    /// State of a connection that was just accepted.
+    pub fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        clock: Arc<Clock>,
+        idle_timeout: Option<Duration>,
+        head_timeout: Duration,
+    ) -> Arc<Self> {
+        let connection = Self {
+            peer,
+            local,
+            clock,
+            phase: AtomicU8::new(Phase::Idle as u8),
+            deadline: AtomicU64::new(NEVER),
+            expired: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            waker: OnceLock::new(),
+            is_finished: AtomicBool::new(false),
+            record: Mutex::new(None),
+            body_state: AtomicU8::new(BodyState::Moving as u8),
+            has_early: AtomicBool::new(false),
+            early: Mutex::new(Vec::new()),
+            idle_timeout: idle_timeout.map_or(NEVER, millis),
+            head_timeout: millis(head_timeout),
+        };
+        connection.enter(Phase::Idle, connection.head_timeout);
+        Arc::new(connection)
+    }
+
+    /// What the connection is doing.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            2 => Phase::Busy,
+            _ => Phase::Streaming,
+        }
+    }
+
+    fn enter(&self, phase: Phase, limit: Millis) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.allow(limit);
+    }
+
+    /// A request begins: until it sets a limit there is none.
+    pub fn begin_request(&self) {
+        self.enter(Phase::Busy, NEVER);
+        self.set_body_state(BodyState::Moving);
+    }
+
+    /// The response body begins.
+    pub fn begin_streaming(&self, limit: Option<Duration>) {
+        self.enter(Phase::Streaming, limit.map_or(NEVER, millis));
+    }
+
+    /// Sets the deadline `limit` from now.
+    pub fn allow_for(&self, limit: Option<Duration>) {
+        self.allow(limit.map_or(NEVER, millis));
+    }
+
+    fn allow(&self, limit: Millis) {
+        let deadline = match limit {
+            NEVER => NEVER,
+            limit => self.clock.coarse().saturating_add(limit),
+        };
+        self.deadline.store(deadline, Ordering::Relaxed);
+        if self.expired.load(Ordering::Relaxed) {
+            self.expired.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the deadline has passed.
+    pub fn has_expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
+    }
+
+    /// Whether no further request is wanted on this connection.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Bytes written to the client so far.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Registers the task that runs the connection. Tokio wakes a task alike by any of its
+    /// wakers, so the first one will do.
+    pub fn register(&self, waker: &Waker) {
+        if self.waker.get().is_none() {
+            self.waker.get_or_init(|| waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Says that the response body is complete or given up. The access-log record is written once
+    /// the last byte has left, so that it can say how many there were.
+    pub fn finish(&self, record: Option<Box<Record>>) {
+        self.emit_record();
+        if record.is_some() {
+            *lock(&self.record) = record;
+        }
+        self.is_finished.store(true, Ordering::Relaxed);
+    }
+
+    fn emit_record(&self) {
+        if self.is_finished.load(Ordering::Relaxed) {
+            self.is_finished.store(false, Ordering::Relaxed);
+            if let Some(record) = lock(&self.record).take() {
+                record.emit(self.written());
+            }
+        }
+    }
+
+    /// Notes how far the body of the current request has come.
+    pub fn set_body_state(&self, state: BodyState) {
+        self.body_state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// How far the body of the current request has come.
+    pub fn body_state(&self) -> BodyState {
+        match self.body_state.load(Ordering::Relaxed) {
+            0 => BodyState::Broken,
+            1 => BodyState::Complete,
+            2 => BodyState::Moving,
+            _ => BodyState::Waiting,
+        }
+    }
+
+    /// Queues an informational response; `false` when too many wait.
+    pub fn send_early(&self, head: &[u8]) -> bool {
+        let mut early = lock(&self.early);
+        if early.len() + head.len() > MAX_EARLY_BYTES {
+            return false;
+        }
+        early.extend_from_slice(head);
+        self.has_early.store(true, Ordering::Relaxed);
+        true
+    }
+
+    fn count_written(&self, count: usize) {
+        // Only the connection's own task writes: no read-modify-write needed.
+        self.written
+            .store(self.written() + count as u64, Ordering::Relaxed);
+    }
+
+    /// Everything of the last response is in the socket.
+    fn flushed(&self) {
+        if self.is_finished.load(Ordering::Relaxed) {
+            self.emit_record();
+            self.enter(Phase::Idle, self.idle_timeout);
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// A request that was given up with its connection is logged, too.
+    fn drop(&mut self) {
+        self.emit_record();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The connections of one worker.
+#[derive(Debug, Default)]
+pub struct Connections {
+    list: Mutex<Vec<Weak<Connection>>>,
+}
+
+impl Connections {
+    /// Adds a connection to the sweep; it leaves by being dropped.
+    pub fn add(&self, connection: &Arc<Connection>) {
+        lock(&self.list).push(Arc::downgrade(connection));
+    }
+
+    /// Wakes every connection whose deadline has passed.
+    pub fn sweep(&self, now: Millis) {
+        lock(&self.list).retain(|connection| {
+            let Some(connection) = connection.upgrade() else {
+                return false;
+            };
+            if connection.deadline.load(Ordering::Relaxed) <= now {
+                connection.deadline.store(NEVER, Ordering::Relaxed);
+                connection.expired.store(true, Ordering::Relaxed);
+                connection.wake();
+            }
+            true
+        });
+    }
+
+    /// Asks every connection to end after its current request.
+    pub fn drain(&self) {
+        for connection in lock(&self.list).iter().filter_map(Weak::upgrade) {
+            connection.draining.store(true, Ordering::Relaxed);
+            connection.wake();
+        }
+    }
+}
+
+/// The client's socket: counts bytes, notes progress, ends politely.
+#[derive(Debug)]
+pub struct ClientIo {
+    inner: TokioIo<TcpStream>,
+    connection: Arc<Connection>,
+    /// Position in `connection.early`.
+    early_sent: usize,
+    /// The write side was shut down; what still comes is thrown away.
+    lingering: Option<Linger>,
+}
+
+/// Reads what a client still sends after our answer, so that the kernel does not answer its
+/// bytes with a reset that would destroy the answer on its way (RFC 9112 9.6).
+#[derive(Debug)]
+struct Linger {
+    left: usize,
+}
+
+/// Bytes thrown away at most while lingering.
+const LINGER_BYTES: usize = 1024 * 1024;
+/// How long to linger at most.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+impl ClientIo {
+    /// Wraps an accepted socket.
+    pub fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+        Self {
+            inner: TokioIo::new(stream),
+            connection,
+            early_sent: 0,
+            lingering: None,
+        }
+    }
+
+    /// The socket, for a tunnel.
+    pub fn into_stream(self) -> (TcpStream, Arc<Connection>) {
+        (self.inner.into_inner(), self.connection)
+    }
+
+    /// Writes waiting informational responses. Called only while no part of a response of
+    /// hyper's waits to be written.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let connection = Arc::clone(&self.connection);
+        let mut early = lock(&connection.early);
+        while let Some(bytes) = early
+            .get(self.early_sent..)
+            .filter(|bytes| !bytes.is_empty())
+        {
+            match Pin::new(&mut self.inner).poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) => {
+                    self.early_sent += count;
+                    connection.count_written(count);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        early.clear();
+        self.early_sent = 0;
+        connection.has_early.store(false, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    fn note_written(&self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = result {
+            self.connection.count_written(*count);
+            if self.connection.phase() == Phase::Streaming {
+                self.connection.allow(self.connection.idle_timeout);
+            }
+        }
+    }
+}
+
+impl Read for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if matches!(result, Poll::Ready(Ok(()))) && self.connection.phase() == Phase::Idle {
+            self.connection
+                .enter(Phase::Head, self.connection.head_timeout);
+        }
+        result
+    }
+}
+
+impl Write for ClientIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.connection.has_early.load(Ordering::Relaxed) {
+            std::task::ready!(self.poll_early(cx))?;
+        }
+        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.note_written(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.connection.has_early.load(Ordering::Relaxed) {
+            std::task::ready!(self.poll_early(cx))?;
+        }
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.note_written(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    /// hyper calls this only when none of its bytes wait to be written.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.connection.has_early.load(Ordering::Relaxed) {
+            std::task::ready!(self.poll_early(cx))?;
+        }
+        self.connection.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.lingering.is_none() {
+            std::task::ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            if self.connection.body_state() == BodyState::Complete {
+                return Poll::Ready(Ok(()));
+            }
+            self.lingering = Some(Linger { left: LINGER_BYTES });
+            self.connection.enter(Phase::Busy, millis(LINGER_TIME));
+        }
+        let mut waste = [0_u8; 8192];
+        loop {
+            if self.connection.has_expired() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buf = hyper::rt::ReadBuf::new(&mut waste);
+            match Pin::new(&mut self.inner).poll_read(cx, buf.unfilled()) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_gone)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {
+                    let count = buf.filled().len();
+                    let Some(linger) = &mut self.lingering else {
+                        return Poll::Ready(Ok(()));
+                    };
+                    linger.left = linger.left.saturating_sub(count);
+                    if count == 0 || linger.left == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+        }
+    }
+}

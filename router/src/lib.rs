@@ -1,0 +1,20 @@
+//! `router`: a Hipache-compatible HTTP and WebSocket router whose routes are Redis lists.
+//!
+//! `main → app → worker → proxy → {table, upstream, access_log} → route → shared`: nothing points
+//! back, and a test of the crate `integration` sees to it. See ARCHITECTURE.md.
+
+pub mod access_log;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod connection;
+pub mod dead_marks;
+pub mod healthcheck;
+pub mod listen;
+pub mod privileges;
+pub mod proxy;
+pub mod route;
+pub mod table;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,192 @@
+//! Listening sockets and the accept loop. Knows no HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{info, warn};
+
+/// Connections that the kernel keeps for us while we are busy; it cuts the number to
+/// `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// Pause after an error that a busy loop would only repeat: no file descriptors, no memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{}", hint(.source, .address))]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+fn hint(error: &io::Error, address: &SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => format!(
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose another one with \
+             --listen {}:8080",
+            address.ip()
+        ),
+        io::ErrorKind::AddrInUse => {
+            "; another program listens there: stop it, or choose another port with --listen"
+                .to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// One address, with a socket for each worker.
+#[derive(Debug)]
+pub struct Bound {
+    /// The address, with the real port where 0 was asked for.
+    pub address: SocketAddr,
+    /// `SO_REUSEPORT` sockets: the kernel spreads connections over them.
+    pub sockets: Vec<std::net::TcpListener>,
+}
+
+impl Bound {
+    /// Binds `address` once for each of `workers`.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] says what to do about it.
+    pub fn new(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        let failed = |source| BindError { address, source };
+        if address.port() != 0 {
+            // With SO_REUSEPORT alone a second router of the same user would silently share the
+            // port; without it the kernel tells.
+            drop(bind(address, false).map_err(failed)?);
+        }
+        let mut sockets = Vec::with_capacity(workers);
+        let mut actual = address;
+        for _ in 0..workers {
+            let socket = bind(actual, true).map_err(failed)?;
+            actual = socket.local_addr().map_err(failed)?;
+            sockets.push(socket);
+        }
+        Ok(Self {
+            address: actual,
+            sockets,
+        })
+    }
+}
+
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        // `[::]` is everything, as Node listens; an IPv4 address of its own may still be bound.
+        let is_any = address.ip().is_unspecified();
+        socket.set_only_v6(!is_any)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if reuse_port {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket.into())
+}
+
+/// Accepts connections for ever and hands each to `serve`.
+///
+/// Errors of `accept` end neither the loop nor the process. Those of one connection are passed
+/// over; those of resources are waited out, said once, and said to be over once.
+pub async fn accept_loop(listener: &TcpListener, mut serve: impl FnMut(TcpStream, SocketAddr)) {
+    let mut exhausted = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if exhausted {
+                    exhausted = false;
+                    info!("connections are accepted again");
+                }
+                serve(stream, peer);
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                if !exhausted {
+                    exhausted = true;
+                    warn!(
+                        %error,
+                        "cannot accept connections, waiting for some to end; raise the limit of \
+                         open files (`ulimit -n`, LimitNOFILE) if this happens often"
+                    );
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Errors that the peer caused by going away before it was accepted (accept(2)).
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{BindError, Bound, is_about_one_connection};
+
+    #[test]
+    fn every_worker_gets_a_socket_on_the_same_port() {
+        let bound = Bound::new("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        assert_ne!(bound.address.port(), 0);
+        assert_eq!(bound.sockets.len(), 3);
+        for socket in &bound.sockets {
+            assert_eq!(socket.local_addr().unwrap(), bound.address);
+        }
+        let second = Bound::new(bound.address, 1).unwrap_err();
+        assert!(
+            second.to_string().contains("another program listens there"),
+            "{second}"
+        );
+    }
+
+    #[test]
+    fn a_port_that_needs_privileges_names_the_way_out() {
+        let error = BindError {
+            address: "127.0.0.1:80".parse().unwrap(),
+            source: io::ErrorKind::PermissionDenied.into(),
+        };
+        assert!(
+            error.to_string().contains("--listen 127.0.0.1:8080"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn only_errors_of_the_peer_are_passed_over() {
+        for (number, is_peers) in [
+            (103, true),
+            (104, true),
+            (4, true),
+            (24, false),
+            (23, false),
+            (12, false),
+        ] {
+            assert_eq!(
+                is_about_one_connection(&io::Error::from_raw_os_error(number)),
+                is_peers
+            );
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Bodies on their way through: the client's to the backend and the backend's to the client.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use crate::access_log::Record;
+use crate::connection::{BodyState, Connection};
+use crate::route::Millis;
+use crate::upstream::Lease;
+
+/// nginx's status for a client that went away before its answer; it is only ever logged.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+/// A backend that does not know `Expect` waits for the body without saying so. This is how long
+/// the body is held back for it (RFC 9110 10.1.1: a client should not wait for ever either).
+const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The body of a request to a backend.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// The client's, as it comes in.
+    Streaming(Box<StreamingRequest>),
+}
+
+/// A request body that is still being received.
+#[derive(Debug)]
+pub struct StreamingRequest {
+    incoming: Incoming,
+    connection: Arc<Connection>,
+    limit: Option<Duration>,
+    gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
+}
+
+impl RequestBody {
+    /// Wraps the client's body. `limit` is how long it may be silent; `gate`, if any, holds it
+    /// back until the backend wants it.
+    pub fn new(
+        incoming: Incoming,
+        connection: &Arc<Connection>,
+        limit: Option<Duration>,
+        gate: Option<Arc<Gate>>,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            connection.set_body_state(BodyState::Complete);
+            return Self::Empty;
+        }
+        connection.set_body_state(BodyState::Moving);
+        let connection = Arc::clone(connection);
+        let gate = gate.map(|gate| (gate, Box::pin(tokio::time::sleep(EXPECT_PATIENCE))));
+        Self::Streaming(Box::new(StreamingRequest {
+            incoming,
+            connection,
+            limit,
+            gate,
+        }))
+    }
+
+    /// Whether there is nothing to send, so that the request can be sent again.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self::Streaming(body) = &mut *self else {
+            return Poll::Ready(None);
+        };
+        if let Some((gate, patience)) = &mut body.gate {
+            if gate.poll_open(cx).is_pending() && patience.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            body.gate = None;
+        }
+        let result = Pin::new(&mut body.incoming).poll_frame(cx);
+        match &result {
+            Poll::Pending => body.connection.set_body_state(BodyState::Waiting),
+            Poll::Ready(Some(Ok(_))) => {
+                body.connection.allow_for(body.limit);
+                body.connection
+                    .set_body_state(if body.incoming.is_end_stream() {
+                        BodyState::Complete
+                    } else {
+                        BodyState::Moving
+                    });
+            }
+            Poll::Ready(Some(Err(_))) => body.connection.set_body_state(BodyState::Broken),
+            Poll::Ready(None) => body.connection.set_body_state(BodyState::Complete),
+        }
+        result
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streaming(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streaming(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// Holds back a request body until the backend says `100 Continue`.
+#[derive(Debug, Default)]
+pub struct Gate {
+    is_open: AtomicBool,
+    was_noticed: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Gate {
+    /// Lets the body through.
+    pub fn open(&self) {
+        self.is_open.store(true, Ordering::Release);
+        if let Some(waker) = self
+            .waker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Whether it was opened since this was asked last.
+    pub fn was_just_opened(&self) -> bool {
+        self.is_open.load(Ordering::Acquire) && !self.was_noticed.swap(true, Ordering::Relaxed)
+    }
+
+    fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_open.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Sees to it that a request is logged once its answer is complete or given up.
+#[derive(Debug)]
+pub struct RequestLog {
+    connection: Arc<Connection>,
+    record: Option<Box<Record>>,
+    is_answered: bool,
+}
+
+impl RequestLog {
+    /// Watches over the current request of `connection`; without a `record` nothing is written.
+    pub fn new(connection: &Arc<Connection>, record: Option<Box<Record>>) -> Self {
+        Self {
+            connection: Arc::clone(connection),
+            record,
+            is_answered: false,
+        }
+    }
+
+    /// What will be written.
+    pub fn record(&mut self) -> Option<&mut Record> {
+        self.record.as_deref_mut()
+    }
+
+    /// Writes nothing for this request.
+    pub fn forget(&mut self) {
+        self.record = None;
+    }
+
+    /// Takes the record over, for a tunnel that logs its own end.
+    pub fn take(&mut self) -> Option<Box<Record>> {
+        self.record.take()
+    }
+
+    /// Notes the status that the client gets.
+    pub fn answer(&mut self, status: StatusCode) {
+        self.is_answered = true;
+        if let Some(record) = &mut self.record {
+            record.status = status;
+        }
+    }
+}
+
+impl Drop for RequestLog {
+    fn drop(&mut self) {
+        if let Some(record) = &mut self.record
+            && !self.is_answered
+        {
+            record.status =
+                StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
+        }
+        self.connection.finish(self.record.take());
+    }
+}
+
+/// The body of a response to a client, with what has to happen when it ends.
+#[derive(Debug)]
+pub struct ResponseBody {
+    content: Content,
+    // Behind `content`: the backend's connection is let go before the request counts as finished.
+    log: RequestLog,
+}
+
+enum Content {
+    Empty,
+    Full(Bytes),
+    Upstream(Box<UpstreamContent>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Full(_) => "Full",
+            Self::Upstream(_) => "Upstream",
+        })
+    }
+}
+
+struct UpstreamContent {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    limit: Option<Duration>,
+    now: Millis,
+}
+
+/// Why a response body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ResponseBodyError {
+    /// The backend's body ended early or was malformed.
+    #[error("the response body of the backend broke off")]
+    Broken(#[source] hyper::Error),
+    /// The backend was silent for too long.
+    #[error("the backend stopped sending its response")]
+    TimedOut,
+}
+
+impl ResponseBody {
+    /// No body.
+    pub fn empty(log: RequestLog) -> Self {
+        Self {
+            content: Content::Empty,
+            log,
+        }
+    }
+
+    /// A body of our own.
+    pub fn full(bytes: Bytes, log: RequestLog) -> Self {
+        Self {
+            content: Content::Full(bytes),
+            log,
+        }
+    }
+
+    /// The body of a backend's response. `limit` is how long the backend may be silent. The
+    /// connection goes back to its pool when the body is complete; `now` is the time to count
+    /// its idleness from.
+    pub fn upstream(
+        incoming: Incoming,
+        lease: Lease,
+        limit: Option<Duration>,
+        now: Millis,
+        log: RequestLog,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            lease.give_back(now);
+            return Self::empty(log);
+        }
+        log.connection.begin_streaming(limit);
+        let content = UpstreamContent {
+            incoming,
+            lease: Some(lease),
+            limit,
+            now,
+        };
+        Self {
+            content: Content::Upstream(Box::new(content)),
+            log,
+        }
+    }
+}
+
+impl UpstreamContent {
+    fn poll_frame(
+        &mut self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(lease) = &mut self.lease
+        {
+            let _ended = lease.exchange().drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                connection.allow_for(self.limit);
+                if self.incoming.is_end_stream() {
+                    self.give_back(cx);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.lease = None;
+                Poll::Ready(Some(Err(ResponseBodyError::Broken(error))))
+            }
+            Poll::Ready(None) => {
+                self.give_back(cx);
+                Poll::Ready(None)
+            }
+            Poll::Pending if connection.has_expired() => {
+                self.lease = None;
+                Poll::Ready(Some(Err(ResponseBodyError::TimedOut)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn give_back(&mut self, cx: &mut Context<'_>) {
+        if let Some(mut lease) = self.lease.take() {
+            // Lets hyper see the end of the exchange, after which it takes another request.
+            if lease.exchange().drive(cx).is_pending() {
+                lease.give_back(self.now);
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = ResponseBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+        let this = &mut *self;
+        match &mut this.content {
+            Content::Empty => Poll::Ready(None),
+            Content::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = Content::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Content::Upstream(content) => content.poll_frame(&this.log.connection, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Full(_) => false,
+            Content::Upstream(content) => content.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Upstream(content) => content.incoming.size_hint(),
+        }
+    }
+}

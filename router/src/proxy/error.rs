@@ -1,0 +1,260 @@
+//! What can go wrong with one request, and what follows from it: which status, another try or
+//! not, a dead mark or not, whose fault. Decided here and nowhere else.
+
+use http::StatusCode;
+use shared::store::{KeyProblem, StoreError};
+
+use crate::upstream::LeaseError;
+use crate::upstream::connect::ConnectError;
+
+/// Why a request was not answered by a backend.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The request breaks a rule of HTTP.
+    #[error("bad request: {0}")]
+    BadRequest(&'static str),
+    /// The `frontend:` key of the host cannot be read.
+    #[error(transparent)]
+    BrokenFrontend(KeyProblem),
+    /// The client sent nothing of its body for too long.
+    #[error("the client stopped sending its request")]
+    ClientTimedOut,
+    /// The client's request body ended early or was malformed.
+    #[error("the body of the request is broken")]
+    ClientBody,
+    /// Not one of the backends is a usable URL.
+    #[error("no backend is a usable URL")]
+    InvalidBackends,
+    /// No connection to the chosen backend.
+    #[error(transparent)]
+    Lease(LeaseError),
+    /// A method that is not forwarded.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// No backend that is not dead.
+    #[error("no backend is alive")]
+    NoBackend,
+    /// No `Host` header.
+    #[error("no host header")]
+    NoHost,
+    /// Redis gave no answer, and the host is not in memory.
+    #[error(transparent)]
+    Store(StoreError),
+    /// No list for the host.
+    #[error("no frontend for this host")]
+    UnknownHost,
+    /// The backend closed the connection or sent what is not HTTP, before a response.
+    #[error("the backend broke off")]
+    Upstream(#[source] hyper::Error),
+    /// The backend sent something that is HTTP but not an answer to this request.
+    #[error("the backend sent an answer that does not fit: {0}")]
+    UpstreamProtocol(&'static str),
+    /// The backend was silent for too long.
+    #[error("the backend did not answer in time")]
+    UpstreamTimedOut,
+}
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// The backend's, or its entry in Redis.
+    Backend,
+    /// The client's.
+    Client,
+    /// Ours, or Redis'.
+    Router,
+}
+
+impl ProxyError {
+    /// The status that the client gets.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::ClientBody | Self::NoHost | Self::UnknownHost => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Store(_) | Self::Lease(LeaseError::QueueTimedOut(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::UpstreamTimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Self::BrokenFrontend(_)
+            | Self::InvalidBackends
+            | Self::Lease(LeaseError::Connect(_))
+            | Self::NoBackend
+            | Self::Upstream(_)
+            | Self::UpstreamProtocol(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Whether another backend may be tried: only when nothing of the request can have reached
+    /// this one.
+    pub fn may_retry(&self) -> bool {
+        matches!(self, Self::Lease(LeaseError::Connect(_)))
+    }
+
+    /// Whether this is evidence against the backend.
+    pub fn marks_dead(&self) -> bool {
+        match self {
+            // What this version cannot speak is no failure of the backend.
+            Self::Lease(LeaseError::Connect(error)) => {
+                !matches!(error, ConnectError::TlsUnsupported)
+            }
+            Self::UpstreamTimedOut => true,
+            _ => false,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::BadRequest(_)
+            | Self::ClientBody
+            | Self::ClientTimedOut
+            | Self::MethodNotAllowed
+            | Self::NoHost
+            | Self::UnknownHost => Side::Client,
+            Self::Store(_) | Self::Lease(LeaseError::QueueTimedOut(_)) => Side::Router,
+            Self::BrokenFrontend(_)
+            | Self::InvalidBackends
+            | Self::Lease(LeaseError::Connect(_))
+            | Self::NoBackend
+            | Self::Upstream(_)
+            | Self::UpstreamProtocol(_)
+            | Self::UpstreamTimedOut => Side::Backend,
+        }
+    }
+
+    /// Hipache's words for it, in `x-debug-error`. `retries` is the configured number.
+    pub fn debug_text(&self, retries: u32) -> &'static str {
+        match self {
+            Self::NoHost => "no host header",
+            Self::UnknownHost => "frontend not found",
+            Self::NoBackend => "Cannot find a valid backend",
+            Self::InvalidBackends => "backend is invalid",
+            Self::Lease(LeaseError::Connect(_)) if retries == 0 => "Retry on error is disabled",
+            Self::Lease(LeaseError::Connect(_)) => "Reached max retries limit",
+            // Beyond Hipache.
+            Self::BadRequest(reason) | Self::UpstreamProtocol(reason) => reason,
+            Self::BrokenFrontend(_) => "frontend is not a list",
+            Self::ClientBody => "request body is broken",
+            Self::ClientTimedOut => "request timed out",
+            Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
+            Self::MethodNotAllowed => "method not allowed",
+            Self::Store(_) => "Redis is not available",
+            Self::Upstream(_) => "backend closed the connection",
+            Self::UpstreamTimedOut => "backend timed out",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::store::{KeyProblem, StoreError};
+
+    use super::{ConnectError, LeaseError, ProxyError, Side};
+
+    #[test]
+    fn the_consequences_of_every_error() {
+        let problem = KeyProblem {
+            key: "frontend:a".into(),
+            detail: "x".into(),
+        };
+        let timed_out = || ConnectError::TimedOut(Duration::from_secs(1));
+        for (error, status, retry, dead, side) in [
+            (ProxyError::BadRequest("x"), 400, false, false, Side::Client),
+            (ProxyError::NoHost, 400, false, false, Side::Client),
+            (ProxyError::UnknownHost, 400, false, false, Side::Client),
+            (ProxyError::ClientBody, 400, false, false, Side::Client),
+            (
+                ProxyError::MethodNotAllowed,
+                405,
+                false,
+                false,
+                Side::Client,
+            ),
+            (ProxyError::ClientTimedOut, 408, false, false, Side::Client),
+            (
+                ProxyError::BrokenFrontend(problem),
+                502,
+                false,
+                false,
+                Side::Backend,
+            ),
+            (
+                ProxyError::InvalidBackends,
+                502,
+                false,
+                false,
+                Side::Backend,
+            ),
+            (ProxyError::NoBackend, 502, false, false, Side::Backend),
+            (
+                ProxyError::UpstreamProtocol("x"),
+                502,
+                false,
+                false,
+                Side::Backend,
+            ),
+            (
+                ProxyError::Lease(LeaseError::Connect(timed_out())),
+                502,
+                true,
+                true,
+                Side::Backend,
+            ),
+            (
+                ProxyError::Lease(LeaseError::Connect(ConnectError::TlsUnsupported)),
+                502,
+                true,
+                false,
+                Side::Backend,
+            ),
+            (
+                ProxyError::Lease(LeaseError::QueueTimedOut(1)),
+                503,
+                false,
+                false,
+                Side::Router,
+            ),
+            (
+                ProxyError::Store(StoreError::Unavailable),
+                503,
+                false,
+                false,
+                Side::Router,
+            ),
+            (
+                ProxyError::UpstreamTimedOut,
+                504,
+                false,
+                true,
+                Side::Backend,
+            ),
+        ] {
+            assert_eq!(error.status().as_u16(), status, "{error}");
+            assert_eq!(error.may_retry(), retry, "{error}");
+            assert_eq!(error.marks_dead(), dead, "{error}");
+            assert_eq!(error.side(), side, "{error}");
+        }
+    }
+
+    /// hipache.md 2, the values of `x-debug-error`.
+    #[test]
+    fn debug_texts_are_hipaches() {
+        let refused =
+            ProxyError::Lease(LeaseError::Connect(ConnectError::TimedOut(Duration::ZERO)));
+        for (error, retries, text) in [
+            (&ProxyError::UnknownHost, 3, "frontend not found"),
+            (&ProxyError::NoBackend, 3, "Cannot find a valid backend"),
+            (&ProxyError::InvalidBackends, 3, "backend is invalid"),
+            (&ProxyError::NoHost, 3, "no host header"),
+            (&refused, 3, "Reached max retries limit"),
+            (&refused, 0, "Retry on error is disabled"),
+        ] {
+            assert_eq!(error.debug_text(retries), text);
+        }
+    }
+}

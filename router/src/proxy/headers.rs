@@ -1,0 +1,502 @@
+//! Pure rewriting of request and response headers.
+//!
+//! What the client sent keeps its order: a header in the middle is removed by rebuilding the map,
+//! because removing from a `HeaderMap` moves its last entry.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Method, Version};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// Some programs take this for the environment variable `HTTP_PROXY` ("httpoxy").
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+/// The address of the client, for the backend and the access log.
+pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// What the backend is told of the client; the same for all requests of a connection.
+#[derive(Clone, Debug)]
+pub struct Forwarded {
+    client: HeaderValue,
+    proto: HeaderValue,
+    port: HeaderValue,
+    trust: Trust,
+}
+
+/// What forwarded headers that a client brings along are worth.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trust {
+    /// Hipache's rule: what came is kept, what is missing is added.
+    Keep,
+    /// From a trusted proxy: the address is appended, the rest kept.
+    Append,
+    /// From anyone else while there are trusted proxies: overwritten.
+    Overwrite,
+}
+
+impl Forwarded {
+    /// For a connection from `peer` to our `local` address. `plain_ipv4` leaves out `::ffff:`.
+    pub fn new(peer: SocketAddr, local: SocketAddr, plain_ipv4: bool, trust: Trust) -> Self {
+        let client = match canonical(peer.ip()) {
+            IpAddr::V4(address) if !plain_ipv4 => format!("::ffff:{address}"),
+            address => address.to_string(),
+        };
+        let value = |text: String| {
+            HeaderValue::try_from(text).expect("addresses and numbers are valid header values")
+        };
+        Self {
+            client: value(client),
+            proto: HeaderValue::from_static("http"),
+            port: value(local.port().to_string()),
+            trust,
+        }
+    }
+
+    /// The client's address as the access log shows it when no header says otherwise.
+    pub fn client(&self) -> &HeaderValue {
+        &self.client
+    }
+
+    /// Sets the `X-Forwarded-*` headers and `X-Real-IP` (hipache.md 2).
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        match self.trust {
+            Trust::Keep => headers
+                .entry(X_FORWARDED_FOR)
+                .or_insert_with(|| self.client.clone()),
+            Trust::Overwrite => {
+                headers.remove(FORWARDED);
+                headers.insert(X_FORWARDED_FOR, self.client.clone());
+                headers.insert(X_REAL_IP, self.client.clone());
+                headers.insert(X_FORWARDED_PROTOCOL, self.proto.clone());
+                headers.insert(X_FORWARDED_PROTO, self.proto.clone());
+                headers.insert(X_FORWARDED_PORT, self.port.clone());
+                return;
+            }
+            Trust::Append => {
+                let mut chain = Vec::new();
+                for value in headers.get_all(X_FORWARDED_FOR) {
+                    chain.extend_from_slice(value.as_bytes());
+                    chain.extend_from_slice(b", ");
+                }
+                chain.extend_from_slice(self.client.as_bytes());
+                let chain = HeaderValue::from_bytes(&chain).unwrap_or_else(|_| self.client.clone());
+                match headers.entry(X_FORWARDED_FOR) {
+                    Entry::Occupied(mut entry) => {
+                        entry.insert(chain);
+                        entry.into_mut()
+                    }
+                    Entry::Vacant(entry) => entry.insert(chain),
+                }
+            }
+        };
+        headers
+            .entry(X_REAL_IP)
+            .or_insert_with(|| self.client.clone());
+        headers
+            .entry(X_FORWARDED_PROTOCOL)
+            .or_insert_with(|| self.proto.clone());
+        headers
+            .entry(X_FORWARDED_PROTO)
+            .or_insert_with(|| self.proto.clone());
+        headers
+            .entry(X_FORWARDED_PORT)
+            .or_insert_with(|| self.port.clone());
+    }
+}
+
+/// An IPv4 address that arrived on an IPv6 socket is an IPv4 address.
+pub fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Checks that there is one way only to read where the body ends (RFC 9112 6).
+///
+/// # Errors
+///
+/// What is wrong with the request.
+pub fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), &'static str> {
+    if !headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    if version == Version::HTTP_10 {
+        return Err("Transfer-Encoding in HTTP/1.0");
+    }
+    if headers.contains_key(CONTENT_LENGTH) {
+        return Err("both Content-Length and Transfer-Encoding");
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = codings
+        .next()
+        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || codings.next().is_some() {
+        return Err("Transfer-Encoding other than chunked");
+    }
+    Ok(())
+}
+
+/// Whether a request may be sent a second time without harm (RFC 9110 9.2.2).
+pub fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    )
+}
+
+/// Prepares the headers of a request for the backend: removes what concerns only the client's
+/// connection (RFC 9110 7.6.1). Returns the protocol that the client asks to upgrade to.
+pub fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let upgrade = requested_upgrade(headers);
+    // The common cases by themselves: nothing to remove but perhaps `Connection: keep-alive`,
+    // which is true of our own connection, too.
+    strip(headers, |name| {
+        *name == UPGRADE
+            || *name == TE
+            || *name == HTTP2_SETTINGS
+            || *name == PROXY
+            || *name == PROXY_CONNECTION
+            || *name == KEEP_ALIVE
+    });
+    if let Some(protocol) = &upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol.clone());
+    }
+    upgrade
+}
+
+/// Prepares the headers of a response for the client. `keep_connection` says that the client's
+/// connection may carry our own `Connection: keep-alive`.
+pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) {
+    strip(headers, |name| {
+        *name == UPGRADE || *name == PROXY_CONNECTION || *name == KEEP_ALIVE
+    });
+    if !keep_connection {
+        headers.remove(CONNECTION);
+    }
+}
+
+fn strip(headers: &mut HeaderMap, is_hop_by_hop: impl Fn(&HeaderName) -> bool) {
+    let has_trailers_wanted = headers.contains_key(TE) && wants_trailers(headers);
+    let mut named: Vec<HeaderName> = Vec::new();
+    let mut has_connection = false;
+    let mut is_plain_keep_alive = true;
+    for value in headers.get_all(CONNECTION) {
+        is_plain_keep_alive =
+            is_plain_keep_alive && !has_connection && value.as_bytes() == b"keep-alive";
+        has_connection = true;
+        if is_plain_keep_alive {
+            continue;
+        }
+        for token in tokens(value) {
+            if let Ok(name) = HeaderName::from_bytes(token)
+                && !is_protected(&name)
+            {
+                named.push(name);
+            }
+        }
+    }
+    let drop_connection = has_connection && !is_plain_keep_alive;
+    let is_dropped = |name: &HeaderName| {
+        (drop_connection && *name == CONNECTION) || is_hop_by_hop(name) || named.contains(name)
+    };
+    if headers.keys().any(is_dropped) {
+        let mut kept = HeaderMap::with_capacity(headers.len() + 6);
+        let mut current = None;
+        for (name, value) in std::mem::take(headers) {
+            current = name.or(current);
+            match &current {
+                Some(name) if !is_dropped(name) => {
+                    kept.append(name.clone(), value);
+                }
+                _ => {}
+            }
+        }
+        *headers = kept;
+    }
+    if has_trailers_wanted {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Names that `Connection` cannot remove: doing so would change framing or identity.
+fn is_protected(name: &HeaderName) -> bool {
+    *name == HOST
+        || *name == CONTENT_LENGTH
+        || *name == TRANSFER_ENCODING
+        || *name == COOKIE
+        || *name == X_REAL_IP
+        || *name == FORWARDED
+        || name.as_str().starts_with("x-forwarded-")
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    let has = |wanted: &[u8], value| tokens(value).any(|t| t.eq_ignore_ascii_case(wanted));
+    headers
+        .get_all(TE)
+        .iter()
+        .any(|value| has(b"trailers", value))
+}
+
+/// The protocol of a real upgrade: `Connection: upgrade`, one `Upgrade` value, and not HTTP/2,
+/// which a backend would speak past our rules.
+fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let protocol = protocols.next()?;
+    let is_asked_for = headers
+        .get_all(CONNECTION)
+        .iter()
+        .any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case(b"upgrade")));
+    let is_http2 = tokens(protocol).any(|token| token.to_ascii_lowercase().starts_with(b"h2"));
+    (is_asked_for && !is_http2 && protocols.next().is_none()).then(|| protocol.clone())
+}
+
+/// Whether the backend agreed to what the client asked for.
+pub fn echoes_upgrade(headers: &HeaderMap, asked: &HeaderValue) -> bool {
+    headers.get(UPGRADE).is_some_and(|given| {
+        tokens(given).all(|given| tokens(asked).any(|asked| asked.eq_ignore_ascii_case(given)))
+    })
+}
+
+/// The items of a comma-separated value.
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|t| !t.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::HeaderValue;
+    use http::{HeaderMap, Version};
+    use proptest::prelude::*;
+
+    use super::{
+        Forwarded, HeaderName, Trust, check_framing, echoes_upgrade, strip_request, strip_response,
+    };
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<(&str, &str)> {
+        headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect()
+    }
+
+    fn forwarded(peer: &str, plain: bool, trust: Trust) -> Forwarded {
+        Forwarded::new(
+            peer.parse().unwrap(),
+            "127.0.0.1:8080".parse().unwrap(),
+            plain,
+            trust,
+        )
+    }
+
+    /// hipache.md 2, "Headers to the backend, each only if the client did not send it".
+    #[test]
+    fn missing_forwarded_headers_are_added_behind_the_clients() {
+        let mut headers = map(&[("host", "a.test"), ("x-forwarded-proto", "https")]);
+        forwarded("1.2.3.4:5", false, Trust::Keep).apply(&mut headers);
+        assert_eq!(
+            lines(&headers),
+            [
+                ("host", "a.test"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-for", "::ffff:1.2.3.4"),
+                ("x-real-ip", "::ffff:1.2.3.4"),
+                ("x-forwarded-protocol", "http"),
+                ("x-forwarded-port", "8080"),
+            ]
+        );
+    }
+
+    #[test]
+    fn addresses_are_written_as_hipache_does_unless_plain_ones_are_wanted() {
+        for (peer, plain, shown) in [
+            ("1.2.3.4:5", false, "::ffff:1.2.3.4"),
+            ("1.2.3.4:5", true, "1.2.3.4"),
+            ("[::ffff:1.2.3.4]:5", true, "1.2.3.4"),
+            ("[2001:db8::1]:5", false, "2001:db8::1"),
+        ] {
+            assert_eq!(forwarded(peer, plain, Trust::Keep).client(), shown);
+        }
+    }
+
+    /// hipache.md 2, `trustedProxies`.
+    #[test]
+    fn trusted_proxies_are_appended_to_and_others_overwritten() {
+        let brought = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "7.7.7.7"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=x"),
+        ];
+        let mut headers = map(&brought);
+        forwarded("1.2.3.4:5", true, Trust::Append).apply(&mut headers);
+        assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 7.7.7.7, 1.2.3.4");
+        assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        let mut headers = map(&brought);
+        forwarded("1.2.3.4:5", true, Trust::Overwrite).apply(&mut headers);
+        assert_eq!(headers["x-forwarded-for"], "1.2.3.4");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert!(!headers.contains_key("forwarded"));
+    }
+
+    #[test]
+    fn hop_by_hop_headers_go_and_the_rest_keeps_its_order() {
+        let mut headers = map(&[
+            ("connection", "close, X-Foo, host, cookie, content-length"),
+            ("host", "a.test"),
+            ("x-foo", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("accept", "a"),
+            ("te", "trailers, deflate"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"),
+            ("proxy", "http://evil/"),
+            ("accept", "b"),
+            ("cookie", "s=1"),
+            ("content-length", "5"),
+        ]);
+        assert_eq!(strip_request(&mut headers), None);
+        assert_eq!(
+            lines(&headers),
+            [
+                ("host", "a.test"),
+                ("accept", "a"),
+                ("accept", "b"),
+                ("cookie", "s=1"),
+                ("content-length", "5"),
+                ("te", "trailers"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_plain_keep_alive_stays_as_our_own() {
+        let sent = [("connection", "keep-alive"), ("host", "a"), ("accept", "b")];
+        let mut headers = map(&sent);
+        strip_request(&mut headers);
+        assert_eq!(lines(&headers), sent);
+        strip_response(&mut headers, true);
+        assert_eq!(lines(&headers), sent);
+        strip_response(&mut headers, false);
+        assert!(!headers.contains_key("connection"));
+        let mut twice = map(&[
+            ("connection", "keep-alive"),
+            ("connection", "x-foo"),
+            ("x-foo", "1"),
+        ]);
+        strip_request(&mut twice);
+        assert_eq!(lines(&twice), []);
+    }
+
+    #[test]
+    fn only_a_real_upgrade_is_passed_on() {
+        for (connection, upgrade, passed) in [
+            ("Upgrade", "websocket", true),
+            ("keep-alive, upgrade", "WebSocket", true),
+            ("upgrade", "my-protocol/1", true),
+            ("keep-alive", "websocket", false),
+            ("upgrade, http2-settings", "h2c", false),
+            ("upgrade", "websocket, h2c", false),
+        ] {
+            let mut headers = map(&[
+                ("connection", connection),
+                ("upgrade", upgrade),
+                ("host", "a"),
+            ]);
+            let asked = strip_request(&mut headers);
+            assert_eq!(asked.is_some(), passed, "{connection} {upgrade}");
+            assert_eq!(headers.contains_key("upgrade"), passed);
+            if let Some(asked) = asked {
+                assert_eq!(headers["connection"], "upgrade");
+                assert!(echoes_upgrade(
+                    &map(&[("upgrade", &upgrade.to_ascii_uppercase())]),
+                    &asked
+                ));
+                assert!(!echoes_upgrade(&map(&[("upgrade", "other")]), &asked));
+                assert!(!echoes_upgrade(&map(&[]), &asked));
+            }
+        }
+        let mut twice = map(&[
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("upgrade", "x"),
+        ]);
+        assert_eq!(strip_request(&mut twice), None);
+    }
+
+    #[test]
+    fn there_is_one_way_to_read_the_end_of_a_body() {
+        for (lines, is_good) in [
+            (&[][..], true),
+            (&[("content-length", "5")], true),
+            (&[("transfer-encoding", "chunked")], true),
+            (&[("transfer-encoding", "Chunked")], true),
+            (&[("transfer-encoding", "identity, chunked")], false),
+            (&[("transfer-encoding", ",chunked")], false),
+            (&[("transfer-encoding", "gzip, chunked")], false),
+            (
+                &[
+                    ("transfer-encoding", "chunked"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                false,
+            ),
+            (
+                &[("transfer-encoding", "chunked"), ("content-length", "5")],
+                false,
+            ),
+        ] {
+            assert_eq!(
+                check_framing(&map(lines), Version::HTTP_11).is_ok(),
+                is_good,
+                "{lines:?}"
+            );
+        }
+        let chunked = map(&[("transfer-encoding", "chunked")]);
+        assert!(check_framing(&chunked, Version::HTTP_10).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn stripping_twice_changes_nothing_more(
+            names in proptest::collection::vec("connection|keep-alive|te|upgrade|x-[a-c]|host|accept", 0..10),
+            values in proptest::collection::vec("keep-alive|close|upgrade|x-a|trailers|websocket|h2c|, ,|x-b, te", 10),
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in names.iter().zip(&values) {
+                headers.append(
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_str(value).unwrap(),
+                );
+            }
+            let first = strip_request(&mut headers);
+            let once = headers.clone();
+            let second = strip_request(&mut headers);
+            prop_assert_eq!(first, second);
+            prop_assert_eq!(once, headers);
+        }
+    }
+}

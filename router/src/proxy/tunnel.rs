@@ -1,0 +1,223 @@
+//! Upgraded connections (WebSocket and anything else): bytes both ways until both sides have
+//! said all, one breaks, nobody speaks for too long, or the router must end.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::access_log::Record;
+use crate::connection::ClientIo;
+
+/// Bytes taken from a socket at a time. A direction holds a buffer only while it has bytes.
+const BUFFER: usize = 16 * 1024;
+
+/// The backend's side of a tunnel.
+#[derive(Debug)]
+pub struct Upstream<G> {
+    /// The socket.
+    pub stream: TcpStream,
+    /// What the backend sent right behind its 101.
+    pub early: Bytes,
+    /// Counts the connection until the tunnel ends.
+    pub guard: G,
+}
+
+/// Waits for the client's side and then pipes. Writes the access-log `record` at the end.
+pub async fn run<G: Send>(
+    upgrade: OnUpgrade,
+    upstream: Upstream<G>,
+    idle_timeout: Option<Duration>,
+    shutdown: CancellationToken,
+    record: Option<Box<Record>>,
+) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            debug!(%error, "client went away before its tunnel began");
+            return;
+        }
+    };
+    let Ok(parts) = upgraded.downcast::<ClientIo>() else {
+        debug!("upgraded connection is not one of ours");
+        return;
+    };
+    let (stream, connection) = parts.io.into_stream();
+    let mut pipe = Pipe {
+        client: stream,
+        backend: upstream.stream,
+        to_backend: Direction::new(parts.read_buf),
+        to_client: Direction::new(upstream.early),
+        idle_timeout,
+        idle: Box::pin(tokio::time::sleep(idle_timeout.unwrap_or(Duration::ZERO))),
+        last_activity: Instant::now(),
+    };
+    let result = shutdown.run_until_cancelled(&mut pipe).await;
+    debug!(
+        client.addr = %connection.peer, to_client = pipe.to_client.total,
+        to_backend = pipe.to_backend.total, ?result, "tunnel ended"
+    );
+    drop(upstream.guard);
+    if let Some(record) = record {
+        record.emit(connection.written() + pipe.to_client.total);
+    }
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ended {
+    /// Both sides closed.
+    Closed,
+    /// Nobody spoke for too long.
+    Idle,
+}
+
+struct Pipe {
+    client: TcpStream,
+    backend: TcpStream,
+    to_backend: Direction,
+    to_client: Direction,
+    idle_timeout: Option<Duration>,
+    idle: Pin<Box<Sleep>>,
+    last_activity: Instant,
+}
+
+/// One direction of a tunnel.
+#[derive(Debug)]
+struct Direction {
+    buffer: Vec<u8>,
+    sent: usize,
+    total: u64,
+    read_closed: bool,
+    write_closed: bool,
+}
+
+impl Direction {
+    fn new(early: Bytes) -> Self {
+        let buffer = Vec::from(early);
+        Self {
+            buffer,
+            sent: 0,
+            total: 0,
+            read_closed: false,
+            write_closed: false,
+        }
+    }
+
+    /// Copies until one side would block. Sets `moved` when bytes did.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        moved: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            while let Some(rest) = self.buffer.get(self.sent..).filter(|rest| !rest.is_empty()) {
+                let count = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.sent += count;
+                self.total += count as u64;
+                *moved = true;
+            }
+            self.sent = 0;
+            self.buffer.clear();
+            if self.read_closed {
+                if !self.write_closed {
+                    // The other direction may go on: a half-closed connection is legal.
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.write_closed = true;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            self.buffer.resize(BUFFER, 0);
+            let mut buf = ReadBuf::new(&mut self.buffer);
+            let polled = Pin::new(&mut *from).poll_read(cx, &mut buf);
+            let filled = buf.filled().len();
+            self.buffer.truncate(filled);
+            match polled {
+                Poll::Ready(Ok(())) if filled == 0 => self.read_closed = true,
+                Poll::Ready(Ok(())) => *moved = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    // An idle tunnel costs no buffers.
+                    self.buffer = Vec::new();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl Future for Pipe {
+    type Output = io::Result<Ended>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut moved = false;
+        let up = this
+            .to_backend
+            .poll(cx, &mut this.client, &mut this.backend, &mut moved);
+        let down = this
+            .to_client
+            .poll(cx, &mut this.backend, &mut this.client, &mut moved);
+        match (up, down) {
+            (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => {
+                return Poll::Ready(Err(error));
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(Ended::Closed)),
+            (Poll::Ready(Ok(())), Poll::Pending) | (Poll::Pending, _) => {}
+        }
+        if moved {
+            this.last_activity = Instant::now();
+        }
+        let Some(limit) = this.idle_timeout else {
+            return Poll::Pending;
+        };
+        while this.idle.as_mut().poll(cx).is_ready() {
+            let deadline = this.last_activity + limit;
+            if Instant::now() >= deadline {
+                return Poll::Ready(Ok(Ended::Idle));
+            }
+            this.idle.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+/// Says what the drain at the end of the process may wait for.
+#[derive(Clone, Debug, Default)]
+pub struct Tunnels {
+    /// Tunnels that are open.
+    pub tracker: tokio_util::task::TaskTracker,
+    /// Ends them.
+    pub shutdown: CancellationToken,
+}
+
+impl Tunnels {
+    /// Runs `tunnel` as a task that the drain knows of.
+    pub fn spawn<G: Send + 'static>(
+        self: &Arc<Self>,
+        upgrade: OnUpgrade,
+        upstream: Upstream<G>,
+        idle_timeout: Option<Duration>,
+        record: Option<Box<Record>>,
+    ) {
+        let shutdown = self.shutdown.clone();
+        drop(
+            self.tracker
+                .spawn(run(upgrade, upstream, idle_timeout, shutdown, record)),
+        );
+    }
+}

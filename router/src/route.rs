@@ -1,0 +1,410 @@
+//! Pure routing: what one host's Redis record means, and which backend a request gets.
+//!
+//! No Redis, no HTTP, no clock, no random source: all of that is handed in.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use shared::backend::{BackendUrl, BackendUrlError, Origin};
+use shared::store::{HostRecord, KeyProblem};
+
+/// Milliseconds on the router's own monotonic clock.
+pub type Millis = u64;
+
+/// A dead mark that never ends by itself.
+const FOREVER: Millis = Millis::MAX;
+
+/// What the look-up for one requested host gave.
+#[derive(Debug)]
+pub struct Route {
+    /// The requested host, whose dead set counts.
+    pub host: Box<str>,
+    /// What to do with its requests.
+    pub target: Target,
+    /// When Redis said so.
+    pub loaded_at: Millis,
+    /// By position: until when the backend is dead; 0 is alive.
+    dead: Box<[AtomicU64]>,
+    /// Marks of ours that Redis has not confirmed: they survive a reload of the route.
+    unconfirmed: Mutex<Vec<(Origin, Millis)>>,
+    has_unconfirmed: AtomicBool,
+}
+
+/// What to do with the requests of a host.
+#[derive(Debug)]
+pub enum Target {
+    /// The `frontend:` key cannot be read.
+    Broken(KeyProblem),
+    /// Forward to one of its backends.
+    Frontend(Frontend),
+    /// No key of the look-up order holds a list.
+    Unknown,
+}
+
+/// One `frontend:` list.
+#[derive(Debug)]
+pub struct Frontend {
+    /// The name behind `frontend:` that matched, such as `*.example.com`.
+    pub name: Box<str>,
+    /// Item 0 of the list.
+    pub identifier: Box<str>,
+    /// Items 1 to n; what cannot be parsed keeps its position, so that positions mean the same
+    /// to everybody.
+    pub backends: Box<[Result<BackendUrl, BackendUrlError>]>,
+}
+
+/// Outcome of choosing a backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pick {
+    /// The backend at this position.
+    Backend(usize),
+    /// There are backends, but not one of them is a usable URL.
+    NoneUsable,
+    /// No backends, or all of them dead.
+    NoneAlive,
+}
+
+impl Route {
+    /// Makes the route of `host` from what Redis holds, keeping the unconfirmed marks of the
+    /// `previous` route.
+    pub fn new(host: &str, record: HostRecord, previous: Option<&Self>, now: Millis) -> Self {
+        let target = match record.found {
+            None => Target::Unknown,
+            Some(found) => match found.rows {
+                Err(problem) => Target::Broken(problem),
+                Ok(rows) => Target::Frontend(Frontend::new(&found.name, &rows)),
+            },
+        };
+        let count = match &target {
+            Target::Frontend(frontend) => frontend.backends.len(),
+            Target::Broken(_) | Target::Unknown => 0,
+        };
+        let until = record
+            .dead_ttl
+            .map_or(FOREVER, |ttl| now.saturating_add(millis(ttl)));
+        let dead: Box<[AtomicU64]> = (0..count).map(|_| AtomicU64::new(0)).collect();
+        for position in record.dead {
+            if let Some(slot) = dead.get(position as usize) {
+                slot.store(until, Ordering::Relaxed);
+            }
+        }
+        let route = Self {
+            host: host.into(),
+            target,
+            loaded_at: now,
+            dead,
+            unconfirmed: Mutex::default(),
+            has_unconfirmed: AtomicBool::new(false),
+        };
+        if let Some(previous) = previous {
+            route.adopt_unconfirmed(previous, now);
+        }
+        route
+    }
+
+    /// The frontend, when requests can be forwarded.
+    pub fn frontend(&self) -> Option<&Frontend> {
+        match &self.target {
+            Target::Frontend(frontend) => Some(frontend),
+            Target::Broken(_) | Target::Unknown => None,
+        }
+    }
+
+    /// The URL at `position`, if it is one.
+    pub fn backend(&self, position: usize) -> Option<&BackendUrl> {
+        self.frontend()?.backends.get(position)?.as_ref().ok()
+    }
+
+    /// Chooses uniformly among the positions that are not dead (Hipache's rule: a URL listed
+    /// twice gets twice the traffic). Positions of `tried` origins come only when nothing else
+    /// is left. `random(n)` gives a number below `n`.
+    pub fn pick(&self, now: Millis, tried: &[usize], random: impl FnOnce(usize) -> usize) -> Pick {
+        let Some(frontend) = self.frontend() else {
+            return Pick::NoneAlive;
+        };
+        let backends = &frontend.backends;
+        let is_alive = |position: usize| {
+            backends.get(position).is_some_and(Result::is_ok) && !self.is_dead(position, now)
+        };
+        let was_tried = |position: usize| {
+            let origin = |position: usize| self.backend(position).map(|url| &url.origin);
+            tried.iter().any(|tried| origin(*tried) == origin(position))
+        };
+        let choose = |is_candidate: &dyn Fn(usize) -> bool,
+                      random: &mut dyn FnMut(usize) -> usize| {
+            let count = (0..backends.len())
+                .filter(|position| is_candidate(*position))
+                .count();
+            if count == 0 {
+                return None;
+            }
+            let wanted = random(count);
+            debug_assert!(wanted < count);
+            (0..backends.len())
+                .filter(|position| is_candidate(*position))
+                .nth(wanted)
+        };
+        let mut random = Some(random);
+        let mut draw = |count: usize| random.take().map_or(0, |random| random(count));
+        let fresh = if tried.is_empty() {
+            choose(&is_alive, &mut draw)
+        } else {
+            choose(
+                &|position| is_alive(position) && !was_tried(position),
+                &mut draw,
+            )
+            .or_else(|| choose(&is_alive, &mut draw))
+        };
+        match fresh {
+            Some(position) => Pick::Backend(position),
+            None if !backends.is_empty() && backends.iter().all(Result::is_err) => Pick::NoneUsable,
+            None => Pick::NoneAlive,
+        }
+    }
+
+    /// Whether the backend at `position` is dead at `now`.
+    pub fn is_dead(&self, position: usize, now: Millis) -> bool {
+        self.dead
+            .get(position)
+            .is_some_and(|until| until.load(Ordering::Relaxed) > now)
+    }
+
+    /// Marks the backend at `position` dead until `until`, and with it every position that has
+    /// the same origin. Returns whether it was alive before. The mark survives reloads until
+    /// [`Route::confirm`].
+    pub fn mark_dead(&self, position: usize, now: Millis, until: Millis) -> bool {
+        let Some(origin) = self.backend(position).map(|url| &url.origin) else {
+            return false;
+        };
+        let was_alive = !self.is_dead(position, now);
+        self.set_dead(origin, until);
+        if was_alive {
+            let mut unconfirmed = self
+                .unconfirmed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            unconfirmed.retain(|(other, _)| other != origin);
+            unconfirmed.push((origin.clone(), until));
+            self.has_unconfirmed.store(true, Ordering::Release);
+        }
+        was_alive
+    }
+
+    /// Says that Redis holds the mark of `origin` now: from the next reload on Redis decides, so
+    /// that whoever removes the mark there (an external checker, a person) is obeyed.
+    pub fn confirm(&self, origin: &Origin) {
+        let mut unconfirmed = self
+            .unconfirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        unconfirmed.retain(|(other, _)| other != origin);
+        self.has_unconfirmed
+            .store(!unconfirmed.is_empty(), Ordering::Release);
+    }
+
+    fn adopt_unconfirmed(&self, previous: &Self, now: Millis) {
+        if !previous.has_unconfirmed.load(Ordering::Acquire) {
+            return;
+        }
+        let marks = previous
+            .unconfirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut unconfirmed = self
+            .unconfirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (origin, until) in marks.into_iter().filter(|(_, until)| *until > now) {
+            self.set_dead(&origin, until);
+            unconfirmed.push((origin, until));
+        }
+        self.has_unconfirmed
+            .store(!unconfirmed.is_empty(), Ordering::Release);
+    }
+
+    fn set_dead(&self, origin: &Origin, until: Millis) {
+        let Some(frontend) = self.frontend() else {
+            return;
+        };
+        for (backend, slot) in frontend.backends.iter().zip(&self.dead) {
+            if backend.as_ref().is_ok_and(|url| url.origin == *origin) {
+                slot.fetch_max(until, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Frontend {
+    fn new(name: &str, rows: &[Vec<u8>]) -> Self {
+        let (identifier, backends) = match rows.split_first() {
+            Some((identifier, backends)) => (String::from_utf8_lossy(identifier), backends),
+            None => (std::borrow::Cow::Borrowed(""), &[][..]),
+        };
+        Self {
+            name: name.into(),
+            identifier: identifier.into(),
+            backends: backends.iter().map(|row| BackendUrl::parse(row)).collect(),
+        }
+    }
+}
+
+/// Whole milliseconds of `duration`, at most [`FOREVER`].
+pub fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(FOREVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use shared::store::{Found, HostRecord};
+
+    use super::{Pick, Route};
+
+    fn record(rows: &[&str], dead: &[u32], dead_ttl: Option<u64>) -> HostRecord {
+        let rows = rows
+            .iter()
+            .map(|row| row.as_bytes().to_vec())
+            .collect::<Vec<_>>();
+        HostRecord {
+            found: Some(Found {
+                name: "a.test".to_owned(),
+                rows: Ok(rows),
+            }),
+            dead: dead.to_vec(),
+            dead_ttl: dead_ttl.map(Duration::from_millis),
+            dead_problem: None,
+        }
+    }
+
+    fn route(rows: &[&str], dead: &[u32], dead_ttl: Option<u64>) -> Route {
+        Route::new("a.test", record(rows, dead, dead_ttl), None, 1000)
+    }
+
+    /// hipache.md 1, "Pick: uniformly random among the positions not dead".
+    #[test]
+    fn every_live_position_is_drawn_and_no_dead_one() {
+        let route = route(
+            &["id", "http://a", "http://b", "http://a", "http://c"],
+            &[1],
+            None,
+        );
+        let picks: Vec<_> = (0..3)
+            .map(|wanted| {
+                route.pick(1000, &[], |count| {
+                    assert_eq!(count, 3);
+                    wanted
+                })
+            })
+            .collect();
+        assert_eq!(
+            picks,
+            [Pick::Backend(0), Pick::Backend(2), Pick::Backend(3)]
+        );
+    }
+
+    #[test]
+    fn a_retry_takes_another_origin_while_there_is_one() {
+        let route = route(&["id", "http://a", "http://a/", "http://b"], &[], None);
+        assert_eq!(route.pick(0, &[0], |_| 0), Pick::Backend(2));
+        // Nothing else is left: Hipache's fresh pick may take the same again.
+        assert_eq!(route.pick(0, &[0, 2], |_| 0), Pick::Backend(0));
+    }
+
+    /// hipache.md 2, the rows of 502.
+    #[test]
+    fn without_a_usable_backend_the_reason_is_told_apart() {
+        for (rows, dead, pick) in [
+            (&["id"][..], &[][..], Pick::NoneAlive),
+            (&["id", "http://a", "http://b"], &[0, 1], Pick::NoneAlive),
+            (&["id", "garbage", "http://"], &[], Pick::NoneUsable),
+            (&["id", "garbage", "http://a"], &[1], Pick::NoneAlive),
+            (&["id", "garbage", "http://a"], &[0], Pick::Backend(1)),
+            // Positions beyond the list mark nothing.
+            (&["id", "http://a"], &[7], Pick::Backend(0)),
+        ] {
+            assert_eq!(
+                route(rows, dead, None).pick(1000, &[], |_| 0),
+                pick,
+                "{rows:?} {dead:?}"
+            );
+        }
+        let unknown = HostRecord {
+            found: None,
+            dead: vec![],
+            dead_ttl: None,
+            dead_problem: None,
+        };
+        assert_eq!(
+            Route::new("x", unknown, None, 0).pick(0, &[], |_| 0),
+            Pick::NoneAlive
+        );
+    }
+
+    #[test]
+    fn marks_of_redis_end_with_its_ttl() {
+        let route = route(&["id", "http://a"], &[0], Some(500));
+        assert!(route.is_dead(0, 1499));
+        assert!(!route.is_dead(0, 1500));
+    }
+
+    #[test]
+    fn our_marks_count_for_the_same_origin_and_survive_a_reload_until_confirmed() {
+        let rows = ["id", "http://a", "http://b", "http://a"];
+        let old = route(&rows, &[], None);
+        assert!(old.mark_dead(0, 1000, 5000));
+        assert!(
+            !old.mark_dead(2, 1000, 5000),
+            "the same origin is dead already"
+        );
+        assert!(old.is_dead(2, 1000) && !old.is_dead(1, 1000));
+
+        // The list was edited meanwhile: the mark follows its backend.
+        let edited = Route::new(
+            "a.test",
+            record(&["id", "http://b", "http://a"], &[], None),
+            Some(&old),
+            2000,
+        );
+        assert!(edited.is_dead(1, 2000) && !edited.is_dead(0, 2000));
+        assert!(!edited.is_dead(1, 5000));
+
+        edited.confirm(&edited.backend(1).unwrap().origin);
+        let revived = Route::new("a.test", record(&rows, &[], None), Some(&edited), 2000);
+        assert!(
+            !revived.is_dead(0, 2000),
+            "Redis decides once it has the mark"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_dead_or_broken_backend_is_never_picked(
+            rows in proptest::collection::vec(prop_oneof!["http://[a-c]", "garbage"], 0..8),
+            dead in proptest::collection::vec(0_u32..10, 0..8),
+            tried in proptest::collection::vec(0_usize..8, 0..3),
+            draw in any::<usize>(),
+        ) {
+            let mut list = vec!["id"];
+            list.extend(rows.iter().map(String::as_str));
+            let route = route(&list, &dead, None);
+            match route.pick(1000, &tried, |count| draw % count) {
+                Pick::Backend(position) => {
+                    prop_assert!(route.backend(position).is_some());
+                    prop_assert!(!dead.contains(&u32::try_from(position).unwrap()));
+                }
+                Pick::NoneUsable => prop_assert!(rows.iter().all(|row| row == "garbage")),
+                Pick::NoneAlive => {
+                    let is_out = |position| {
+                        route.backend(position).is_none()
+                            || dead.contains(&u32::try_from(position).unwrap())
+                    };
+                    prop_assert!((0..rows.len()).all(is_out));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Connections to backends: one pool per backend and worker, knowing nothing of frontends.
+//!
+//! A pooled connection has no task of its own. Whoever leases it drives it: the request and the
+//! response of one exchange run in the client connection's task, and a client that goes away
+//! takes its exchange with it. A connection is looked at before it is used again, so that one
+//! which the backend has closed meanwhile is not mistaken for a live one.
+//!
+//! The number of connections per backend is capped; requests beyond the cap wait for a bounded
+//! time.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use hyper::client::conn::{TrySendError, http1};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use shared::backend::Origin;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::proxy::body::RequestBody;
+use crate::route::{Millis, millis};
+
+pub mod connect;
+
+use connect::{ConnectError, Connector};
+
+/// An unused connection is closed after this. Backends commonly close theirs after 60 s or
+/// more; those that do sooner are noticed before the connection is used.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
+/// Largest head of a response, more than any sane backend sends; also the largest read buffer.
+const MAX_RESPONSE_HEAD: usize = 256 * 1024;
+
+/// Why no connection could be leased.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The backend could not be connected to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// All connections that `maxSockets` allows stayed in use for too long.
+    #[error("all {0} connections to the backend (maxSockets) are in use")]
+    QueueTimedOut(usize),
+}
+
+/// The pools of one worker.
+#[derive(Debug)]
+pub struct Upstreams {
+    pools: Mutex<HashMap<Origin, Arc<Pool>>>,
+    connector: Arc<Connector>,
+    max_sockets: usize,
+    queue_timeout: Duration,
+}
+
+/// The connections of one worker to one backend.
+#[derive(Debug)]
+struct Pool {
+    connector: Arc<Connector>,
+    /// One permit for each connection in use or being made. As a new connection is made only when
+    /// none is idle, this bounds all connections of the pool.
+    permits: Arc<Semaphore>,
+    /// Last in, first out: the connections that are not needed grow old and expire.
+    idle: Mutex<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    exchange: Box<Exchange>,
+    since: Millis,
+}
+
+/// A connection and the means to run one request at a time on it.
+#[derive(Debug)]
+pub struct Exchange {
+    sender: http1::SendRequest<RequestBody>,
+    driver: http1::Connection<UpstreamIo, RequestBody>,
+    is_done: bool,
+}
+
+/// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
+#[derive(Debug)]
+pub struct Lease {
+    exchange: Option<Box<Exchange>>,
+    pool: Arc<Pool>,
+    permit: OwnedSemaphorePermit,
+    is_reused: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Upstreams {
+    /// No connections yet; at most `max_sockets` to each backend, waiting `queue_timeout` at most
+    /// for one of them.
+    pub fn new(connector: Arc<Connector>, max_sockets: usize, queue_timeout: Duration) -> Self {
+        Self {
+            pools: Mutex::default(),
+            connector,
+            max_sockets,
+            queue_timeout,
+        }
+    }
+
+    fn pool(&self, origin: &Origin) -> Arc<Pool> {
+        let mut pools = lock(&self.pools);
+        if let Some(pool) = pools.get(origin) {
+            return Arc::clone(pool);
+        }
+        let pool = Arc::new(Pool {
+            connector: Arc::clone(&self.connector),
+            permits: Arc::new(Semaphore::new(self.max_sockets)),
+            idle: Mutex::default(),
+        });
+        pools.insert(origin.clone(), Arc::clone(&pool));
+        pool
+    }
+
+    /// A connection that was used before and is still alive, if one is at hand.
+    pub fn lease_idle(&self, origin: &Origin, cx: &mut Context<'_>) -> Option<Lease> {
+        let pool = self.pool(origin);
+        let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
+        let exchange = pool.take_idle(cx)?;
+        Some(Lease {
+            exchange: Some(exchange),
+            pool,
+            permit,
+            is_reused: true,
+        })
+    }
+
+    /// Makes a new connection, waiting for its turn when there are too many. The connection that
+    /// it waited for may be one that was used before.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseError`] when the wait is too long or the backend cannot be connected to.
+    pub async fn lease_new(&self, origin: &Origin) -> Result<Lease, LeaseError> {
+        let pool = self.pool(origin);
+        let permits = Arc::clone(&pool.permits);
+        let permit = match permits.try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_all_in_use) => {
+                let turn = Arc::clone(&pool.permits).acquire_owned();
+                let turn = tokio::time::timeout(self.queue_timeout, turn).await;
+                let Ok(Ok(permit)) = turn else {
+                    return Err(LeaseError::QueueTimedOut(self.max_sockets));
+                };
+                let idle = std::future::poll_fn(|cx| Poll::Ready(pool.take_idle(cx))).await;
+                if let Some(exchange) = idle {
+                    return Ok(Lease {
+                        exchange: Some(exchange),
+                        pool,
+                        permit,
+                        is_reused: true,
+                    });
+                }
+                permit
+            }
+        };
+        let stream = pool.connector.connect(origin).await?;
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(MAX_RESPONSE_HEAD)
+            .handshake(UpstreamIo::new(stream))
+            .await
+            .map_err(ConnectError::Handshake)?;
+        let exchange = Box::new(Exchange {
+            sender,
+            driver,
+            is_done: false,
+        });
+        Ok(Lease {
+            exchange: Some(exchange),
+            pool,
+            permit,
+            is_reused: false,
+        })
+    }
+
+    /// Closes connections that have been unused for too long or that the backend has closed, and
+    /// forgets backends without connections.
+    pub fn sweep(&self, now: Millis) {
+        let mut expired = Vec::new();
+        lock(&self.pools).retain(|_, pool| {
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut idle = lock(&pool.idle);
+            for mut candidate in std::mem::take(&mut *idle) {
+                let is_young = now.saturating_sub(candidate.since) < millis(IDLE_TIMEOUT);
+                if is_young && candidate.exchange.is_usable(&mut cx) {
+                    idle.push(candidate);
+                } else {
+                    expired.push(candidate);
+                }
+            }
+            // Whoever uses or waits for a connection holds the pool.
+            !idle.is_empty() || Arc::strong_count(pool) > 1
+        });
+        // Sockets are closed without the locks.
+        drop(expired);
+    }
+}
+
+impl Pool {
+    fn take_idle(&self, cx: &mut Context<'_>) -> Option<Box<Exchange>> {
+        loop {
+            let mut exchange = lock(&self.idle).pop()?.exchange;
+            if exchange.is_usable(cx) {
+                return Some(exchange);
+            }
+        }
+    }
+}
+
+impl Lease {
+    /// Whether the connection has carried a request before. What goes wrong on such a connection
+    /// says nothing about the backend: it may just have closed an idle connection.
+    pub fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// The connection.
+    pub fn exchange(&mut self) -> &mut Exchange {
+        self.exchange
+            .as_mut()
+            .expect("a lease holds its connection until it is given back")
+    }
+
+    /// Takes the connection out for good, for a tunnel. It still counts until the guard drops.
+    pub fn into_tunnel(mut self) -> (TcpStream, bytes::Bytes, impl Send + use<>) {
+        let exchange = self.exchange.take();
+        let exchange = exchange.expect("a lease holds its connection until it is given back");
+        let parts = exchange.driver.into_parts();
+        (
+            parts.io.inner.into_inner(),
+            parts.read_buf,
+            (self.permit, self.pool),
+        )
+    }
+
+    /// Gives the connection back to the pool if it can carry another request.
+    pub fn give_back(mut self, now: Millis) {
+        let Some(exchange) = self.exchange.take() else {
+            return;
+        };
+        if exchange.is_done || !exchange.sender.is_ready() {
+            return;
+        }
+        // Before the permit is released: whoever waits for it finds the connection.
+        lock(&self.pool.idle).push(Idle {
+            exchange,
+            since: now,
+        });
+    }
+}
+
+impl Exchange {
+    /// Hands `request` to the connection; [`Exchange::drive`] then does the work.
+    pub fn send(
+        &mut self,
+        request: http::Request<RequestBody>,
+    ) -> impl Future<Output = SendResult> + use<> {
+        self.sender.try_send_request(request)
+    }
+
+    /// Reads and writes as far as possible without waiting. Ready when the connection has ended,
+    /// by closing or by an upgrade.
+    pub fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_done {
+            match self.driver.poll_without_shutdown(cx) {
+                Poll::Pending => return Poll::Pending,
+                // The error goes to the request as well, which is who can tell what it means.
+                Poll::Ready(_result) => self.is_done = true,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether the connection has ended for HTTP, by closing or by an upgrade.
+    pub fn has_ended(&self) -> bool {
+        self.is_done
+    }
+
+    fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx).is_pending() && self.sender.is_ready()
+    }
+}
+
+/// What a request on a connection gives: a response, or an error that holds the request again if
+/// no byte of it was sent.
+pub type SendResult =
+    Result<http::Response<hyper::body::Incoming>, TrySendError<http::Request<RequestBody>>>;
+
+/// The backend's socket. When writing fails it goes on reading: a backend that refuses an upload
+/// answers and closes without reading the rest, and that answer is what the client is to get.
+#[derive(Debug)]
+struct UpstreamIo {
+    inner: TokioIo<TcpStream>,
+    is_write_broken: bool,
+}
+
+impl UpstreamIo {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            inner: TokioIo::new(stream),
+            is_write_broken: false,
+        }
+    }
+
+    fn survive(
+        &mut self,
+        result: Poll<io::Result<usize>>,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(Err(error))
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                self.is_write_broken = true;
+                Poll::Ready(Ok(length))
+            }
+            result => result,
+        }
+    }
+}
+
+impl Read for UpstreamIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl Write for UpstreamIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_write_broken {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.survive(result, buf.len())
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.is_write_broken {
+            return Poll::Ready(Ok(length));
+        }
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.survive(result, length)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

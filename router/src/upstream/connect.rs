@@ -1,0 +1,216 @@
+//! Making a connection to a backend: names resolved off the worker and remembered, every address
+//! tried, all within one time limit.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shared::backend::{BackendHost, Origin, Scheme};
+use tokio::net::TcpStream;
+
+use crate::clock::Clock;
+use crate::route::{Millis, millis};
+
+/// How long a resolved name is believed. The system's resolver does not tell the record's own
+/// time to live; 5 s follows changes quickly and still spares the resolver.
+const NAME_TTL: Duration = Duration::from_secs(5);
+/// Names remembered at most; backends come from Redis, so this is only a guard.
+const MAX_NAMES: usize = 10_000;
+
+/// Why a backend could not be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The first exchange of the protocol failed.
+    #[error("cannot start HTTP on the connection")]
+    Handshake(#[source] hyper::Error),
+    /// Every address refused, or could not be reached.
+    #[error("cannot connect to {address}")]
+    Refused {
+        /// The address tried last.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The name of the backend does not resolve.
+    #[error("cannot resolve {name}")]
+    Resolve {
+        /// The name.
+        name: Box<str>,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// No address answered within the limit.
+    #[error("no connection within {} s", .0.as_secs_f32())]
+    TimedOut(Duration),
+    /// `https://` backends are not served by this version.
+    #[error("https:// backends are not supported by this version")]
+    TlsUnsupported,
+}
+
+/// Makes connections. Shared by all workers, and so are the names it has resolved.
+#[derive(Debug)]
+pub struct Connector {
+    timeout: Duration,
+    clock: Arc<Clock>,
+    names: Mutex<HashMap<Box<str>, Resolved>>,
+}
+
+#[derive(Clone, Debug)]
+struct Resolved {
+    addresses: Arc<[IpAddr]>,
+    until: Millis,
+}
+
+impl Connector {
+    /// Gives up a connection after `timeout`.
+    pub fn new(timeout: Duration, clock: Arc<Clock>) -> Self {
+        Self {
+            timeout,
+            clock,
+            names: Mutex::default(),
+        }
+    }
+
+    /// Connects to `origin`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] once every address failed or the time is over.
+    pub async fn connect(&self, origin: &Origin) -> Result<TcpStream, ConnectError> {
+        if origin.scheme == Scheme::Https {
+            return Err(ConnectError::TlsUnsupported);
+        }
+        match tokio::time::timeout(self.timeout, self.connect_any(origin)).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(ConnectError::TimedOut(self.timeout)),
+        }
+    }
+
+    async fn connect_any(&self, origin: &Origin) -> Result<TcpStream, ConnectError> {
+        let name = match &origin.host {
+            BackendHost::Ip(address) => {
+                return dial(SocketAddr::new(*address, origin.port)).await;
+            }
+            BackendHost::Name(name) => name,
+        };
+        let addresses = self.resolve(name).await?;
+        let mut last = None;
+        for (index, address) in addresses.iter().enumerate() {
+            let address = SocketAddr::new(*address, origin.port);
+            // A silent address must leave time for the others.
+            let share = self.timeout / u32::try_from(addresses.len() - index).unwrap_or(1);
+            match tokio::time::timeout(share, dial(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = Some(error),
+                Err(_elapsed) => last = Some(ConnectError::TimedOut(share)),
+            }
+        }
+        // Perhaps the backend has moved: ask again next time.
+        self.names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+        Err(last.unwrap_or_else(|| ConnectError::Resolve {
+            name: name.clone(),
+            source: io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"),
+        }))
+    }
+
+    async fn resolve(&self, name: &str) -> Result<Arc<[IpAddr]>, ConnectError> {
+        let now = self.clock.now();
+        let known = {
+            let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.get(name).cloned()
+        };
+        if let Some(known) = known.as_ref().filter(|known| known.until > now) {
+            return Ok(Arc::clone(&known.addresses));
+        }
+        // Tokio runs the system's resolver on a thread of its own.
+        let addresses = match tokio::net::lookup_host((name, 0)).await {
+            Ok(found) => {
+                let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+                addresses.dedup();
+                Arc::from(addresses)
+            }
+            // What was known is better than nothing while the resolver is away.
+            Err(_) if known.is_some() => known.map(|known| known.addresses).unwrap_or_default(),
+            Err(source) => {
+                return Err(ConnectError::Resolve {
+                    name: name.into(),
+                    source,
+                });
+            }
+        };
+        let resolved = Resolved {
+            addresses: Arc::clone(&addresses),
+            until: now + millis(NAME_TTL),
+        };
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= MAX_NAMES {
+            names.retain(|_, resolved| resolved.until > now);
+        }
+        if names.len() < MAX_NAMES {
+            names.insert(name.into(), resolved);
+        }
+        Ok(addresses)
+    }
+}
+
+async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|source| ConnectError::Refused { address, source })?;
+    // Without it small writes could wait for the acknowledgement of the one before; when it
+    // cannot be set the connection works all the same.
+    let _is_set = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use shared::backend::BackendUrl;
+
+    use super::{Clock, ConnectError, Connector};
+
+    #[tokio::test]
+    async fn every_address_of_a_name_is_tried() {
+        // `localhost` commonly has two addresses, of which only one listens here.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()));
+        let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+        let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
+        for _ in 0..2 {
+            let stream = connector.connect(&origin).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
+        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
+        let error = connector.connect(&origin).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+        let origin = BackendUrl::parse(b"http://no-such-host.invalid")
+            .unwrap()
+            .origin;
+        let error = connector.connect(&origin).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ConnectError::Resolve { .. } | ConnectError::TimedOut(_)
+            ),
+            "{error:?}"
+        );
+    }
+}
