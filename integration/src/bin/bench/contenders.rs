@@ -1,0 +1,656 @@
+//! What is measured and what it needs: the origin, Redis, and each proxy with its configuration.
+//!
+//! The proxies are set up to do the same work: one worker, connections to the origin kept alive,
+//! the client's Host and the same five forwarded headers sent on, nothing spooled to disk. Before
+//! a proxy is measured one request of each kind proves that it does.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::process::{Process, free_port};
+
+/// The virtual host of every request.
+pub(crate) const HOST: &str = "bench.test";
+/// Body of the small answers.
+const SMALL_BODY: &str = "a body of fifty bytes, as a health check answers.\n";
+/// Body of the large answers: 1 MiB.
+const LARGE_BYTES: usize = 1024 * 1024;
+/// Connections that a proxy may open to the origin; above what `--connections` allows.
+const MOST_CONNECTIONS: u32 = 1024;
+/// A start takes milliseconds; under valgrind on a busy machine, seconds.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Names of the forwarded headers that every proxy sets, as nginx variables of the origin.
+const ECHO: &str = "$http_host|$http_x_forwarded_for|$http_x_real_ip|$http_x_forwarded_proto\
+                    |$http_x_forwarded_protocol|$http_x_forwarded_port";
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Contender {
+    Router,
+    Nginx,
+    Haproxy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// 50 bytes, keep-alive
+    Small,
+    /// 50 bytes, a new client connection for every request
+    Connect,
+    /// 1 MiB, keep-alive
+    Large,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum AccessLog {
+    Off,
+    On,
+}
+
+/// How a contender is started: as an operator would, or under valgrind.
+#[derive(Clone, Debug)]
+pub(crate) enum Mode {
+    Normal,
+    /// Counts instructions into this file.
+    Callgrind(PathBuf),
+}
+
+/// What all contenders share.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) proxy_core: u32,
+    pub(crate) load_core: u32,
+    pub(crate) router: PathBuf,
+    origin: Process,
+    origin_port: u16,
+    redis: Process,
+    redis_port: u16,
+    // Declared last, so dropped after the processes that use it.
+    pub(crate) dir: TempDir,
+}
+
+/// A running proxy that has answered every kind of request.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) process: Process,
+    pub(crate) port: u16,
+    /// Its configuration and logs, removed with it.
+    _dir: TempDir,
+}
+
+impl Setup {
+    pub(crate) async fn start(
+        proxy_core: u32,
+        load_core: u32,
+        router: PathBuf,
+    ) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir()
+            .context("no directory")?;
+        let (origin, origin_port) = start_origin(load_core, dir.path()).await?;
+        let (redis, redis_port) = start_redis(load_core, dir.path(), origin_port).await?;
+        Ok(Self {
+            proxy_core,
+            load_core,
+            router,
+            origin,
+            origin_port,
+            redis,
+            redis_port,
+            dir,
+        })
+    }
+
+    pub(crate) async fn stop(self) {
+        for process in [self.origin, self.redis] {
+            if let Err(error) = process.stop().await {
+                eprintln!("bench: {error:#}");
+            }
+        }
+    }
+}
+
+impl Contender {
+    pub(crate) async fn start(self, setup: &Setup, log: AccessLog) -> anyhow::Result<Proxy> {
+        self.start_in(setup, log, &Mode::Normal).await
+    }
+
+    pub(crate) async fn start_in(
+        self,
+        setup: &Setup,
+        log: AccessLog,
+        mode: &Mode,
+    ) -> anyhow::Result<Proxy> {
+        // Twice: between choosing a free port and binding it another process may have taken it.
+        match self.try_start(setup, log, mode).await {
+            Ok(proxy) => Ok(proxy),
+            Err(error) => {
+                eprintln!("bench: starting {self} again after: {error:#}");
+                self.try_start(setup, log, mode).await
+            }
+        }
+    }
+
+    async fn try_start(self, setup: &Setup, log: AccessLog, mode: &Mode) -> anyhow::Result<Proxy> {
+        let dir = tempfile::Builder::new()
+            .prefix(self.name())
+            .tempdir_in(setup.dir.path())
+            .context("no directory")?;
+        let port = free_port()?;
+        let own = dir.path();
+        let command = match self {
+            Self::Router => {
+                let config = write(own, "config.json", &router_config(setup, port, log, own))?;
+                vec![setup.router.clone(), "-c".into(), config]
+            }
+            Self::Nginx => {
+                let text = nginx_config(setup, port, log, mode, own);
+                let config = write(own, "nginx.conf", &text)?;
+                vec!["nginx".into(), "-p".into(), own.into(), "-c".into(), config]
+            }
+            Self::Haproxy => {
+                let config = write(own, "haproxy.cfg", &haproxy_config(setup, port, log))?;
+                vec!["haproxy".into(), "-db".into(), "-f".into(), config]
+            }
+        };
+        let (program, args) = match mode {
+            Mode::Normal => (command[0].clone(), command[1..].to_vec()),
+            Mode::Callgrind(out) => {
+                let mut out_flag = std::ffi::OsString::from("--callgrind-out-file=");
+                out_flag.push(out);
+                let mut args = vec!["--tool=callgrind".into(), PathBuf::from(out_flag)];
+                args.extend(command);
+                (PathBuf::from("valgrind"), args)
+            }
+        };
+        let mut process = Process::start(self.name(), setup.proxy_core, own, program, args)?;
+        ready(&mut process, port).await?;
+        verify(port)
+            .await
+            .with_context(|| format!("{self}{}", process.log_tail()))?;
+        Ok(Proxy {
+            process,
+            port,
+            _dir: dir,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Router => "router",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+        }
+    }
+
+    /// The version as the program itself tells it.
+    pub(crate) async fn version(self, setup: &Setup) -> String {
+        let (program, flag) = match self {
+            Self::Router => (setup.router.clone(), "--version"),
+            Self::Nginx => (PathBuf::from("nginx"), "-v"),
+            Self::Haproxy => (PathBuf::from("haproxy"), "-v"),
+        };
+        let run = Command::new(program).arg(flag).kill_on_drop(true).output();
+        let Ok(Ok(output)) = timeout(Duration::from_secs(10), run).await else {
+            return self.to_string();
+        };
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().next().unwrap_or_default();
+        line.trim_start_matches("nginx version: ")
+            .split(" - http")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Router => "router",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "HAProxy",
+        })
+    }
+}
+
+impl Scenario {
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Small | Self::Connect => "/",
+            Self::Large => "/large",
+        }
+    }
+
+    /// Bytes of a complete body.
+    pub(crate) fn body_bytes(self) -> usize {
+        match self {
+            Self::Small | Self::Connect => SMALL_BODY.len(),
+            Self::Large => LARGE_BYTES,
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Small => "small",
+            Self::Connect => "connect",
+            Self::Large => "large",
+        })
+    }
+}
+
+impl fmt::Display for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Off => "off",
+            Self::On => "on",
+        })
+    }
+}
+
+/// Says which Debian package is missing before anything is started.
+pub(crate) fn check_tools(contenders: &[Contender], callgrind: bool) -> anyhow::Result<()> {
+    let mut tools = vec![
+        ("redis-server", "redis-server"),
+        ("redis-cli", "redis-tools"),
+        ("nginx", "nginx"),
+        ("taskset", "util-linux"),
+        ("setpriv", "util-linux"),
+    ];
+    if contenders.contains(&Contender::Haproxy) {
+        tools.push(("haproxy", "haproxy"));
+    }
+    tools.push(if callgrind {
+        ("valgrind", "valgrind")
+    } else {
+        ("wrk", "wrk")
+    });
+
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut packages: Vec<&str> = tools
+        .into_iter()
+        .filter(|(tool, _)| !env::split_paths(&path).any(|dir| dir.join(tool).is_file()))
+        .map(|(_, package)| package)
+        .collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "not found in PATH ({}); on Debian: apt-get install {}",
+        path.to_string_lossy(),
+        packages.join(" ")
+    )
+}
+
+/// Builds the release router and returns the path that cargo gives for it.
+pub(crate) async fn build_router() -> anyhow::Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    eprintln!("bench: cargo build --release -p router");
+    let output = Command::new(cargo)
+        .args(["build", "--release", "-p", "router", "--bin", "router"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("could not start cargo")?;
+    ensure!(
+        output.status.success(),
+        "the router could not be built ({})",
+        output.status
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .find_map(executable)
+        .context("cargo built no executable named router")
+}
+
+/// The executable in a line of cargo's JSON messages, if the line is about the router's.
+fn executable(line: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(line).ok()?;
+    if message["target"]["name"] != "router" {
+        return None;
+    }
+    Some(message["executable"].as_str()?.into())
+}
+
+async fn start_origin(core: u32, dir: &Path) -> anyhow::Result<(Process, u16)> {
+    fs::write(dir.join("large"), vec![b'x'; LARGE_BYTES]).context("no file to serve")?;
+    let port = free_port()?;
+    let (main, http) = (nginx_main(&Mode::Normal), nginx_http());
+    let root = dir.display();
+    // Copying 1 MiB out of the page cache costs the same for every contender.
+    let config = format!(
+        "{main}
+        events {{ worker_connections 4096; }}
+        http {{
+            {http}
+            access_log off;
+            sendfile on;
+            open_file_cache max=10 inactive=1h;
+            open_file_cache_valid 1h;
+            server {{
+                listen 127.0.0.1:{port} backlog=4096;
+                root {root};
+                default_type text/plain;
+                location = / {{ return 200 '{SMALL_BODY}'; }}
+                location = /large {{ }}
+                location = /echo {{ return 200 '{ECHO}'; }}
+            }}
+        }}\n"
+    );
+    let config = write(dir, "origin.conf", &config)?;
+    let args = ["-p".into(), dir.to_path_buf(), "-c".into(), config];
+    let mut process = Process::start("origin", core, dir, "nginx", args)?;
+    ready(&mut process, port).await?;
+    Ok((process, port))
+}
+
+async fn start_redis(core: u32, dir: &Path, origin: u16) -> anyhow::Result<(Process, u16)> {
+    let port = free_port()?;
+    let port_text = port.to_string();
+    let args = [
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &port_text,
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ];
+    let mut process = Process::start("redis", core, dir, "redis-server", args)?;
+
+    let key = format!("frontend:{HOST}");
+    let backend = format!("http://127.0.0.1:{origin}");
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        process.check_alive()?;
+        let run = Command::new("redis-cli")
+            .args(["-p", &port_text, "RPUSH", &key, "bench", &backend])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(READY_WITHIN, run)
+            .await
+            .context("redis-cli hangs")??;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        if printed.trim() == "2" {
+            return Ok((process, port));
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "Redis did not take the route: {printed}"
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn router_config(setup: &Setup, port: u16, log: AccessLog, dir: &Path) -> String {
+    let access_log = match log {
+        AccessLog::Off => "none".to_owned(),
+        AccessLog::On => dir.join("access.log").display().to_string(),
+    };
+    let mut config = json!({
+        "server": {
+            "workers": 1,
+            "accessLog": access_log,
+            "lruCache": { "size": 1000, "ttl": 60 },
+            // As many as nginx may keep: the number of clients is the limit, for every contender.
+            "maxSockets": MOST_CONNECTIONS,
+        },
+        "http": { "bind": ["127.0.0.1"], "port": port },
+        "driver": format!("redis://127.0.0.1:{}", setup.redis_port),
+    });
+    if nix::unistd::geteuid().is_root() {
+        // As nginx and HAProxy here: no privileges dropped, the directory stays accessible.
+        config["user"] = json!("root");
+        config["group"] = json!("root");
+    }
+    config.to_string()
+}
+
+fn nginx_config(setup: &Setup, port: u16, log: AccessLog, mode: &Mode, dir: &Path) -> String {
+    let origin = setup.origin_port;
+    let (main, http) = (nginx_main(mode), nginx_http());
+    // Buffers of 16 KiB, HAProxy's default size: with its own default of 4 KiB nginx needs four times
+    // the CPU for a large body.
+    let access_log = match log {
+        AccessLog::Off => "off".to_owned(),
+        // Buffered, as the router writes its log.
+        AccessLog::On => {
+            format!(
+                "{} combined buffer=64k flush=1s",
+                dir.join("access.log").display()
+            )
+        }
+    };
+    format!(
+        "{main}
+        events {{ worker_connections 4096; }}
+        http {{
+            {http}
+            access_log {access_log};
+            upstream origin {{
+                server 127.0.0.1:{origin};
+                keepalive {MOST_CONNECTIONS};
+                keepalive_requests 1000000000;
+                keepalive_timeout 300s;
+            }}
+            server {{
+                listen 127.0.0.1:{port} backlog=4096;
+                location / {{
+                    proxy_pass http://origin;
+                    proxy_http_version 1.1;
+                    proxy_set_header Connection '';
+                    proxy_set_header Host $http_host;
+                    proxy_set_header X-Forwarded-For $remote_addr;
+                    proxy_set_header X-Real-IP $remote_addr;
+                    proxy_set_header X-Forwarded-Proto $scheme;
+                    proxy_set_header X-Forwarded-Protocol $scheme;
+                    proxy_set_header X-Forwarded-Port $server_port;
+                    proxy_max_temp_file_size 0;
+                    proxy_buffer_size 16k;
+                    proxy_buffers 8 16k;
+                    proxy_busy_buffers_size 32k;
+                }}
+            }}
+        }}\n"
+    )
+}
+
+fn nginx_main(mode: &Mode) -> String {
+    let user = if nix::unistd::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
+    let processes = match mode {
+        Mode::Normal => "worker_processes 1;",
+        // One process: valgrind counts into one file.
+        Mode::Callgrind(_) => "master_process off;",
+    };
+    format!("{user} daemon off; {processes} pid nginx.pid; error_log stderr;")
+}
+
+/// Temporary files in the own directory; connections never closed for their number of requests.
+fn nginx_http() -> &'static str {
+    "client_body_temp_path tmp-body; proxy_temp_path tmp-proxy; fastcgi_temp_path tmp-fastcgi;
+            uwsgi_temp_path tmp-uwsgi; scgi_temp_path tmp-scgi;
+            keepalive_requests 1000000000; keepalive_timeout 300s;"
+}
+
+fn haproxy_config(setup: &Setup, port: u16, log: AccessLog) -> String {
+    let origin = setup.origin_port;
+    // Its standard output is a file; it writes each line by itself, having no buffered log.
+    let (global_log, log) = match log {
+        AccessLog::Off => ("", ""),
+        AccessLog::On => (
+            "log stdout format raw local0",
+            "log global\n    option httplog",
+        ),
+    };
+    format!(
+        "global
+    nbthread 1
+    maxconn 4096
+    {global_log}
+defaults
+    mode http
+    timeout connect 30s
+    timeout client 300s
+    timeout server 30s
+    {log}
+listen bench
+    bind 127.0.0.1:{port}
+    option forwardfor
+    http-request set-header X-Real-IP %[src]
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Protocol http
+    http-request set-header X-Forwarded-Port %[dst_port]
+    http-reuse always
+    server origin 127.0.0.1:{origin}\n"
+    )
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    let path = dir.join(name);
+    fs::write(&path, text).with_context(|| path.display().to_string())?;
+    Ok(path)
+}
+
+/// Waits until the process answers 200.
+async fn ready(process: &mut Process, port: u16) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        process.check_alive()?;
+        let last = match get(port, "/").await {
+            Ok((200, _)) => return Ok(()),
+            Ok((status, _)) => format!("status {status}"),
+            Err(error) => format!("{error:#}"),
+        };
+        if Instant::now() > deadline {
+            bail!(
+                "no 200 within {READY_WITHIN:?}, last: {last}{}",
+                process.log_tail()
+            );
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// One request of each kind: bodies are whole, and the origin sees the headers that it should.
+async fn verify(port: u16) -> anyhow::Result<()> {
+    for scenario in [Scenario::Small, Scenario::Large] {
+        let (status, body) = get(port, scenario.path()).await?;
+        ensure!(status == 200, "{scenario}: status {status}");
+        ensure!(
+            body.len() == scenario.body_bytes(),
+            "{scenario}: a body of {} bytes",
+            body.len()
+        );
+    }
+    let (_, body) = get(port, "/echo").await?;
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let fields: Vec<&str> = body.split('|').collect();
+    // The router writes IPv4 addresses as Hipache did, `::ffff:127.0.0.1`.
+    let same_work = match fields[..] {
+        [
+            host,
+            forwarded_for,
+            real_ip,
+            proto,
+            protocol,
+            forwarded_port,
+        ] => {
+            host == HOST
+                && forwarded_for.ends_with("127.0.0.1")
+                && real_ip.ends_with("127.0.0.1")
+                && proto == "http"
+                && protocol == "http"
+                && forwarded_port == port.to_string()
+        }
+        _ => false,
+    };
+    ensure!(
+        same_work,
+        "other headers at the origin than expected: {body}"
+    );
+    Ok(())
+}
+
+/// One request on its own connection.
+async fn get(port: u16, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    let answer = timeout(READY_WITHIN, exchange)
+        .await
+        .context("no answer")??;
+    parse_answer(&answer).context("no HTTP answer")
+}
+
+fn parse_answer(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let (head, body) = answer.split_at(end);
+    let head = std::str::from_utf8(head).ok()?;
+    let status = head
+        .strip_prefix("HTTP/1.1 ")?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()?;
+    Some((status, body.get(4..)?.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_body_is_fifty_bytes() {
+        assert_eq!(SMALL_BODY.len(), 50);
+    }
+
+    #[test]
+    fn answers_are_split_into_status_and_body() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        assert_eq!(parse_answer(answer), Some((200, b"ok".to_vec())));
+        assert_eq!(parse_answer(b"HTTP/1.1 200 OK\r\n"), None);
+    }
+
+    #[test]
+    fn only_the_routers_executable_is_taken() {
+        let other =
+            r#"{"reason":"compiler-artifact","target":{"name":"shared"},"executable":null}"#;
+        let router =
+            r#"{"reason":"compiler-artifact","target":{"name":"router"},"executable":"/t/router"}"#;
+        assert_eq!(executable(other), None);
+        assert_eq!(executable(router), Some("/t/router".into()));
+        assert_eq!(executable("not JSON"), None);
+    }
+}

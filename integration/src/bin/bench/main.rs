@@ -1,0 +1,285 @@
+//! The benchmark: router, nginx and HAProxy in front of the same origin, one after the other in one run.
+//!
+//! Lives here: the command line and the order of the work. Processes are in [`process`], what is
+//! measured in [`contenders`], the load in [`load`], instruction counts in [`callgrind`] and the
+//! tables in [`report`]. `docs/benchmarks.md` says what the numbers mean. Nothing here may be used
+//! by the tests: a benchmark that changes with the harness cannot be compared with last month's.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program: the result goes to stdout, progress to stderr"
+)]
+
+mod callgrind;
+mod contenders;
+mod load;
+mod process;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use contenders::{AccessLog, Contender, Scenario, Setup};
+use load::Sample;
+use report::{Report, Table};
+
+/// Load before the measured part of a sample: fills connection pools, caches and branch predictors.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Tries for an undisturbed sample; a machine that is busy all the time must not keep the run going.
+const TRIES: u32 = 3;
+
+/// Compare the router with nginx and HAProxy on this machine.
+///
+/// Each proxy runs on one core; the load generator, the origin and Redis share another. Everything
+/// is started by this program on loopback and free ports, and stopped by it.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Args {
+    /// Seconds of load in each sample, after one second of warm-up
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+
+    /// Samples of each proxy in each scenario, interleaved
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+
+    /// Connections of the load generator
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    connections: u64,
+
+    /// What to ask for
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "small,connect,large"
+    )]
+    scenario: Vec<Scenario>,
+
+    /// What to measure
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "router,nginx,haproxy"
+    )]
+    proxies: Vec<Contender>,
+
+    /// With the access log off, on, or both: one table each
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "off,on")]
+    access_log: Vec<AccessLog>,
+
+    /// Count instructions a request with valgrind instead of measuring time
+    #[arg(long)]
+    callgrind: bool,
+
+    /// Requests between the two counts of --callgrind
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    callgrind_requests: u64,
+
+    /// Core of the proxy [default: the last one this process may use]
+    #[arg(long)]
+    proxy_core: Option<u32>,
+
+    /// Core of the load generator, the origin and Redis [default: the first one]
+    #[arg(long)]
+    load_core: Option<u32>,
+
+    /// Measure this router instead of building the release one
+    #[arg(long, value_name = "FILE")]
+    router_bin: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let mut args = Args::parse();
+    dedup(&mut args.scenario);
+    dedup(&mut args.proxies);
+    dedup(&mut args.access_log);
+
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dedup<T: Copy + PartialEq>(values: &mut Vec<T>) {
+    let mut seen = Vec::new();
+    values.retain(|value| {
+        let new = !seen.contains(value);
+        seen.push(*value);
+        new
+    });
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    // One thread: the parent-death signal of the children belongs to the thread that started them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Leaving the select drops the work, and with it every process that it started.
+        tokio::select! {
+            result = work(args) => result,
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })
+}
+
+async fn work(args: &Args) -> anyhow::Result<()> {
+    contenders::check_tools(&args.proxies, args.callgrind)?;
+    let (proxy_core, load_core) = choose_cores(args)?;
+
+    let router = match &args.router_bin {
+        Some(path) => path
+            .canonicalize()
+            .with_context(|| path.display().to_string())?,
+        None if args.proxies.contains(&Contender::Router) => contenders::build_router().await?,
+        None => PathBuf::new(),
+    };
+    let setup = Setup::start(proxy_core, load_core, router).await?;
+
+    let outcome = if args.callgrind {
+        callgrind::count(
+            &setup,
+            &args.proxies,
+            args.connections,
+            args.callgrind_requests,
+        )
+        .await
+    } else {
+        measure(args, &setup).await
+    };
+    setup.stop().await;
+    outcome
+}
+
+async fn measure(args: &Args, setup: &Setup) -> anyhow::Result<()> {
+    let mut report = Report::new(report::Conditions::read(setup, &args.proxies, args).await);
+    for &access_log in &args.access_log {
+        for &scenario in &args.scenario {
+            report
+                .tables
+                .push(Table::new(scenario, access_log, &args.proxies));
+        }
+    }
+
+    for round in 0..args.rounds {
+        for table in &mut report.tables {
+            // Another proxy goes first in each round, so none always profits from a quiet moment.
+            let count = args.proxies.len();
+            let first = usize::try_from(round).unwrap_or(0) % count;
+            for index in 0..count {
+                let contender = args.proxies[(first + index) % count];
+                let sample =
+                    undisturbed(args, setup, contender, table.scenario, table.access_log).await?;
+                eprintln!(
+                    "round {}/{} {} log {}: {contender:<8} {}",
+                    round + 1,
+                    args.rounds,
+                    table.scenario,
+                    table.access_log,
+                    sample.line(),
+                );
+                table.push(contender, sample);
+            }
+        }
+    }
+
+    println!("{report}");
+    Ok(())
+}
+
+/// A sample in which the proxy had its core to itself, or the best of a few tries.
+///
+/// Chosen by that alone, never by the figures: a choice among results would be no measurement.
+async fn undisturbed(
+    args: &Args,
+    setup: &Setup,
+    contender: Contender,
+    scenario: Scenario,
+    access_log: AccessLog,
+) -> anyhow::Result<Sample> {
+    let mut best = measure_once(args, setup, contender, scenario, access_log).await?;
+    for _ in 1..TRIES {
+        if !best.is_disturbed() {
+            break;
+        }
+        eprintln!("again, disturbed: {contender:<8} {}", best.line());
+        let next = measure_once(args, setup, contender, scenario, access_log).await?;
+        if next.displaced < best.displaced {
+            best = next;
+        }
+    }
+    Ok(best)
+}
+
+/// One sample of a proxy started for it alone: memory and pools start from nothing.
+async fn measure_once(
+    args: &Args,
+    setup: &Setup,
+    contender: Contender,
+    scenario: Scenario,
+    access_log: AccessLog,
+) -> anyhow::Result<Sample> {
+    let seconds = Duration::from_secs(args.seconds);
+    let mut proxy = contender.start(setup, access_log).await?;
+    let sample = load::sample(setup, &proxy, scenario, args.connections, seconds).await;
+    // A proxy that died explains the failed requests better than they do.
+    proxy.process.check_alive()?;
+    let sample =
+        sample.with_context(|| format!("{contender}, {scenario}{}", proxy.process.log_tail()))?;
+    proxy.process.stop().await?;
+    Ok(sample)
+}
+
+fn choose_cores(args: &Args) -> anyhow::Result<(u32, u32)> {
+    let allowed = process::allowed_cores()?;
+    let (Some(&first), Some(&last)) = (allowed.first(), allowed.last()) else {
+        bail!("no core to run on");
+    };
+    let proxy = args.proxy_core.unwrap_or(last);
+    let load = args.load_core.unwrap_or(first);
+    for core in [proxy, load] {
+        if !allowed.contains(&core) {
+            bail!("core {core} is not one of those this process may use: {allowed:?}");
+        }
+    }
+    if proxy == load {
+        bail!(
+            "the proxy and the load generator need a core each; this process may use {allowed:?}"
+        );
+    }
+    Ok((proxy, load))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn values_given_twice_count_once_and_keep_their_order() {
+        let mut values = vec![3, 1, 3, 2, 1];
+        dedup(&mut values);
+        assert_eq!(values, [3, 1, 2]);
+    }
+}
