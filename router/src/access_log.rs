@@ -87,10 +87,7 @@ impl Record {
             (Some(authority), None) => escape(authority.as_str().as_bytes(), line),
             (None, _) => {}
         }
-        let path = self
-            .target
-            .path_and_query()
-            .map_or("", http::uri::PathAndQuery::as_str);
+        let path = self.target.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         escape(path.as_bytes(), line);
         line.extend_from_slice(match self.version {
             Version::HTTP_10 => b" HTTP/1.0\" ",
@@ -113,11 +110,7 @@ impl Record {
         line.extend_from_slice(b"\" ");
         seconds(now.saturating_sub(self.started), line);
         line.push(b' ');
-        seconds(
-            self.backend_started
-                .map_or(0, |started| now.saturating_sub(started)),
-            line,
-        );
+        seconds(self.backend_started.map_or(0, |started| now.saturating_sub(started)), line);
         line.push(b'\n');
     }
 }
@@ -128,10 +121,7 @@ fn seconds(millis: Millis, line: &mut Vec<u8>) {
     let rest = millis % 1000;
     if rest > 0 {
         let digits = [rest / 100, rest / 10 % 10, rest % 10];
-        let count = digits
-            .iter()
-            .rposition(|digit| *digit > 0)
-            .map_or(0, |last| last + 1);
+        let count = digits.iter().rposition(|digit| *digit > 0).map_or(0, |last| last + 1);
         line.push(b'.');
         for digit in digits.iter().take(count) {
             line.push(b'0' + u8::try_from(*digit).unwrap_or(0));
@@ -187,11 +177,8 @@ impl Sink {
         if buffer.second != now.as_second() || buffer.timestamp.is_empty() {
             buffer.second = now.as_second();
             buffer.timestamp.clear();
-            let _infallible = write!(
-                buffer.timestamp,
-                "{}",
-                now.strftime("%d/%b/%Y:%H:%M:%S +0000")
-            );
+            let _infallible =
+                write!(buffer.timestamp, "{}", now.strftime("%d/%b/%Y:%H:%M:%S +0000"));
         }
         let before = buffer.lines.len();
         format(&buffer.timestamp, &mut buffer.lines);
@@ -257,10 +244,7 @@ impl Opened {
             AccessLogTarget::Stdout => Some(Output::Stdout(io::stdout())),
             AccessLogTarget::File(path) => {
                 let is_new = !path.exists();
-                let file = open(path).map_err(|source| OpenError {
-                    path: path.clone(),
-                    source,
-                })?;
+                let file = open(path).map_err(|source| OpenError { path: path.clone(), source })?;
                 if let Some((user, group)) = owner.filter(|_| is_new)
                     && let Err(error) = nix::unistd::chown(path, Some(user), Some(group))
                 {
@@ -298,11 +282,7 @@ impl AccessLog {
                 })
             })
             .collect();
-        let writer = Writer {
-            output,
-            sinks: sinks.clone(),
-            failing: false,
-        };
+        let writer = Writer { output, sinks: sinks.clone(), failing: false };
         let writer = std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || writer.run(&received))?;
@@ -368,10 +348,7 @@ impl Writer {
             }
             let dropped = sink.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                warn!(
-                    lines = dropped,
-                    "the access log is too slow: lines were dropped"
-                );
+                warn!(lines = dropped, "the access log is too slow: lines were dropped");
             }
         }
     }
@@ -410,9 +387,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = AccessLogTarget::File(directory.path().join("access.log"));
         let opened = Opened::new(&target, None).unwrap();
-        let (log, sinks) = AccessLog::start(opened, 1, &Arc::new(Clock::new()))
-            .unwrap()
-            .unwrap();
+        let (log, sinks) = AccessLog::start(opened, 1, &Arc::new(Clock::new())).unwrap().unwrap();
         (log, Arc::clone(&sinks[0]), directory)
     }
 

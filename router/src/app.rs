@@ -84,17 +84,9 @@ impl App {
         };
         if let Some(target) = target {
             target.become_it()?;
-            info!(
-                uid = target.uid.as_raw(),
-                gid = target.gid.as_raw(),
-                "privileges dropped"
-            );
+            info!(uid = target.uid.as_raw(), gid = target.gid.as_raw(), "privileges dropped");
         }
-        Ok(Self {
-            config,
-            listeners,
-            access_log,
-        })
+        Ok(Self { config, listeners, access_log })
     }
 
     /// Routes until a signal ends it. `reload` reads the configuration anew for SIGHUP.
@@ -122,11 +114,7 @@ impl App {
         level: &LevelHandle,
         reload: impl Fn() -> Result<Config, ConfigError>,
     ) -> anyhow::Result<()> {
-        let Self {
-            config,
-            listeners,
-            access_log,
-        } = self;
+        let Self { config, listeners, access_log } = self;
         // Before anything is started: a signal that comes early must not be lost.
         let mut signals = Signals::new()?;
         let shutdown = CancellationToken::new();
@@ -150,16 +138,11 @@ impl App {
             None => (None, Vec::new()),
         };
         let connector = Arc::new(Connector::new(config.connect_timeout, Arc::clone(&clock)));
-        let queue_time = config
-            .tcp_timeout
-            .unwrap_or(MAX_QUEUE_TIME)
-            .min(MAX_QUEUE_TIME);
+        let queue_time = config.tcp_timeout.unwrap_or(MAX_QUEUE_TIME).min(MAX_QUEUE_TIME);
 
         let addresses: Vec<_> = listeners.iter().map(|bound| bound.address).collect();
-        let mut sockets: Vec<_> = listeners
-            .into_iter()
-            .map(|bound| bound.sockets.into_iter())
-            .collect();
+        let mut sockets: Vec<_> =
+            listeners.into_iter().map(|bound| bound.sockets.into_iter()).collect();
         let drain = CancellationToken::new();
         let stop = CancellationToken::new();
         let mut threads = Vec::new();
@@ -178,19 +161,14 @@ impl App {
                     pages: Arc::clone(&pages),
                     clock: Arc::clone(&clock),
                     sink,
-                    tunnels: Arc::new(Tunnels {
-                        shutdown: stop.clone(),
-                        ..Tunnels::default()
-                    }),
+                    tunnels: Arc::new(Tunnels { shutdown: stop.clone(), ..Tunnels::default() }),
                 }),
                 settings: Arc::clone(&settings),
                 drain: drain.clone(),
                 stop: stop.clone(),
             };
             let name = format!("worker-{index}");
-            let spawn = std::thread::Builder::new()
-                .name(name)
-                .spawn(move || worker.run());
+            let spawn = std::thread::Builder::new().name(name).spawn(move || worker.run());
             threads.push(spawn.context("cannot start a worker thread")?);
         }
         drop(marks);
@@ -202,11 +180,7 @@ impl App {
                 &config,
                 level,
                 &reload,
-                &Reloadable {
-                    settings: &settings,
-                    pages: &pages,
-                    access_log: access_log.as_ref(),
-                },
+                &Reloadable { settings: &settings, pages: &pages, access_log: access_log.as_ref() },
             )
             .await;
 
@@ -250,10 +224,7 @@ fn settings(config: &Config) -> Settings {
 /// Says what is served and from where: in the log for people, to the service manager for
 /// programs.
 fn announce(config: &Config, addresses: &[std::net::SocketAddr], redis_is_up: bool) {
-    let urls: Vec<_> = addresses
-        .iter()
-        .map(|address| format!("http://{address}"))
-        .collect();
+    let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
     let urls = urls.join(" ");
     let cache = match config.cache {
         CachePolicy::Off => "off, Redis is read at every request".to_owned(),
@@ -390,21 +361,12 @@ fn apply(old: &Config, new: &Config, level: &LevelHandle, targets: &Reloadable<'
         ("driver", old.drivers != new.drivers),
         ("server.workers", old.workers != new.workers),
         ("server.maxSockets", old.max_sockets != new.max_sockets),
-        (
-            "server.connectTimeout",
-            old.connect_timeout != new.connect_timeout,
-        ),
+        ("server.connectTimeout", old.connect_timeout != new.connect_timeout),
         ("server.accessLog", old.access_log != new.access_log),
         ("server.staticDir", old.static_dir != new.static_dir),
         ("server.lruCache", old.cache != new.cache),
-        (
-            "server.drainTimeout",
-            old.drain_timeout != new.drain_timeout,
-        ),
-        (
-            "user, group",
-            (&old.user, &old.group) != (&new.user, &new.group),
-        ),
+        ("server.drainTimeout", old.drain_timeout != new.drain_timeout),
+        ("user, group", (&old.user, &old.group) != (&new.user, &new.group)),
     ]
     .into_iter()
     .filter_map(|(key, has_changed)| has_changed.then_some(key))

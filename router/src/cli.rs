@@ -12,12 +12,7 @@ use shared::telemetry::LogFormat;
 /// Without arguments it reads routes from a Redis on 127.0.0.1:6379 and listens on 127.0.0.1:80.
 /// A flag counts before its environment variable, that before the configuration file.
 #[derive(Clone, Debug, Default, Parser)]
-#[command(
-    name = "router",
-    version,
-    max_term_width = 100,
-    args_conflicts_with_subcommands = false
-)]
+#[command(name = "router", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
 pub struct Cli {
     /// Configuration file in Hipache's JSON format [default: config/config.json, or
     /// `config/config_<SETTINGS_FLAVOR>.json` when that variable is set]
@@ -41,22 +36,11 @@ pub struct Cli {
 
     /// Redis to use, repeatable: the first is read from, the last written to [config: driver;
     /// default: redis://127.0.0.1:6379/0]
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "ROUTER_REDIS",
-        value_delimiter = ','
-    )]
+    #[arg(long, global = true, value_name = "URL", env = "ROUTER_REDIS", value_delimiter = ',')]
     pub redis: Vec<String>,
 
     /// File that holds the Redis password, for drivers that name none
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "ROUTER_REDIS_PASSWORD_FILE"
-    )]
+    #[arg(long, global = true, value_name = "FILE", env = "ROUTER_REDIS_PASSWORD_FILE")]
     pub redis_password_file: Option<PathBuf>,
 
     /// Worker threads [config: server.workers; default: one per core]

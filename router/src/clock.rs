@@ -20,10 +20,7 @@ pub struct Clock {
 impl Clock {
     /// Starts at zero.
     pub fn new() -> Self {
-        Self {
-            epoch: Instant::now(),
-            coarse: AtomicU64::new(0),
-        }
+        Self { epoch: Instant::now(), coarse: AtomicU64::new(0) }
     }
 
     /// The exact time.

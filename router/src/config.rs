@@ -302,10 +302,7 @@ fn resolve(cli: &Cli, mut loaded: Loaded, named: Option<PathBuf>) -> Result<Conf
             return Ok(default);
         };
         Duration::try_from_secs_f64(value).map_err(|_out_of_range| {
-            loaded.error(
-                key,
-                format!("expected a number of seconds from 0 on, not {value}"),
-            )
+            loaded.error(key, format!("expected a number of seconds from 0 on, not {value}"))
         })
     };
     let or_never = |limit: Duration| Some(limit).filter(|limit| !limit.is_zero());
@@ -319,30 +316,18 @@ fn resolve(cli: &Cli, mut loaded: Loaded, named: Option<PathBuf>) -> Result<Conf
     };
 
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = at_least_one(
-        "server.workers",
-        "--workers",
-        cli.workers.map(u32::from),
-        server.workers,
-    )?;
+    let workers =
+        at_least_one("server.workers", "--workers", cli.workers.map(u32::from), server.workers)?;
     if workers.is_some_and(|workers| workers > MAX_WORKERS) {
         let problem = format!("expected a number from 1 to {MAX_WORKERS}");
         return Err(loaded.error("server.workers", problem));
     }
-    let max_sockets = at_least_one(
-        "server.maxSockets",
-        "--max-sockets",
-        cli.max_sockets,
-        server.max_sockets,
-    )?
-    .unwrap_or(DEFAULT_MAX_SOCKETS);
+    let max_sockets =
+        at_least_one("server.maxSockets", "--max-sockets", cli.max_sockets, server.max_sockets)?
+            .unwrap_or(DEFAULT_MAX_SOCKETS);
 
-    let tcp_timeout = seconds(
-        "server.tcpTimeout",
-        cli.tcp_timeout,
-        server.tcp_timeout,
-        DEFAULT_TCP_TIMEOUT,
-    )?;
+    let tcp_timeout =
+        seconds("server.tcpTimeout", cli.tcp_timeout, server.tcp_timeout, DEFAULT_TCP_TIMEOUT)?;
     let connect_timeout = seconds(
         "server.connectTimeout",
         cli.connect_timeout,
@@ -392,14 +377,8 @@ fn resolve(cli: &Cli, mut loaded: Loaded, named: Option<PathBuf>) -> Result<Conf
         });
     }
 
-    let user = cli
-        .user
-        .clone()
-        .or_else(|| file.user.as_ref().map(ToString::to_string));
-    let group = cli
-        .group
-        .clone()
-        .or_else(|| file.group.as_ref().map(ToString::to_string));
+    let user = cli.user.clone().or_else(|| file.user.as_ref().map(ToString::to_string));
+    let group = cli.group.clone().or_else(|| file.group.as_ref().map(ToString::to_string));
     // A group of its own makes no sense for root; naming a user alone means the user's own group.
     let group = group.or_else(|| match user {
         Some(_) => None,
@@ -452,45 +431,26 @@ fn resolve(cli: &Cli, mut loaded: Loaded, named: Option<PathBuf>) -> Result<Conf
 }
 
 fn flag_error(flag: &str, problem: impl Into<String>) -> ConfigError {
-    ConfigError {
-        file: None,
-        line: None,
-        key: Some(flag.to_owned()),
-        problem: problem.into(),
-    }
+    ConfigError { file: None, line: None, key: Some(flag.to_owned()), problem: problem.into() }
 }
 
 /// Moves `server.port`, `server.address` and `server.https` of older files to where they belong.
 fn apply_legacy_listeners(loaded: &mut Loaded, warnings: &mut Vec<String>) {
     if loaded.file.server.port.is_some() {
-        warnings.push(format!(
-            "{} is old, write http.port",
-            loaded.place("server.port")
-        ));
+        warnings.push(format!("{} is old, write http.port", loaded.place("server.port")));
     }
     if loaded.file.server.address.is_some() {
-        warnings.push(format!(
-            "{} is old, write http.bind",
-            loaded.place("server.address")
-        ));
+        warnings.push(format!("{} is old, write http.bind", loaded.place("server.address")));
     }
     if loaded.file.server.https.is_some() {
-        warnings.push(format!(
-            "{} is old, write https",
-            loaded.place("server.https")
-        ));
+        warnings.push(format!("{} is old, write https", loaded.place("server.https")));
     }
     let file = &mut loaded.file;
     file.http.port = file.http.port.or(file.server.port);
     if file.http.bind.is_none()
         && let Some(addresses) = &file.server.address
     {
-        let binds = addresses
-            .list()
-            .iter()
-            .cloned()
-            .map(Bind::Address)
-            .collect();
+        let binds = addresses.list().iter().cloned().map(Bind::Address).collect();
         file.http.bind = Some(file::Binds::Many(binds));
     }
     if let Some(mut https) = file.server.https.take() {
@@ -538,12 +498,8 @@ fn listeners<'a>(
 
 /// `--listen`: `addr:port`, `[v6]:port`, `:port` or a port alone.
 fn parse_listen(text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
-    let problem = || {
-        flag_error(
-            "--listen",
-            format!("expected ADDR:PORT such as 0.0.0.0:80, not `{text}`"),
-        )
-    };
+    let problem =
+        || flag_error("--listen", format!("expected ADDR:PORT such as 0.0.0.0:80, not `{text}`"));
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, port),
         None => ("127.0.0.1", text),
@@ -551,10 +507,7 @@ fn parse_listen(text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
     let port = port.parse::<u16>().map_err(|_not_a_port| problem())?;
     let host = match host {
         "" => "::",
-        host => host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host),
+        host => host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host),
     };
     resolve_address(host, port).map_err(|_unresolved| problem())
 }
@@ -586,22 +539,17 @@ fn tls_listeners(
     for (address, object) in listeners(loaded, section, "https", default)? {
         let own = |pick: fn(&file::BindObject) -> Option<PathBuf>| object.and_then(pick);
         let missing = |what: &str| {
-            loaded.error(
-                "https.bind",
-                format!("{address} needs https.{what}: the path of a file"),
-            )
+            loaded.error("https.bind", format!("{address} needs https.{what}: the path of a file"))
         };
         let key = own(|o| o.key.clone()).or_else(|| section.key.clone());
         let key = key.ok_or_else(|| missing("key"))?;
         let cert = own(|o| o.cert.clone()).or_else(|| section.cert.clone());
         let cert = cert.ok_or_else(|| missing("cert"))?;
         let ca = object.and_then(|o| o.ca.as_ref()).or(section.ca.as_ref());
-        let ca: Vec<PathBuf> = ca
-            .map(|ca| ca.list().iter().map(PathBuf::from).collect())
-            .unwrap_or_default();
-        for (name, path) in [("key", &key), ("cert", &cert)]
-            .into_iter()
-            .chain(ca.iter().map(|path| ("ca", path)))
+        let ca: Vec<PathBuf> =
+            ca.map(|ca| ca.list().iter().map(PathBuf::from).collect()).unwrap_or_default();
+        for (name, path) in
+            [("key", &key), ("cert", &cert)].into_iter().chain(ca.iter().map(|path| ("ca", path)))
         {
             if let Err(error) = std::fs::metadata(path) {
                 let problem = format!("{} cannot be read: {error}", path.display());
@@ -609,16 +557,8 @@ fn tls_listeners(
             }
         }
         let passphrase = object.and_then(|o| o.passphrase.clone());
-        let passphrase = passphrase
-            .or_else(|| section.passphrase.clone())
-            .map(Secret::new);
-        listeners_found.push(TlsListener {
-            address,
-            key,
-            cert,
-            ca,
-            passphrase,
-        });
+        let passphrase = passphrase.or_else(|| section.passphrase.clone()).map(Secret::new);
+        listeners_found.push(TlsListener { address, key, cert, ca, passphrase });
     }
     for (key, is_set) in [
         ("secureProtocol", section.secure_protocol.is_some()),
@@ -702,9 +642,7 @@ fn legacy_drivers(loaded: &Loaded, warnings: &mut Vec<String>) -> Vec<Driver> {
     }
     let driver = |host: &Option<String>, port: Option<u16>, password: &Option<String>, db| {
         let default = Driver::default();
-        let host = host
-            .clone()
-            .unwrap_or_else(|| shared::driver::DEFAULT_HOST.to_owned());
+        let host = host.clone().unwrap_or_else(|| shared::driver::DEFAULT_HOST.to_owned());
         let port = port.unwrap_or(shared::driver::DEFAULT_PORT);
         Driver {
             address: Address::Tcp { host, port },
@@ -714,10 +652,7 @@ fn legacy_drivers(loaded: &Loaded, warnings: &mut Vec<String>) -> Vec<Driver> {
         }
     };
     let mut drivers = Vec::new();
-    if old
-        .iter()
-        .any(|(key, is_set)| *is_set && !key.contains("Master"))
-    {
+    if old.iter().any(|(key, is_set)| *is_set && !key.contains("Master")) {
         drivers.push(driver(
             &file.redis_host,
             file.redis_port,
@@ -748,17 +683,13 @@ fn trusted_proxies(cli: &Cli, loaded: &Loaded) -> Result<Option<Vec<IpNet>>, Con
     if !cli.trusted_proxies.is_empty() {
         let networks: Result<Vec<_>, _> =
             cli.trusted_proxies.iter().map(|text| parse(text)).collect();
-        return networks
-            .map(Some)
-            .map_err(|problem| flag_error("--trusted-proxies", problem));
+        return networks.map(Some).map_err(|problem| flag_error("--trusted-proxies", problem));
     }
     let Some(texts) = &loaded.file.server.trusted_proxies else {
         return Ok(None);
     };
     let networks: Result<Vec<_>, _> = texts.list().iter().map(|text| parse(text)).collect();
-    networks
-        .map(Some)
-        .map_err(|problem| loaded.error("server.trustedProxies", problem))
+    networks.map(Some).map_err(|problem| loaded.error("server.trustedProxies", problem))
 }
 
 #[cfg(test)]
@@ -774,18 +705,11 @@ mod tests {
         let cli = Cli::try_parse_from(std::iter::once(&"router").chain(flags))
             .map_err(|error| error.to_string())?;
         let loaded = file::parse(Path::new("c.json"), text.to_owned());
-        loaded
-            .and_then(|loaded| resolve(&cli, loaded, None))
-            .map_err(|error| error.to_string())
+        loaded.and_then(|loaded| resolve(&cli, loaded, None)).map_err(|error| error.to_string())
     }
 
     fn listen(text: &str) -> Vec<String> {
-        load(text, &[])
-            .unwrap()
-            .listen
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        load(text, &[]).unwrap().listen.iter().map(ToString::to_string).collect()
     }
 
     /// hipache.md 4, the table of defaults.
@@ -797,10 +721,7 @@ mod tests {
         assert_eq!(config.tcp_timeout, Some(Duration::from_secs(30)));
         assert_eq!(config.dead_backend_ttl, Duration::from_secs(30));
         assert_eq!(config.retry_on_error, 3);
-        assert_eq!(
-            config.access_log,
-            AccessLogTarget::File("/var/log/hipache/access.log".into())
-        );
+        assert_eq!(config.access_log, AccessLogTarget::File("/var/log/hipache/access.log".into()));
         assert!(config.backend_keep_alive && config.dead_backend_on_500);
         assert_eq!((config.static_dir, config.cache), (None, CachePolicy::Off));
         assert_eq!(config.drivers[0].to_string(), "redis://127.0.0.1:6379/0");
@@ -820,13 +741,10 @@ mod tests {
         );
         assert_eq!(listen(r#"{"http": {"bind": []}}"#), Vec::<String>::new());
         assert_eq!(
-            load(
-                "{\"http\": {\n\"bind\": [\"::1\",\n\"no such host\"]}}",
-                &[]
-            )
-            .unwrap_err()
-            .split(" is ")
-            .next(),
+            load("{\"http\": {\n\"bind\": [\"::1\",\n\"no such host\"]}}", &[])
+                .unwrap_err()
+                .split(" is ")
+                .next(),
             Some("c.json:3: http.bind.1: `no such host`")
         );
     }
@@ -842,10 +760,7 @@ mod tests {
         let drivers: Vec<_> = config.drivers.iter().map(ToString::to_string).collect();
         assert_eq!(drivers, ["redis://:***@replica:1/2", "redis://master:3/0"]);
         assert_eq!(config.warnings.len(), 8, "{:#?}", config.warnings);
-        assert_eq!(
-            config.warnings[0],
-            "c.json:1: server.port is old, write http.port"
-        );
+        assert_eq!(config.warnings[0], "c.json:1: server.port is old, write http.port");
     }
 
     #[test]
@@ -853,14 +768,8 @@ mod tests {
         let text = r#"{"server": {"workers": 3, "tcpTimeout": 4, "accessLog": "/a"},
             "http": {"bind": "10.0.0.1"}, "driver": "redis://file", "user": 7}"#;
         let config = load(text, &[]).unwrap();
-        assert_eq!(
-            (config.workers, config.tcp_timeout),
-            (3, Some(Duration::from_secs(4)))
-        );
-        assert_eq!(
-            (config.user.as_deref(), config.group.as_deref()),
-            (Some("7"), None)
-        );
+        assert_eq!((config.workers, config.tcp_timeout), (3, Some(Duration::from_secs(4))));
+        assert_eq!((config.user.as_deref(), config.group.as_deref()), (Some("7"), None));
         let flags = [
             "--workers=5",
             "--tcp-timeout=0",
@@ -873,10 +782,7 @@ mod tests {
             "--retry-on-error=0",
         ];
         let config = load(text, &flags).unwrap();
-        assert_eq!(
-            (config.workers, config.tcp_timeout, config.retry_on_error),
-            (5, None, 0)
-        );
+        assert_eq!((config.workers, config.tcp_timeout, config.retry_on_error), (5, None, 0));
         assert_eq!(config.access_log, AccessLogTarget::None);
         let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
         assert_eq!(listen, ["[::1]:8080", "127.0.0.1:9090"]);
@@ -894,13 +800,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.retry_on_error, 0);
         assert!(!config.backend_keep_alive && !config.dead_backend_on_500);
-        assert_eq!(
-            config.cache,
-            CachePolicy::Ttl {
-                size: 10,
-                ttl: Duration::from_millis(2500)
-            }
-        );
+        assert_eq!(config.cache, CachePolicy::Ttl { size: 10, ttl: Duration::from_millis(2500) });
         // A shorter tcpTimeout limits connecting, too.
         assert_eq!(config.connect_timeout, Duration::from_millis(500));
     }
@@ -934,11 +834,7 @@ mod tests {
                 &["--listen=nonsense"],
                 "--listen: expected ADDR:PORT such as 0.0.0.0:80, not `nonsense`",
             ),
-            (
-                "{}",
-                &["--max-sockets=0"],
-                "--max-sockets: expected a number from 1 on, not 0",
-            ),
+            ("{}", &["--max-sockets=0"], "--max-sockets: expected a number from 1 on, not 0"),
             (
                 "{\"https\": {\"bind\": \"127.0.0.1\"}}",
                 &[],
@@ -953,13 +849,8 @@ mod tests {
     #[test]
     fn the_printed_configuration_holds_no_secrets() {
         let text = r#"{"driver": "redis://:hunter2@h#p:"}"#;
-        let shown = load(text, &["--trusted-proxies=10.0.0.0/8,::1"])
-            .unwrap()
-            .censored();
-        assert!(
-            shown.contains("redis://:***@h:6379/0#p:") && shown.contains("::1/128"),
-            "{shown}"
-        );
+        let shown = load(text, &["--trusted-proxies=10.0.0.0/8,::1"]).unwrap().censored();
+        assert!(shown.contains("redis://:***@h:6379/0#p:") && shown.contains("::1/128"), "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

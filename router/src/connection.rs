@@ -228,8 +228,7 @@ impl Connection {
 
     fn count_written(&self, count: usize) {
         // Only the connection's own task writes: no read-modify-write needed.
-        self.written
-            .store(self.written() + count as u64, Ordering::Relaxed);
+        self.written.store(self.written() + count as u64, Ordering::Relaxed);
     }
 
     /// Everything of the last response is in the socket.
@@ -314,12 +313,7 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 impl ClientIo {
     /// Wraps an accepted socket.
     pub fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        Self {
-            inner: TokioIo::new(stream),
-            connection,
-            early_sent: 0,
-            lingering: None,
-        }
+        Self { inner: TokioIo::new(stream), connection, early_sent: 0, lingering: None }
     }
 
     /// The socket, for a tunnel.
@@ -332,10 +326,7 @@ impl ClientIo {
     fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let connection = Arc::clone(&self.connection);
         let mut early = lock(&connection.early);
-        while let Some(bytes) = early
-            .get(self.early_sent..)
-            .filter(|bytes| !bytes.is_empty())
-        {
+        while let Some(bytes) = early.get(self.early_sent..).filter(|bytes| !bytes.is_empty()) {
             match Pin::new(&mut self.inner).poll_write(cx, bytes) {
                 Poll::Ready(Ok(count)) => {
                     self.early_sent += count;
@@ -369,8 +360,7 @@ impl Read for ClientIo {
     ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
         if matches!(result, Poll::Ready(Ok(()))) && self.connection.phase() == Phase::Idle {
-            self.connection
-                .enter(Phase::Head, self.connection.head_timeout);
+            self.connection.enter(Phase::Head, self.connection.head_timeout);
         }
         result
     }

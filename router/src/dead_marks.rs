@@ -70,24 +70,14 @@ pub fn channel(clock: &Arc<Clock>) -> (DeadMarks, Writer) {
         checker_is_alive: Arc::clone(&checker_is_alive),
         clock: Arc::clone(clock),
     };
-    (
-        marks,
-        Writer {
-            queue: receiver,
-            checker_is_alive,
-            clock: Arc::clone(clock),
-        },
-    )
+    (marks, Writer { queue: receiver, checker_is_alive, clock: Arc::clone(clock) })
 }
 
 impl DeadMarks {
     /// Marks the backend at `position` dead for `ttl`, here at once and in Redis soon. A backend
     /// that is alone is never marked (hipache.md 1).
     pub fn mark(&self, route: &Arc<Route>, position: usize, ttl: Duration, reason: Reason) {
-        if route
-            .frontend()
-            .is_none_or(|frontend| frontend.backends.len() < 2)
-        {
+        if route.frontend().is_none_or(|frontend| frontend.backends.len() < 2) {
             return;
         }
         // While a checker is at work the dead set is its business alone.
@@ -108,19 +98,10 @@ impl DeadMarks {
 
     /// Announces an answer 500, which counts only while an external checker is at work.
     pub fn announce_500(&self, route: &Arc<Route>, position: usize, ttl: Duration) {
-        if route
-            .frontend()
-            .is_some_and(|frontend| frontend.backends.len() > 1)
-        {
+        if route.frontend().is_some_and(|frontend| frontend.backends.len() > 1) {
             let reason = Reason::Status(500);
             let route = Arc::clone(route);
-            self.send(Failure {
-                route,
-                position,
-                reason,
-                ttl,
-                needs_checker: true,
-            });
+            self.send(Failure { route, position, reason, ttl, needs_checker: true });
         }
     }
 
@@ -159,10 +140,7 @@ impl Writer {
                 host: failure.route.host.to_string(),
                 url: url.href.to_string(),
                 position: failure.position,
-                count: failure
-                    .route
-                    .frontend()
-                    .map_or(0, |frontend| frontend.backends.len()),
+                count: failure.route.frontend().map_or(0, |frontend| frontend.backends.len()),
                 ttl: failure.ttl,
             };
             warn!(

@@ -24,22 +24,14 @@ pub fn ask(listen: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
-    let request = format!(
-        "GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        shared::host::PING
-    );
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", shared::host::PING);
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let _length = stream.take(4096).read_to_end(&mut answer)?;
     if answer.starts_with(b"HTTP/1.1 200 ") {
         return Ok(());
     }
-    let line = answer
-        .split(|byte| *byte == b'\r')
-        .next()
-        .unwrap_or_default();
-    Err(io::Error::other(format!(
-        "it answered `{}`",
-        String::from_utf8_lossy(line)
-    )))
+    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    Err(io::Error::other(format!("it answered `{}`", String::from_utf8_lossy(line))))
 }

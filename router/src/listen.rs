@@ -70,19 +70,12 @@ impl Bound {
             actual = socket.local_addr().map_err(failed)?;
             sockets.push(socket);
         }
-        Ok(Self {
-            address: actual,
-            sockets,
-        })
+        Ok(Self { address: actual, sockets })
     }
 }
 
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // `[::]` is everything, as Node listens; an IPv4 address of its own may still be bound.
         let is_any = address.ip().is_unspecified();
@@ -155,10 +148,7 @@ mod tests {
             assert_eq!(socket.local_addr().unwrap(), bound.address);
         }
         let second = Bound::new(bound.address, 1).unwrap_err();
-        assert!(
-            second.to_string().contains("another program listens there"),
-            "{second}"
-        );
+        assert!(second.to_string().contains("another program listens there"), "{second}");
     }
 
     #[test]
@@ -167,26 +157,15 @@ mod tests {
             address: "127.0.0.1:80".parse().unwrap(),
             source: io::ErrorKind::PermissionDenied.into(),
         };
-        assert!(
-            error.to_string().contains("--listen 127.0.0.1:8080"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("--listen 127.0.0.1:8080"), "{error}");
     }
 
     #[test]
     fn only_errors_of_the_peer_are_passed_over() {
-        for (number, is_peers) in [
-            (103, true),
-            (104, true),
-            (4, true),
-            (24, false),
-            (23, false),
-            (12, false),
-        ] {
-            assert_eq!(
-                is_about_one_connection(&io::Error::from_raw_os_error(number)),
-                is_peers
-            );
+        for (number, is_peers) in
+            [(103, true), (104, true), (4, true), (24, false), (23, false), (12, false)]
+        {
+            assert_eq!(is_about_one_connection(&io::Error::from_raw_os_error(number)), is_peers);
         }
     }
 }

@@ -55,19 +55,13 @@ fn show(config: &Config) -> ExitCode {
     }
     match writeln!(std::io::stdout(), "{}", config.censored()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(
-            &format!("router: cannot print the configuration: {error}"),
-            1,
-        ),
+        Err(error) => fail(&format!("router: cannot print the configuration: {error}"), 1),
     }
 }
 
 fn check_health(config: &Config) -> ExitCode {
     let Some(listen) = config.listen.first() else {
-        return fail(
-            "router: there is no address to listen on: http.bind is empty",
-            1,
-        );
+        return fail("router: there is no address to listen on: http.bind is empty", 1);
     };
     match healthcheck::ask(*listen) {
         Ok(()) => ExitCode::SUCCESS,

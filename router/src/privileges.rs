@@ -55,10 +55,7 @@ pub fn target(user: Option<&str>, group: Option<&str>) -> Result<Option<Target>,
         return Ok(None);
     }
     let user = user.ok_or(PrivilegeError::NoUser)?;
-    let unknown = |kind, name: &str| PrivilegeError::Unknown {
-        kind,
-        name: name.to_owned(),
-    };
+    let unknown = |kind, name: &str| PrivilegeError::Unknown { kind, name: name.to_owned() };
     let found = match user.parse::<u32>() {
         Ok(id) => User::from_uid(Uid::from_raw(id)).ok().flatten(),
         Err(_) => User::from_name(user).ok().flatten(),
@@ -74,9 +71,7 @@ pub fn target(user: Option<&str>, group: Option<&str>) -> Result<Option<Target>,
             (None, Ok(id)) => Gid::from_raw(id),
             (None, Err(_)) => return Err(unknown("group", name)),
         },
-        None => found
-            .as_ref()
-            .map_or(Gid::from_raw(uid.as_raw()), |found| found.gid),
+        None => found.as_ref().map_or(Gid::from_raw(uid.as_raw()), |found| found.gid),
     };
     if uid.is_root() {
         return Ok(None);
@@ -92,11 +87,7 @@ impl Target {
     ///
     /// [`PrivilegeError::Refused`]; the process must then end.
     pub fn become_it(&self) -> Result<(), PrivilegeError> {
-        let refused = |source| PrivilegeError::Refused {
-            uid: self.uid,
-            gid: self.gid,
-            source,
-        };
+        let refused = |source| PrivilegeError::Refused { uid: self.uid, gid: self.gid, source };
         match &self.name {
             Some(name) => initgroups(name, self.gid).map_err(refused)?,
             None => setgroups(&[self.gid]).map_err(refused)?,

@@ -3,12 +3,12 @@
 //! Runs in the task of the client's connection. Decisions are made by the pure modules
 //! [`crate::route`], [`headers`] and [`error`]; what is here puts them in order.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -41,14 +41,9 @@ pub mod tunnel;
 
 use body::{Gate, RequestBody, RequestLog, ResponseBody};
 use error::ProxyError;
-use headers::{Forwarded, Trust};
+use headers::{Forwarded, Scan, Trust};
 use pages::Pages;
 use tunnel::{Tunnels, Upstream};
-
-/// Informational responses passed on for one request; a backend that sends more is not sane.
-const MAX_INFORMATIONAL: u32 = 32;
-
-const X_DEBUG: HeaderName = HeaderName::from_static("x-debug");
 
 /// What may change while the router runs; a connection keeps what it began with.
 #[derive(Clone, Debug)]
@@ -121,13 +116,20 @@ pub struct Client {
 /// A request that can be routed.
 struct Admitted {
     request: Request<RequestBody>,
-    /// What to look up.
-    host: String,
+    route: Known,
     /// The client asked for this protocol.
     upgrade: Option<(HeaderValue, OnUpgrade)>,
     gate: Option<Arc<Gate>>,
     /// The client's.
     version: Version,
+}
+
+/// Where a request goes, as far as memory knows.
+enum Known {
+    /// There.
+    Route(Arc<Route>),
+    /// To what Redis says of this host.
+    Host(Box<str>),
 }
 
 /// What `X-Debug` answers tell; filled in on the way.
@@ -147,17 +149,15 @@ pub async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     client.connection.begin_request();
+    let scan = Scan::new(request.headers());
     let mut debugging = Debugging {
-        is_wanted: request.headers().contains_key(X_DEBUG),
+        is_wanted: scan.wants_debug,
         started: client.shared.clock.now(),
         backend_started: None,
     };
-    let mut log = RequestLog::new(
-        &client.connection,
-        client.record(&request, debugging.started),
-    );
+    let mut log = RequestLog::new(&client.connection, client.record(&request, debugging.started));
     let is_head = request.method() == Method::HEAD;
-    let mut response = match client.admit(request, &mut log) {
+    let mut response = match client.admit(request, &scan, &mut log) {
         Ok(None) => {
             log.forget();
             log.answer(StatusCode::OK);
@@ -170,9 +170,7 @@ pub async fn answer(
         Err(error) => client.refuse(&error, &debugging, is_head, log),
     };
     if client.connection.is_draining() {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
@@ -214,6 +212,7 @@ impl Client {
     fn admit(
         &self,
         mut request: Request<Incoming>,
+        scan: &Scan,
         log: &mut RequestLog,
     ) -> Result<Option<Admitted>, ProxyError> {
         let has_body = !hyper::body::Body::is_end_stream(request.body());
@@ -225,13 +224,20 @@ impl Client {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(ProxyError::MethodNotAllowed);
         }
-        headers::check_framing(request.headers(), request.version())
+        headers::check_framing(request.headers(), scan, request.version())
             .map_err(ProxyError::BadRequest)?;
-        let host = requested_host(&mut request)?;
+        if request.uri().authority().is_some() {
+            make_origin_form(&mut request)?;
+        }
+        let host = requested_host(request.headers())?;
         if host == host::PING {
             return Ok(None);
         }
-        let upgrade_asked = headers::strip_request(request.headers_mut());
+        let route = match self.shared.table.fresh(&host) {
+            Some(route) => Known::Route(route),
+            None => Known::Host(host.into()),
+        };
+        let upgrade_asked = headers::strip_request(request.headers_mut(), scan);
         // A body cannot be told from the bytes of the new protocol by every backend.
         let upgrade_asked =
             upgrade_asked.filter(|_| request.version() == Version::HTTP_11 && !has_body);
@@ -248,98 +254,51 @@ impl Client {
         let (mut parts, incoming) = request.into_parts();
         let version = parts.version;
         parts.version = Version::HTTP_11;
-        let expects_continue = has_body
+        let expects_continue = scan.expects
+            && has_body
             && version == Version::HTTP_11
-            && parts
-                .headers
-                .get(EXPECT)
-                .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+            && parts.headers.get(EXPECT).is_some_and(is_continue);
         let gate = expects_continue.then(Arc::<Gate>::default);
         if !self.settings.backend_keep_alive && upgrade.is_none() {
-            parts
-                .headers
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let limit = self.settings.tcp_timeout;
         let body = RequestBody::new(incoming, &self.connection, limit, gate.clone());
-        let mut request = Request::from_parts(parts, body);
-        if version == Version::HTTP_11 {
-            self.pass_on_informational(&mut request, gate.clone());
-        }
-        Ok(Some(Admitted {
-            request,
-            host,
-            upgrade,
-            gate,
-            version,
-        }))
-    }
-
-    /// Passes `103 Early Hints` and its like on to the client, and lets the body through at
-    /// `100 Continue` (RFC 9110 15.2: a proxy must forward 1xx responses).
-    fn pass_on_informational(&self, request: &mut Request<RequestBody>, gate: Option<Arc<Gate>>) {
-        let connection = Arc::clone(&self.connection);
-        let seen = AtomicU32::new(0);
-        hyper::ext::on_informational(request, move |response| {
-            if response.status() == StatusCode::CONTINUE {
-                if let Some(gate) = &gate {
-                    gate.open();
-                }
-            } else if seen.fetch_add(1, Ordering::Relaxed) < MAX_INFORMATIONAL {
-                let head = informational_head(response.status(), response.headers());
-                // What does not fit is not worth a failed request: such responses are hints.
-                let _is_queued = connection.send_early(&head);
-            }
-        });
+        let request = Request::from_parts(parts, body);
+        Ok(Some(Admitted { request, route, upgrade, gate, version }))
     }
 }
 
-/// Finds the host to look up, makes the target origin-form, and the `Host` header agree with it.
-fn requested_host(request: &mut Request<Incoming>) -> Result<String, ProxyError> {
-    let mut hosts = request.headers().get_all(HOST).iter();
+fn is_continue(expectation: &HeaderValue) -> bool {
+    expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
+/// The host to look up, from the one `Host` header that there must be (RFC 9112 3.2).
+fn requested_host(headers: &HeaderMap) -> Result<Cow<'_, str>, ProxyError> {
+    let mut hosts = headers.get_all(HOST).iter();
     let first = hosts.next().ok_or(ProxyError::NoHost)?;
     if hosts.next().is_some() {
         return Err(ProxyError::BadRequest("more than one host header"));
     }
-    let bad = |_error| ProxyError::BadRequest("invalid host header");
-    let Some(authority) = request.uri().authority() else {
-        return Ok(host::normalize(first.as_bytes()).map_err(bad)?.into_owned());
-    };
-    // Also the header that does not count must be one (RFC 9112 3.2).
-    let _valid = host::normalize(first.as_bytes()).map_err(bad)?;
-    // The authority of an absolute-form target wins (RFC 9112 3.2.2).
-    let address = authority
-        .as_str()
-        .rsplit_once('@')
-        .map_or(authority.as_str(), |(_, a)| a);
-    let host = host::normalize(address.as_bytes())
-        .map_err(bad)?
-        .into_owned();
-    let value = HeaderValue::from_str(address)
-        .map_err(|_invalid| ProxyError::BadRequest("invalid host in the request target"))?;
+    host::normalize(first.as_bytes())
+        .map_err(|_error| ProxyError::BadRequest("invalid host header"))
+}
+
+/// Turns an absolute-form target into origin-form. Its authority wins over the `Host` header and
+/// takes its place (RFC 9112 3.2.2).
+fn make_origin_form(request: &mut Request<Incoming>) -> Result<(), ProxyError> {
+    // Also the header that does not count must be a valid one.
+    let _valid = requested_host(request.headers())?;
+    let bad = || ProxyError::BadRequest("invalid host in the request target");
+    let authority = request.uri().authority().map_or("", http::uri::Authority::as_str);
+    let address = authority.rsplit_once('@').map_or(authority, |(_userinfo, address)| address);
+    let value = HeaderValue::from_str(address).map_err(|_invalid| bad())?;
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     if let Some(header) = request.headers_mut().get_mut(HOST) {
         *header = value;
     }
-    Ok(host)
-}
-
-/// A 1xx response as it goes out on the wire, without what concerns one connection only.
-fn informational_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let reason = status.canonical_reason().unwrap_or("Informational");
-    let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
-    for (name, value) in headers {
-        if *name == CONNECTION || name.as_str() == "keep-alive" || name.as_str() == "upgrade" {
-            continue;
-        }
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
-    head
+    Ok(())
 }
 
 // === route, choose, send ===
@@ -351,19 +310,13 @@ impl Client {
         debugging: &mut Debugging,
         log: &mut RequestLog,
     ) -> Result<Answered, ProxyError> {
-        let Admitted {
-            request,
-            host,
-            upgrade,
-            gate,
-            version,
-        } = admitted;
+        let Admitted { request, route, upgrade, gate, version } = admitted;
         let shared = &self.shared;
-        let route = match shared.table.fresh(&host) {
-            Some(route) => route,
-            None => Box::pin(shared.table.load(&host))
-                .await
-                .map_err(ProxyError::Store)?,
+        let route = match route {
+            Known::Route(route) => route,
+            Known::Host(host) => {
+                Box::pin(shared.table.load(&host)).await.map_err(ProxyError::Store)?
+            }
         };
         match &route.target {
             Target::Unknown => return Err(ProxyError::UnknownHost),
@@ -394,14 +347,7 @@ impl Client {
             match self.attempt(&url.origin, &mut slot, gate.as_deref()).await {
                 Ok((lease, response)) => {
                     let route = Arc::clone(&route);
-                    return Ok(Answered {
-                        response,
-                        lease,
-                        route,
-                        position,
-                        version,
-                        upgrade,
-                    });
+                    return Ok(Answered { response, lease, route, position, version, upgrade });
                 }
                 Err(error) => {
                     debug!(host = %route.host, backend.url = %url.href, %error, "attempt failed");
@@ -441,9 +387,7 @@ impl Client {
             };
             let mut lease = match idle {
                 Some(lease) => lease,
-                None => Box::pin(upstreams.lease_new(origin))
-                    .await
-                    .map_err(ProxyError::Lease)?,
+                None => Box::pin(upstreams.lease_new(origin)).await.map_err(ProxyError::Lease)?,
             };
             let Some(request) = slot.take() else {
                 return Err(ProxyError::UpstreamProtocol("the request is gone"));
@@ -451,15 +395,14 @@ impl Client {
             let is_reused = lease.is_reused();
             // A used connection may have been closed at this very moment; whatever can be sent
             // twice is kept for that (RFC 9112 9.3.1).
-            let replay = is_reused.then(|| replay_of(&request)).flatten();
+            let may_replay =
+                is_reused && request.body().is_empty() && headers::is_idempotent(request.method());
             self.connection.allow_for(self.settings.tcp_timeout);
-            match self.exchange(lease.exchange(), request, gate).await {
+            match self.exchange(lease.exchange(), request, may_replay, gate).await {
                 Ok(response) => return Ok((lease, response)),
                 Err(Failure::Unsent(request)) if is_reused => *slot = Some(*request),
                 Err(Failure::Unsent(_)) => {
-                    return Err(ProxyError::UpstreamProtocol(
-                        "backend closed the connection",
-                    ));
+                    return Err(ProxyError::UpstreamProtocol("backend closed the connection"));
                 }
                 Err(Failure::TimedOut) => {
                     return Err(match self.connection.body_state() {
@@ -467,15 +410,15 @@ impl Client {
                         _ => ProxyError::UpstreamTimedOut,
                     });
                 }
-                Err(Failure::Broken(error)) => match replay {
-                    Some(replay) if !error.is_parse() => {
+                Err(Failure::Broken(error)) => match lease.exchange().wire().take_request() {
+                    Some(request) => {
                         wants_new = true;
-                        *slot = Some(replay);
+                        *slot = Some(request.map(|()| RequestBody::Empty));
                     }
-                    _ if self.connection.body_state() == BodyState::Broken => {
+                    None if self.connection.body_state() == BodyState::Broken => {
                         return Err(ProxyError::ClientBody);
                     }
-                    _ => return Err(ProxyError::Upstream(error)),
+                    None => return Err(ProxyError::Upstream(error)),
                 },
             }
         }
@@ -486,12 +429,14 @@ impl Client {
         &self,
         exchange: &mut Exchange,
         request: Request<RequestBody>,
+        may_replay: bool,
         gate: Option<&Gate>,
     ) -> Result<Response<Incoming>, Failure> {
-        let mut response = pin!(exchange.send(request));
+        let mut response = pin!(exchange.send(request, may_replay));
         poll_fn(|cx| {
             loop {
                 let has_ended = exchange.drive(cx).is_ready();
+                self.pass_on_informational(exchange, gate);
                 if let Poll::Ready(result) = response.as_mut().poll(cx) {
                     return Poll::Ready(result.map_err(Failure::from));
                 }
@@ -506,6 +451,21 @@ impl Client {
             }
         })
         .await
+    }
+}
+
+impl Client {
+    /// Passes `103 Early Hints` and its like on to the client, and lets the body through at
+    /// `100 Continue` (RFC 9110 15.2: a proxy must forward 1xx responses).
+    fn pass_on_informational(&self, exchange: &Exchange, gate: Option<&Gate>) {
+        for informational in exchange.wire().take_informational() {
+            if informational.status != StatusCode::CONTINUE {
+                // What does not fit is not worth a failed request: such responses are hints.
+                let _is_queued = self.connection.send_early(&informational.head);
+            } else if let Some(gate) = gate {
+                gate.open();
+            }
+        }
     }
 }
 
@@ -528,19 +488,6 @@ impl From<hyper::client::conn::TrySendError<Request<RequestBody>>> for Failure {
     }
 }
 
-/// A copy of a request that may be sent twice: idempotent and without a body.
-fn replay_of(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.body().is_empty() || !headers::is_idempotent(request.method()) {
-        return None;
-    }
-    let mut replay = Request::new(RequestBody::Empty);
-    replay.method_mut().clone_from(request.method());
-    replay.uri_mut().clone_from(request.uri());
-    replay.headers_mut().clone_from(request.headers());
-    replay.extensions_mut().clone_from(request.extensions());
-    Some(replay)
-}
-
 // === respond ===
 
 impl Client {
@@ -551,14 +498,7 @@ impl Client {
         debugging: &Debugging,
         mut log: RequestLog,
     ) -> Response<ResponseBody> {
-        let Answered {
-            response,
-            mut lease,
-            route,
-            position,
-            version,
-            upgrade,
-        } = answered;
+        let Answered { response, mut lease, route, position, version, upgrade } = answered;
         let (mut parts, incoming) = response.into_parts();
         self.judge(&route, position, &parts);
         let upgraded = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -582,20 +522,12 @@ impl Client {
         let now = self.shared.clock.coarse();
         match upgraded {
             Some((protocol, on_upgrade)) => {
-                parts
-                    .headers
-                    .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 parts.headers.insert(http::header::UPGRADE, protocol);
                 let (stream, early, guard) = lease.into_tunnel();
-                let upstream = Upstream {
-                    stream,
-                    early,
-                    guard,
-                };
+                let upstream = Upstream { stream, early, guard };
                 let idle_timeout = self.settings.tunnel_idle_timeout;
-                self.shared
-                    .tunnels
-                    .spawn(on_upgrade, upstream, idle_timeout, log.take());
+                self.shared.tunnels.spawn(on_upgrade, upstream, idle_timeout, log.take());
                 Response::from_parts(parts, ResponseBody::empty(log))
             }
             None => {
@@ -616,9 +548,7 @@ impl Client {
             // Maintenance that announces its end is no failure.
             503 if parts.headers.contains_key(RETRY_AFTER) => {}
             status @ 501..=599 => {
-                self.shared
-                    .marks
-                    .mark(route, position, ttl, Reason::Status(status));
+                self.shared.marks.mark(route, position, ttl, Reason::Status(status));
             }
             _ => {}
         }
@@ -648,10 +578,7 @@ impl Client {
         add("x-debug-frontend-key", &route.host);
         let total = now.saturating_sub(debugging.started);
         add("x-debug-time-total", itoa::Buffer::new().format(total));
-        add(
-            "x-debug-time-backend",
-            itoa::Buffer::new().format(backend_time),
-        );
+        add("x-debug-time-backend", itoa::Buffer::new().format(backend_time));
     }
 
     /// The answer to a request that no backend answered.
@@ -681,10 +608,7 @@ impl Client {
         if is_head {
             headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        if matches!(
-            error,
-            ProxyError::Store(_) | ProxyError::Lease(LeaseError::QueueTimedOut(_))
-        ) {
+        if matches!(error, ProxyError::Store(_) | ProxyError::Lease(LeaseError::QueueTimedOut(_))) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if matches!(error, ProxyError::MethodNotAllowed) {
@@ -692,10 +616,7 @@ impl Client {
             let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
             headers.insert(http::header::ALLOW, HeaderValue::from_static(allowed));
         }
-        if matches!(
-            error,
-            ProxyError::BadRequest(_) | ProxyError::ClientTimedOut
-        ) {
+        if matches!(error, ProxyError::BadRequest(_) | ProxyError::ClientTimedOut) {
             // What follows on such a connection cannot be trusted to be a request.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -717,8 +638,6 @@ fn add_version(headers: &mut HeaderMap) {
 /// The answer to a load balancer's health check.
 fn pong(log: RequestLog) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full("ok".into(), log));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
 }

@@ -80,9 +80,7 @@ impl Route {
             Target::Frontend(frontend) => frontend.backends.len(),
             Target::Broken(_) | Target::Unknown => 0,
         };
-        let until = record
-            .dead_ttl
-            .map_or(FOREVER, |ttl| now.saturating_add(millis(ttl)));
+        let until = record.dead_ttl.map_or(FOREVER, |ttl| now.saturating_add(millis(ttl)));
         let dead: Box<[AtomicU64]> = (0..count).map(|_| AtomicU64::new(0)).collect();
         for position in record.dead {
             if let Some(slot) = dead.get(position as usize) {
@@ -133,28 +131,21 @@ impl Route {
         };
         let choose = |is_candidate: &dyn Fn(usize) -> bool,
                       random: &mut dyn FnMut(usize) -> usize| {
-            let count = (0..backends.len())
-                .filter(|position| is_candidate(*position))
-                .count();
+            let count = (0..backends.len()).filter(|position| is_candidate(*position)).count();
             if count == 0 {
                 return None;
             }
             let wanted = random(count);
             debug_assert!(wanted < count);
-            (0..backends.len())
-                .filter(|position| is_candidate(*position))
-                .nth(wanted)
+            (0..backends.len()).filter(|position| is_candidate(*position)).nth(wanted)
         };
         let mut random = Some(random);
         let mut draw = |count: usize| random.take().map_or(0, |random| random(count));
         let fresh = if tried.is_empty() {
             choose(&is_alive, &mut draw)
         } else {
-            choose(
-                &|position| is_alive(position) && !was_tried(position),
-                &mut draw,
-            )
-            .or_else(|| choose(&is_alive, &mut draw))
+            choose(&|position| is_alive(position) && !was_tried(position), &mut draw)
+                .or_else(|| choose(&is_alive, &mut draw))
         };
         match fresh {
             Some(position) => Pick::Backend(position),
@@ -165,9 +156,7 @@ impl Route {
 
     /// Whether the backend at `position` is dead at `now`.
     pub fn is_dead(&self, position: usize, now: Millis) -> bool {
-        self.dead
-            .get(position)
-            .is_some_and(|until| until.load(Ordering::Relaxed) > now)
+        self.dead.get(position).is_some_and(|until| until.load(Ordering::Relaxed) > now)
     }
 
     /// Marks the backend at `position` dead until `until`, and with it every position that has
@@ -180,10 +169,7 @@ impl Route {
         let was_alive = !self.is_dead(position, now);
         self.set_dead(origin, until);
         if was_alive {
-            let mut unconfirmed = self
-                .unconfirmed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut unconfirmed = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
             unconfirmed.retain(|(other, _)| other != origin);
             unconfirmed.push((origin.clone(), until));
             self.has_unconfirmed.store(true, Ordering::Release);
@@ -194,34 +180,22 @@ impl Route {
     /// Says that Redis holds the mark of `origin` now: from the next reload on Redis decides, so
     /// that whoever removes the mark there (an external checker, a person) is obeyed.
     pub fn confirm(&self, origin: &Origin) {
-        let mut unconfirmed = self
-            .unconfirmed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut unconfirmed = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
         unconfirmed.retain(|(other, _)| other != origin);
-        self.has_unconfirmed
-            .store(!unconfirmed.is_empty(), Ordering::Release);
+        self.has_unconfirmed.store(!unconfirmed.is_empty(), Ordering::Release);
     }
 
     fn adopt_unconfirmed(&self, previous: &Self, now: Millis) {
         if !previous.has_unconfirmed.load(Ordering::Acquire) {
             return;
         }
-        let marks = previous
-            .unconfirmed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let mut unconfirmed = self
-            .unconfirmed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let marks = previous.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut unconfirmed = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
         for (origin, until) in marks.into_iter().filter(|(_, until)| *until > now) {
             self.set_dead(&origin, until);
             unconfirmed.push((origin, until));
         }
-        self.has_unconfirmed
-            .store(!unconfirmed.is_empty(), Ordering::Release);
+        self.has_unconfirmed.store(!unconfirmed.is_empty(), Ordering::Release);
     }
 
     fn set_dead(&self, origin: &Origin, until: Millis) {
@@ -265,15 +239,9 @@ mod tests {
     use super::{Pick, Route};
 
     fn record(rows: &[&str], dead: &[u32], dead_ttl: Option<u64>) -> HostRecord {
-        let rows = rows
-            .iter()
-            .map(|row| row.as_bytes().to_vec())
-            .collect::<Vec<_>>();
+        let rows = rows.iter().map(|row| row.as_bytes().to_vec()).collect::<Vec<_>>();
         HostRecord {
-            found: Some(Found {
-                name: "a.test".to_owned(),
-                rows: Ok(rows),
-            }),
+            found: Some(Found { name: "a.test".to_owned(), rows: Ok(rows) }),
             dead: dead.to_vec(),
             dead_ttl: dead_ttl.map(Duration::from_millis),
             dead_problem: None,
@@ -287,11 +255,7 @@ mod tests {
     /// hipache.md 1, "Pick: uniformly random among the positions not dead".
     #[test]
     fn every_live_position_is_drawn_and_no_dead_one() {
-        let route = route(
-            &["id", "http://a", "http://b", "http://a", "http://c"],
-            &[1],
-            None,
-        );
+        let route = route(&["id", "http://a", "http://b", "http://a", "http://c"], &[1], None);
         let picks: Vec<_> = (0..3)
             .map(|wanted| {
                 route.pick(1000, &[], |count| {
@@ -300,10 +264,7 @@ mod tests {
                 })
             })
             .collect();
-        assert_eq!(
-            picks,
-            [Pick::Backend(0), Pick::Backend(2), Pick::Backend(3)]
-        );
+        assert_eq!(picks, [Pick::Backend(0), Pick::Backend(2), Pick::Backend(3)]);
     }
 
     #[test]
@@ -326,22 +287,10 @@ mod tests {
             // Positions beyond the list mark nothing.
             (&["id", "http://a"], &[7], Pick::Backend(0)),
         ] {
-            assert_eq!(
-                route(rows, dead, None).pick(1000, &[], |_| 0),
-                pick,
-                "{rows:?} {dead:?}"
-            );
+            assert_eq!(route(rows, dead, None).pick(1000, &[], |_| 0), pick, "{rows:?} {dead:?}");
         }
-        let unknown = HostRecord {
-            found: None,
-            dead: vec![],
-            dead_ttl: None,
-            dead_problem: None,
-        };
-        assert_eq!(
-            Route::new("x", unknown, None, 0).pick(0, &[], |_| 0),
-            Pick::NoneAlive
-        );
+        let unknown = HostRecord { found: None, dead: vec![], dead_ttl: None, dead_problem: None };
+        assert_eq!(Route::new("x", unknown, None, 0).pick(0, &[], |_| 0), Pick::NoneAlive);
     }
 
     #[test]
@@ -356,10 +305,7 @@ mod tests {
         let rows = ["id", "http://a", "http://b", "http://a"];
         let old = route(&rows, &[], None);
         assert!(old.mark_dead(0, 1000, 5000));
-        assert!(
-            !old.mark_dead(2, 1000, 5000),
-            "the same origin is dead already"
-        );
+        assert!(!old.mark_dead(2, 1000, 5000), "the same origin is dead already");
         assert!(old.is_dead(2, 1000) && !old.is_dead(1, 1000));
 
         // The list was edited meanwhile: the mark follows its backend.
@@ -374,10 +320,7 @@ mod tests {
 
         edited.confirm(&edited.backend(1).unwrap().origin);
         let revived = Route::new("a.test", record(&rows, &[], None), Some(&edited), 2000);
-        assert!(
-            !revived.is_dead(0, 2000),
-            "Redis decides once it has the mark"
-        );
+        assert!(!revived.is_dead(0, 2000), "Redis decides once it has the mark");
     }
 
     proptest! {

@@ -33,12 +33,7 @@ impl Table {
             CachePolicy::Off => (LAST_KNOWN_HOSTS, None),
             CachePolicy::Ttl { size, ttl } => (size, Some(millis(ttl))),
         };
-        Self {
-            store,
-            clock,
-            routes: Cache::new(size),
-            ttl,
-        }
+        Self { store, clock, routes: Cache::new(size), ttl }
     }
 
     /// The route of `host`, if an answer that still counts is in memory.
@@ -62,12 +57,7 @@ impl Table {
         if let Some(problem) = &record.dead_problem {
             report(previous.as_deref(), problem);
         }
-        let route = Arc::new(Route::new(
-            host,
-            record,
-            previous.as_deref(),
-            self.clock.now(),
-        ));
+        let route = Arc::new(Route::new(host, record, previous.as_deref(), self.clock.now()));
         report_broken_rows(previous.as_deref(), &route);
         match (&route.target, &previous) {
             // An unknown host that was never known is not worth memory unless answers are cached.

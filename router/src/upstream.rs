@@ -10,9 +10,10 @@
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use hyper::client::conn::{TrySendError, http1};
@@ -26,12 +27,17 @@ use crate::proxy::body::RequestBody;
 use crate::route::{Millis, millis};
 
 pub mod connect;
+pub mod wire;
 
 use connect::{ConnectError, Connector};
+use wire::Wire;
 
 /// An unused connection is closed after this. Backends commonly close theirs after 60 s or
 /// more; those that do sooner are noticed before the connection is used.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
+/// Bytes of the first read of an answer, which is looked at on its way to hyper: most answers
+/// to small requests are smaller.
+const HEAD_READ: usize = 4096;
 /// Largest head of a response, more than any sane backend sends; also the largest read buffer.
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
 
@@ -77,6 +83,7 @@ struct Idle {
 pub struct Exchange {
     sender: http1::SendRequest<RequestBody>,
     driver: http1::Connection<UpstreamIo, RequestBody>,
+    wire: Arc<Wire>,
     is_done: bool,
 }
 
@@ -97,12 +104,7 @@ impl Upstreams {
     /// No connections yet; at most `max_sockets` to each backend, waiting `queue_timeout` at most
     /// for one of them.
     pub fn new(connector: Arc<Connector>, max_sockets: usize, queue_timeout: Duration) -> Self {
-        Self {
-            pools: Mutex::default(),
-            connector,
-            max_sockets,
-            queue_timeout,
-        }
+        Self { pools: Mutex::default(), connector, max_sockets, queue_timeout }
     }
 
     fn pool(&self, origin: &Origin) -> Arc<Pool> {
@@ -124,12 +126,7 @@ impl Upstreams {
         let pool = self.pool(origin);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
         let exchange = pool.take_idle(cx)?;
-        Some(Lease {
-            exchange: Some(exchange),
-            pool,
-            permit,
-            is_reused: true,
-        })
+        Some(Lease { exchange: Some(exchange), pool, permit, is_reused: true })
     }
 
     /// Makes a new connection, waiting for its turn when there are too many. The connection that
@@ -151,33 +148,20 @@ impl Upstreams {
                 };
                 let idle = std::future::poll_fn(|cx| Poll::Ready(pool.take_idle(cx))).await;
                 if let Some(exchange) = idle {
-                    return Ok(Lease {
-                        exchange: Some(exchange),
-                        pool,
-                        permit,
-                        is_reused: true,
-                    });
+                    return Ok(Lease { exchange: Some(exchange), pool, permit, is_reused: true });
                 }
                 permit
             }
         };
         let stream = pool.connector.connect(origin).await?;
+        let wire = Arc::new(Wire::default());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(UpstreamIo::new(stream))
+            .handshake(UpstreamIo::new(stream, Arc::clone(&wire)))
             .await
             .map_err(ConnectError::Handshake)?;
-        let exchange = Box::new(Exchange {
-            sender,
-            driver,
-            is_done: false,
-        });
-        Ok(Lease {
-            exchange: Some(exchange),
-            pool,
-            permit,
-            is_reused: false,
-        })
+        let exchange = Box::new(Exchange { sender, driver, wire, is_done: false });
+        Ok(Lease { exchange: Some(exchange), pool, permit, is_reused: false })
     }
 
     /// Closes connections that have been unused for too long or that the backend has closed, and
@@ -223,9 +207,7 @@ impl Lease {
 
     /// The connection.
     pub fn exchange(&mut self) -> &mut Exchange {
-        self.exchange
-            .as_mut()
-            .expect("a lease holds its connection until it is given back")
+        self.exchange.as_mut().expect("a lease holds its connection until it is given back")
     }
 
     /// Takes the connection out for good, for a tunnel. It still counts until the guard drops.
@@ -233,35 +215,30 @@ impl Lease {
         let exchange = self.exchange.take();
         let exchange = exchange.expect("a lease holds its connection until it is given back");
         let parts = exchange.driver.into_parts();
-        (
-            parts.io.inner.into_inner(),
-            parts.read_buf,
-            (self.permit, self.pool),
-        )
+        (parts.io.inner.into_inner(), parts.read_buf, (self.permit, self.pool))
     }
 
     /// Gives the connection back to the pool if it can carry another request.
-    pub fn give_back(mut self, now: Millis) {
-        let Some(exchange) = self.exchange.take() else {
-            return;
-        };
-        if exchange.is_done || !exchange.sender.is_ready() {
+    pub fn give_back(mut self, now: Millis, cx: &mut Context<'_>) {
+        let Some(mut exchange) = self.exchange.take() else { return };
+        // hyper takes another request once it has seen the end of this exchange; mostly it has.
+        if !exchange.sender.is_ready() && !exchange.is_usable(cx) {
             return;
         }
         // Before the permit is released: whoever waits for it finds the connection.
-        lock(&self.pool.idle).push(Idle {
-            exchange,
-            since: now,
-        });
+        lock(&self.pool.idle).push(Idle { exchange, since: now });
     }
 }
 
 impl Exchange {
-    /// Hands `request` to the connection; [`Exchange::drive`] then does the work.
+    /// Hands `request` to the connection; [`Exchange::drive`] then does the work. `records` keeps
+    /// it for being sent again.
     pub fn send(
         &mut self,
         request: http::Request<RequestBody>,
+        records: bool,
     ) -> impl Future<Output = SendResult> + use<> {
+        self.wire.begin(records);
         self.sender.try_send_request(request)
     }
 
@@ -283,6 +260,11 @@ impl Exchange {
         self.is_done
     }
 
+    /// What was seen on the wire.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
     fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
         self.drive(cx).is_pending() && self.sender.is_ready()
     }
@@ -298,15 +280,13 @@ pub type SendResult =
 #[derive(Debug)]
 struct UpstreamIo {
     inner: TokioIo<TcpStream>,
+    wire: Arc<Wire>,
     is_write_broken: bool,
 }
 
 impl UpstreamIo {
-    fn new(stream: TcpStream) -> Self {
-        Self {
-            inner: TokioIo::new(stream),
-            is_write_broken: false,
-        }
+    fn new(stream: TcpStream, wire: Arc<Wire>) -> Self {
+        Self { inner: TokioIo::new(stream), wire, is_write_broken: false }
     }
 
     fn survive(
@@ -333,9 +313,19 @@ impl Read for UpstreamIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        if !self.wire.awaits_head() {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        // The first bytes of an answer are looked at on their way to hyper.
+        let mut head = [const { MaybeUninit::uninit() }; HEAD_READ];
+        let length = HEAD_READ.min(buf.remaining());
+        let mut window = hyper::rt::ReadBuf::uninit(head.get_mut(..length).unwrap_or_default());
+        ready!(Pin::new(&mut self.inner).poll_read(cx, window.unfilled()))?;
+        self.wire.received(window.filled());
+        buf.put_slice(window.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -349,6 +339,11 @@ impl Write for UpstreamIo {
             return Poll::Ready(Ok(buf.len()));
         }
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(count)) = result
+            && let Some(sent) = buf.get(..count)
+        {
+            self.wire.sent(sent);
+        }
         self.survive(result, buf.len())
     }
 
@@ -362,6 +357,8 @@ impl Write for UpstreamIo {
             return Poll::Ready(Ok(length));
         }
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        // Only requests with a body are written from several buffers, and those are never sent
+        // again.
         self.survive(result, length)
     }
 

@@ -55,9 +55,7 @@ impl Worker {
     ///
     /// When the runtime cannot be made or a socket cannot be used.
     pub fn run(self) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(self.serve());
         // Name look-ups may still hang in the system's resolver; nobody waits for them.
         runtime.shutdown_background();
@@ -67,10 +65,7 @@ impl Worker {
     async fn serve(self) -> io::Result<()> {
         let tracker = TaskTracker::new();
         let connections = Arc::new(Connections::default());
-        drop(tokio::spawn(sweep(
-            Arc::clone(&self.shared),
-            Arc::clone(&connections),
-        )));
+        drop(tokio::spawn(sweep(Arc::clone(&self.shared), Arc::clone(&connections))));
         let acceptors = TaskTracker::new();
         for socket in self.sockets {
             let listener = TcpListener::from_std(socket)?;
@@ -124,9 +119,7 @@ struct Acceptor {
 impl Acceptor {
     async fn run(self, listener: TcpListener, drain: &CancellationToken) {
         let serve = |stream, peer| self.serve(stream, peer);
-        let _never = drain
-            .run_until_cancelled(accept_loop(&listener, serve))
-            .await;
+        let _never = drain.run_until_cancelled(accept_loop(&listener, serve)).await;
         // Connections that the kernel has completed for us would be reset by closing the socket.
         let mut pending = pin!(accept_loop(&listener, serve));
         std::future::poll_fn(|cx| {

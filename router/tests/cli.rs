@@ -3,11 +3,7 @@
 use std::process::{Command, Output};
 
 fn router(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_router"))
-        .args(args)
-        .env_clear()
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_router")).args(args).env_clear().output().unwrap()
 }
 
 #[test]
@@ -24,10 +20,7 @@ fn a_missing_configuration_file_exits_with_78_and_one_line() {
     assert_eq!(output.status.code(), Some(78));
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(
-        text.starts_with("router: /no/such/file.json: cannot be read: "),
-        "{text}"
-    );
+    assert!(text.starts_with("router: /no/such/file.json: cannot be read: "), "{text}");
 }
 
 #[test]
@@ -35,8 +28,5 @@ fn dry_prints_the_result_and_exits_with_0() {
     let output = router(&["-d", "--redis=redis://:hunter2@example:1/2#p"]);
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.contains("redis://:***@example:1/2#p") && !text.contains("hunter2"),
-        "{text}"
-    );
+    assert!(text.contains("redis://:***@example:1/2#p") && !text.contains("hunter2"), "{text}");
 }

@@ -100,9 +100,7 @@ impl BackendUrl {
     ///
     /// [`BackendUrlError`] says what is wrong with the row; the row is then skipped.
     pub fn parse(row: &[u8]) -> Result<Self, BackendUrlError> {
-        let text = std::str::from_utf8(row)
-            .map_err(|_not_utf8| BackendUrlError::NotText)?
-            .trim();
+        let text = std::str::from_utf8(row).map_err(|_not_utf8| BackendUrlError::NotText)?.trim();
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
@@ -112,9 +110,7 @@ impl BackendUrl {
         };
         let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-        let address = authority
-            .rsplit_once('@')
-            .map_or(authority, |(_userinfo, address)| address);
+        let address = authority.rsplit_once('@').map_or(authority, |(_userinfo, address)| address);
         let (host, port) = split_port(address)?;
         let host = parse_host(host)?;
         let number = match port {
@@ -140,14 +136,7 @@ impl BackendUrl {
             href.push('/');
         }
         href.extend(path.chars().filter(|c| c.is_ascii_graphic()));
-        Ok(Self {
-            origin: Origin {
-                scheme,
-                host,
-                port: number,
-            },
-            href: href.into_boxed_str(),
-        })
+        Ok(Self { origin: Origin { scheme, host, port: number }, href: href.into_boxed_str() })
     }
 }
 
@@ -185,10 +174,7 @@ fn parse_host(host: &str) -> Result<BackendHost, BackendUrlError> {
     if let Ok(address) = host.parse::<Ipv4Addr>() {
         return Ok(BackendHost::Ip(IpAddr::V4(address)));
     }
-    if let Some(literal) = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    if let Some(literal) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return match literal.parse::<Ipv6Addr>() {
             Ok(address) => Ok(BackendHost::Ip(IpAddr::V6(address))),
             Err(_) => Err(BackendUrlError::BadHost),
@@ -197,13 +183,9 @@ fn parse_host(host: &str) -> Result<BackendHost, BackendUrlError> {
     let is_name = host.len() <= 253
         && !host.starts_with('.')
         && !host.contains("..")
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if is_name {
-        Ok(BackendHost::Name(
-            host.to_ascii_lowercase().into_boxed_str(),
-        ))
+        Ok(BackendHost::Name(host.to_ascii_lowercase().into_boxed_str()))
     } else {
         Err(BackendUrlError::BadHost)
     }
@@ -218,49 +200,21 @@ mod tests {
     #[test]
     fn urls_are_read_as_hipache_reads_them() {
         for (row, origin, href) in [
-            (
-                "http://10.0.0.1:80",
-                "http://10.0.0.1:80",
-                "http://10.0.0.1:80/",
-            ),
-            (
-                "http://10.0.0.1:80/",
-                "http://10.0.0.1:80",
-                "http://10.0.0.1:80/",
-            ),
+            ("http://10.0.0.1:80", "http://10.0.0.1:80", "http://10.0.0.1:80/"),
+            ("http://10.0.0.1:80/", "http://10.0.0.1:80", "http://10.0.0.1:80/"),
             ("http://10.0.0.1", "http://10.0.0.1:80", "http://10.0.0.1/"),
-            (
-                "HTTP://Web.Test:8080",
-                "http://web.test:8080",
-                "http://web.test:8080/",
-            ),
-            (
-                "http://u:p@10.0.0.1:81/x?y",
-                "http://10.0.0.1:81",
-                "http://10.0.0.1:81/x?y",
-            ),
-            (
-                "http://[::1]:8080",
-                "http://[::1]:8080",
-                "http://[::1]:8080/",
-            ),
+            ("HTTP://Web.Test:8080", "http://web.test:8080", "http://web.test:8080/"),
+            ("http://u:p@10.0.0.1:81/x?y", "http://10.0.0.1:81", "http://10.0.0.1:81/x?y"),
+            ("http://[::1]:8080", "http://[::1]:8080", "http://[::1]:8080/"),
             ("https://web", "https://web:443", "https://web/"),
             ("  http://web:1 \n", "http://web:1", "http://web:1/"),
             // Beyond Hipache: PlanB's bare form.
-            (
-                "10.0.0.1:8080",
-                "http://10.0.0.1:8080",
-                "http://10.0.0.1:8080/",
-            ),
+            ("10.0.0.1:8080", "http://10.0.0.1:8080", "http://10.0.0.1:8080/"),
             ("web_1:8080/", "http://web_1:8080", "http://web_1:8080/"),
             ("[::1]:80", "http://[::1]:80", "http://[::1]:80/"),
         ] {
             let url = BackendUrl::parse(row.as_bytes()).unwrap_or_else(|e| panic!("{row}: {e}"));
-            assert_eq!(
-                (url.origin.to_string().as_str(), &*url.href),
-                (origin, href),
-                "{row}"
-            );
+            assert_eq!((url.origin.to_string().as_str(), &*url.href), (origin, href), "{row}");
         }
     }
 
@@ -285,16 +239,9 @@ mod tests {
             ("tcp://a:1", BackendUrlError::UnknownScheme),
             ("unix:///run/x", BackendUrlError::UnknownScheme),
         ] {
-            assert_eq!(
-                BackendUrl::parse(row.as_bytes()).unwrap_err(),
-                error,
-                "{row:?}"
-            );
+            assert_eq!(BackendUrl::parse(row.as_bytes()).unwrap_err(), error, "{row:?}");
         }
-        assert_eq!(
-            BackendUrl::parse(b"http://\xff").unwrap_err(),
-            BackendUrlError::NotText
-        );
+        assert_eq!(BackendUrl::parse(b"http://\xff").unwrap_err(), BackendUrlError::NotText);
     }
 
     proptest! {

@@ -15,11 +15,7 @@ impl Backoff {
     /// Starts at `first` and doubles up to `last`.
     pub fn new(first: Duration, last: Duration) -> Self {
         debug_assert!(first <= last);
-        Self {
-            first,
-            last,
-            step: first,
-        }
+        Self { first, last, step: first }
     }
 
     /// The next delay.
@@ -45,14 +41,8 @@ mod tests {
         let mut backoff = Backoff::new(first, last);
         for step in [100, 200, 350, 350] {
             let delay = backoff.next_delay();
-            assert!(
-                delay <= Duration::from_millis(step),
-                "{delay:?} > {step} ms"
-            );
-            assert!(
-                delay >= Duration::from_millis(step / 2),
-                "{delay:?} < {step}/2 ms"
-            );
+            assert!(delay <= Duration::from_millis(step), "{delay:?} > {step} ms");
+            assert!(delay >= Duration::from_millis(step / 2), "{delay:?} < {step}/2 ms");
         }
         backoff.reset();
         assert!(backoff.next_delay() <= first);

@@ -85,11 +85,7 @@ impl Driver {
             if path.is_empty() {
                 return Err(DriverError::NoPath);
             }
-            return Ok(Self {
-                address: Address::Unix(path.into()),
-                prefix,
-                ..Self::default()
-            });
+            return Ok(Self { address: Address::Unix(path.into()), prefix, ..Self::default() });
         }
         if !scheme.eq_ignore_ascii_case("redis") {
             return Err(DriverError::UnknownScheme(scheme.to_owned()));
@@ -131,10 +127,7 @@ impl Driver {
         };
         let host = if host.is_empty() { DEFAULT_HOST } else { host };
         Ok(Self {
-            address: Address::Tcp {
-                host: host.to_owned(),
-                port,
-            },
+            address: Address::Tcp { host: host.to_owned(), port },
             user,
             password: password.map(Secret::new),
             database,
@@ -147,10 +140,7 @@ impl Default for Driver {
     /// A local Redis on its default port.
     fn default() -> Self {
         Self {
-            address: Address::Tcp {
-                host: DEFAULT_HOST.to_owned(),
-                port: DEFAULT_PORT,
-            },
+            address: Address::Tcp { host: DEFAULT_HOST.to_owned(), port: DEFAULT_PORT },
             user: None,
             password: None,
             database: 0,
@@ -211,10 +201,7 @@ mod tests {
             ("redis://redis", "redis://redis:6379/0"),
             ("redis://redis:7000", "redis://redis:7000/0"),
             ("redis://redis/2", "redis://redis:6379/2"),
-            (
-                "redis://:p%40ss@redis:1/3#pre:",
-                "redis://:***@redis:1/3#pre:",
-            ),
+            ("redis://:p%40ss@redis:1/3#pre:", "redis://:***@redis:1/3#pre:"),
             ("redis://me:pw@redis", "redis://me:***@redis:6379/0"),
             ("redis:///1", "redis://127.0.0.1:6379/1"),
             ("redis://[::1]:6380", "redis://[::1]:6380/0"),
@@ -231,10 +218,7 @@ mod tests {
     fn a_wrong_driver_says_which_part_is_wrong() {
         for (text, error) in [
             ("redis", DriverError::NoScheme),
-            (
-                "memcached://h",
-                DriverError::UnknownScheme("memcached".into()),
-            ),
+            ("memcached://h", DriverError::UnknownScheme("memcached".into())),
             ("redis://h/x", DriverError::BadDatabase("x".into())),
             ("redis://h:0", DriverError::BadPort("0".into())),
             ("redis://h:99999", DriverError::BadPort("99999".into())),

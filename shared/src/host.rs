@@ -95,10 +95,11 @@ fn check_name(name: &str) -> Result<&str, HostError> {
     }
     let mut previous = b'.';
     for byte in name.bytes() {
-        match byte {
-            b'.' if previous == b'.' => return Err(HostError::EmptyLabel),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {}
-            _ => return Err(HostError::BadCharacter),
+        if !IS_NAME_BYTE[usize::from(byte)] {
+            return Err(HostError::BadCharacter);
+        }
+        if byte == b'.' && previous == b'.' {
+            return Err(HostError::EmptyLabel);
         }
         previous = byte;
     }
@@ -108,17 +109,25 @@ fn check_name(name: &str) -> Result<&str, HostError> {
     Ok(name)
 }
 
+/// Bytes that a name may hold.
+const IS_NAME_BYTE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+        byte += 1;
+    }
+    table
+};
+
 /// The names whose `frontend:` keys are tried for `host`, nearest first: itself, `*.` before
 /// each shorter ending, `*`. The first list that is not empty wins (Hipache's order).
 ///
 /// `host` must come from [`normalize`].
 pub fn lookup_names(host: &str) -> impl Iterator<Item = Cow<'_, str>> {
     // An address has no parent domains.
-    let dots = if host.starts_with('[') {
-        0
-    } else {
-        host.matches('.').count()
-    };
+    let dots = if host.starts_with('[') { 0 } else { host.matches('.').count() };
     let skipped = (dots + 1).saturating_sub(MAX_WILDCARD_LABELS);
     let wildcards = host
         .match_indices('.')
@@ -126,9 +135,7 @@ pub fn lookup_names(host: &str) -> impl Iterator<Item = Cow<'_, str>> {
         .skip(skipped)
         .filter_map(move |(at, _)| host.get(at..))
         .map(|ending| Cow::Owned(format!("*{ending}")));
-    std::iter::once(Cow::Borrowed(host))
-        .chain(wildcards)
-        .chain(std::iter::once(Cow::Borrowed("*")))
+    std::iter::once(Cow::Borrowed(host)).chain(wildcards).chain(std::iter::once(Cow::Borrowed("*")))
 }
 
 #[cfg(test)]
@@ -188,10 +195,7 @@ mod tests {
             assert_eq!(normalize(value.as_bytes()).unwrap_err(), error, "{value}");
         }
         assert_eq!(normalize(&[b'a'; 256]).unwrap_err(), HostError::TooLong);
-        assert_eq!(
-            normalize(b"\xff.test").unwrap_err(),
-            HostError::BadCharacter
-        );
+        assert_eq!(normalize(b"\xff.test").unwrap_err(), HostError::BadCharacter);
     }
 
     /// hipache.md 1, look-up order.
@@ -203,27 +207,11 @@ mod tests {
         assert_eq!(names("[::1]"), ["[::1]", "*"]);
         assert_eq!(
             names("a.b.c.d.e.f"),
-            [
-                "a.b.c.d.e.f",
-                "*.b.c.d.e.f",
-                "*.c.d.e.f",
-                "*.d.e.f",
-                "*.e.f",
-                "*.f",
-                "*"
-            ]
+            ["a.b.c.d.e.f", "*.b.c.d.e.f", "*.c.d.e.f", "*.d.e.f", "*.e.f", "*.f", "*"]
         );
         assert_eq!(
             names("1.2.a.b.c.d.e.f"),
-            [
-                "1.2.a.b.c.d.e.f",
-                "*.b.c.d.e.f",
-                "*.c.d.e.f",
-                "*.d.e.f",
-                "*.e.f",
-                "*.f",
-                "*"
-            ]
+            ["1.2.a.b.c.d.e.f", "*.b.c.d.e.f", "*.c.d.e.f", "*.d.e.f", "*.e.f", "*.f", "*"]
         );
     }
 

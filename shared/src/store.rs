@@ -108,14 +108,8 @@ impl Store {
     ///
     /// Outside a Tokio runtime, or when `config.drivers` is empty.
     pub fn start(config: &StoreConfig, shutdown: &CancellationToken) -> Self {
-        let first = config
-            .drivers
-            .first()
-            .expect("the configuration has at least one driver");
-        let last = config
-            .drivers
-            .last()
-            .expect("the configuration has at least one driver");
+        let first = config.drivers.first().expect("the configuration has at least one driver");
+        let last = config.drivers.last().expect("the configuration has at least one driver");
         let read = Link::start(first, config, "read", shutdown);
         let write = if config.drivers.len() > 1 {
             Link::start(last, config, "write", shutdown)
@@ -123,14 +117,7 @@ impl Store {
             read.clone()
         };
         let (read_prefix, write_prefix) = (first.prefix.clone(), last.prefix.clone());
-        Self {
-            inner: Arc::new(Inner {
-                read,
-                write,
-                read_prefix,
-                write_prefix,
-            }),
-        }
+        Self { inner: Arc::new(Inner { read, write, read_prefix, write_prefix }) }
     }
 
     /// Whether the side that is read from is connected.
@@ -157,16 +144,10 @@ impl Store {
         let mut pipe = redis::pipe();
         pipe.atomic().ignore_errors();
         for name in &names {
-            pipe.cmd("LRANGE")
-                .arg(keys::frontend(prefix, name))
-                .arg(0)
-                .arg(-1);
+            pipe.cmd("LRANGE").arg(keys::frontend(prefix, name)).arg(0).arg(-1);
         }
         let dead_key = keys::dead(prefix, name);
-        pipe.cmd("SMEMBERS")
-            .arg(&dead_key)
-            .cmd("PTTL")
-            .arg(&dead_key);
+        pipe.cmd("SMEMBERS").arg(&dead_key).cmd("PTTL").arg(&dead_key);
         let mut answers = self.inner.read.query(&pipe).await?.into_iter();
 
         let mut found = None;
@@ -177,26 +158,17 @@ impl Store {
             let rows = answer.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?));
             found = match rows {
                 Ok(rows) if rows.is_empty() => None,
-                Ok(rows) => Some(Found {
-                    name: name.to_string(),
-                    rows: Ok(rows),
-                }),
+                Ok(rows) => Some(Found { name: name.to_string(), rows: Ok(rows) }),
                 Err(error) => {
                     let problem = key_problem(keys::frontend(prefix, name), error)?;
-                    Some(Found {
-                        name: name.to_string(),
-                        rows: Err(problem),
-                    })
+                    Some(Found { name: name.to_string(), rows: Err(problem) })
                 }
             };
         }
         let members = answers.next().unwrap_or(Ok(Value::Nil));
         let (dead, dead_problem) =
             match members.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?)) {
-                Ok(members) => (
-                    members.iter().filter_map(|m| parse_position(m)).collect(),
-                    None,
-                ),
+                Ok(members) => (members.iter().filter_map(|m| parse_position(m)).collect(), None),
                 Err(error) => (Vec::new(), Some(key_problem(dead_key, error)?)),
             };
         let ttl = answers.next().unwrap_or(Ok(Value::Nil)).ok();
@@ -204,12 +176,7 @@ impl Store {
             .and_then(|value| i64::from_redis_value(value).ok())
             .and_then(|millis| u64::try_from(millis).ok())
             .map(Duration::from_millis);
-        Ok(HostRecord {
-            found,
-            dead,
-            dead_ttl,
-            dead_problem,
-        })
+        Ok(HostRecord { found, dead, dead_ttl, dead_problem })
     }
 
     /// Whether an external health checker is at work (`hchecker_ping` younger than 30 s).
@@ -256,10 +223,7 @@ impl Link {
     /// Runs a pipeline whose commands may fail one by one.
     async fn query(&self, pipe: &Pipeline) -> Result<Vec<RedisResult<Value>>, StoreError> {
         let mut connection = self.connection().ok_or(StoreError::Unavailable)?;
-        match pipe
-            .query_async::<Vec<RedisResult<Value>>>(&mut connection)
-            .await
-        {
+        match pipe.query_async::<Vec<RedisResult<Value>>>(&mut connection).await {
             Ok(answers) => Ok(answers),
             Err(error) => {
                 self.suspect();
@@ -273,10 +237,7 @@ impl Link {
 /// against the host.
 fn key_problem(key: String, error: RedisError) -> Result<KeyProblem, StoreError> {
     let is_about_the_key = error.code() == Some("WRONGTYPE")
-        || matches!(
-            error.kind(),
-            ErrorKind::UnexpectedReturnType | ErrorKind::Parse
-        );
+        || matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse);
     if !is_about_the_key {
         return Err(StoreError::Command(Arc::new(error)));
     }
@@ -295,9 +256,7 @@ fn parse_position(member: &[u8]) -> Option<u32> {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 #[cfg(test)]
@@ -308,14 +267,7 @@ mod tests {
     fn only_positions_are_read_from_a_dead_set() {
         assert_eq!(parse_position(b"0"), Some(0));
         assert_eq!(parse_position(b" 12"), Some(12));
-        for garbage in [
-            &b"-1"[..],
-            b"http://a",
-            b"",
-            b"1.5",
-            b"99999999999",
-            b"\xff",
-        ] {
+        for garbage in [&b"-1"[..], b"http://a", b"", b"1.5", b"99999999999", b"\xff"] {
             assert_eq!(parse_position(garbage), None);
         }
     }

@@ -24,9 +24,7 @@ impl FromStr for LogFormat {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            other => Err(format!(
-                "the log format must be `text` or `json`, not `{other}`"
-            )),
+            other => Err(format!("the log format must be `text` or `json`, not `{other}`")),
         }
     }
 }

@@ -102,10 +102,7 @@ impl Binds {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected an address or an {address, port} object"
-)]
+#[serde(untagged, expecting = "expected an address or an {address, port} object")]
 pub(super) enum Bind {
     Address(String),
     Object(BindObject),
@@ -233,11 +230,7 @@ impl Loaded {
     /// `file:line: key` of the dotted `key`, for warnings.
     pub(super) fn place(&self, key: &str) -> String {
         let path: Vec<&str> = key.split('.').collect();
-        format!(
-            "{}:{}: {key}",
-            self.path.display(),
-            line_of(&self.text, &path)
-        )
+        format!("{}:{}: {key}", self.path.display(), line_of(&self.text, &path))
     }
 }
 
@@ -265,10 +258,7 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Loaded, ConfigError> {
     let ignored = serde_ignored::Deserializer::new(&mut parser, &mut note);
     let parsed: Result<ConfigFile, _> = serde_path_to_error::deserialize(ignored);
     let result = match parsed {
-        Ok(file) => parser
-            .end()
-            .map(|()| file)
-            .map_err(|error| (String::new(), error)),
+        Ok(file) => parser.end().map(|()| file).map_err(|error| (String::new(), error)),
         Err(error) => Err((clean(&error.path().to_string()), error.into_inner())),
     };
     let file = match result {
@@ -292,16 +282,8 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Loaded, ConfigError> {
             });
         }
     };
-    let warnings = unknown
-        .iter()
-        .map(|key| unknown_key(path, json, key))
-        .collect();
-    Ok(Loaded {
-        path: path.to_owned(),
-        text,
-        file,
-        warnings,
-    })
+    let warnings = unknown.iter().map(|key| unknown_key(path, json, key)).collect();
+    Ok(Loaded { path: path.to_owned(), text, file, warnings })
 }
 
 fn unknown_key(path: &Path, json: &str, key: &str) -> String {
@@ -319,12 +301,7 @@ pub(super) fn did_you_mean<'a>(name: &str, known: &[&'a str]) -> Option<&'a str>
     let lower = name.to_ascii_lowercase();
     known
         .iter()
-        .map(|key| {
-            (
-                strsim::damerau_levenshtein(&lower, &key.to_ascii_lowercase()),
-                *key,
-            )
-        })
+        .map(|key| (strsim::damerau_levenshtein(&lower, &key.to_ascii_lowercase()), *key))
         .filter(|(distance, key)| *distance <= 1 + key.len() / 4)
         .min()
         .map(|(_, key)| key)
@@ -340,10 +317,7 @@ fn clean(path: &str) -> String {
 }
 
 fn without_position(message: &str) -> String {
-    message
-        .rsplit_once(" at line ")
-        .map_or(message, |(text, _position)| text)
-        .to_owned()
+    message.rsplit_once(" at line ").map_or(message, |(text, _position)| text).to_owned()
 }
 
 #[cfg(test)]
@@ -353,9 +327,7 @@ mod tests {
     use super::{KEYS, parse};
 
     fn error(text: &str) -> String {
-        parse(Path::new("c.json"), text.to_owned())
-            .unwrap_err()
-            .to_string()
+        parse(Path::new("c.json"), text.to_owned()).unwrap_err().to_string()
     }
 
     #[test]
@@ -374,17 +346,11 @@ mod tests {
             "c.json:1: driver: expected a string or a list of strings"
         );
         let syntax = error("{\n\"server\": {,}}");
-        assert!(
-            syntax.starts_with("c.json:2: is not valid JSON: "),
-            "{syntax}"
-        );
+        assert!(syntax.starts_with("c.json:2: is not valid JSON: "), "{syntax}");
         let cut = error("{\"server\": ");
         assert!(cut.starts_with("c.json:1: is not valid JSON: EOF"), "{cut}");
         let behind = error("{} x");
-        assert!(
-            behind.starts_with("c.json:1: is not valid JSON: trailing"),
-            "{behind}"
-        );
+        assert!(behind.starts_with("c.json:1: is not valid JSON: trailing"), "{behind}");
     }
 
     #[test]

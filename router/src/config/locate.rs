@@ -6,11 +6,7 @@ use std::str::CharIndices;
 /// The 1-based line on which the value at `path` begins (`["http", "bind", "0"]`; list items by
 /// their number), or of its nearest parent that is there. Tolerates wrong JSON: then line 1.
 pub(super) fn line_of(text: &str, path: &[&str]) -> usize {
-    let mut scanner = Scanner {
-        chars: text.char_indices().peekable(),
-        line: 1,
-        found: 1,
-    };
+    let mut scanner = Scanner { chars: text.char_indices().peekable(), line: 1, found: 1 };
     let _end = scanner.value(Some(path));
     scanner.found
 }
@@ -34,11 +30,7 @@ impl Scanner<'_> {
     }
 
     fn peek(&mut self) -> Result<char, Stop> {
-        while self
-            .chars
-            .peek()
-            .is_some_and(|(_, c)| c.is_ascii_whitespace())
-        {
+        while self.chars.peek().is_some_and(|(_, c)| c.is_ascii_whitespace()) {
             self.next()?;
         }
         self.chars.peek().map(|(_, c)| *c).ok_or(Stop)
@@ -97,11 +89,7 @@ impl Scanner<'_> {
                 }
                 _ => {}
             }
-            let name = if is_list {
-                index.to_string()
-            } else {
-                self.string()?
-            };
+            let name = if is_list { index.to_string() } else { self.string()? };
             index += 1;
             let inner = match path.and_then(<[&str]>::split_first) {
                 Some((wanted, rest)) if *wanted == name => {

@@ -58,12 +58,7 @@ impl RequestBody {
         connection.set_body_state(BodyState::Moving);
         let connection = Arc::clone(connection);
         let gate = gate.map(|gate| (gate, Box::pin(tokio::time::sleep(EXPECT_PATIENCE))));
-        Self::Streaming(Box::new(StreamingRequest {
-            incoming,
-            connection,
-            limit,
-            gate,
-        }))
+        Self::Streaming(Box::new(StreamingRequest { incoming, connection, limit, gate }))
     }
 
     /// Whether there is nothing to send, so that the request can be sent again.
@@ -94,12 +89,11 @@ impl Body for RequestBody {
             Poll::Pending => body.connection.set_body_state(BodyState::Waiting),
             Poll::Ready(Some(Ok(_))) => {
                 body.connection.allow_for(body.limit);
-                body.connection
-                    .set_body_state(if body.incoming.is_end_stream() {
-                        BodyState::Complete
-                    } else {
-                        BodyState::Moving
-                    });
+                body.connection.set_body_state(if body.incoming.is_end_stream() {
+                    BodyState::Complete
+                } else {
+                    BodyState::Moving
+                });
             }
             Poll::Ready(Some(Err(_))) => body.connection.set_body_state(BodyState::Broken),
             Poll::Ready(None) => body.connection.set_body_state(BodyState::Complete),
@@ -134,12 +128,7 @@ impl Gate {
     /// Lets the body through.
     pub fn open(&self) {
         self.is_open.store(true, Ordering::Release);
-        if let Some(waker) = self
-            .waker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
         }
     }
@@ -169,11 +158,7 @@ pub struct RequestLog {
 impl RequestLog {
     /// Watches over the current request of `connection`; without a `record` nothing is written.
     pub fn new(connection: &Arc<Connection>, record: Option<Box<Record>>) -> Self {
-        Self {
-            connection: Arc::clone(connection),
-            record,
-            is_answered: false,
-        }
+        Self { connection: Arc::clone(connection), record, is_answered: false }
     }
 
     /// What will be written.
@@ -257,18 +242,12 @@ pub enum ResponseBodyError {
 impl ResponseBody {
     /// No body.
     pub fn empty(log: RequestLog) -> Self {
-        Self {
-            content: Content::Empty,
-            log,
-        }
+        Self { content: Content::Empty, log }
     }
 
     /// A body of our own.
     pub fn full(bytes: Bytes, log: RequestLog) -> Self {
-        Self {
-            content: Content::Full(bytes),
-            log,
-        }
+        Self { content: Content::Full(bytes), log }
     }
 
     /// The body of a backend's response. `limit` is how long the backend may be silent. The
@@ -282,20 +261,12 @@ impl ResponseBody {
         log: RequestLog,
     ) -> Self {
         if incoming.is_end_stream() {
-            lease.give_back(now);
+            lease.give_back(now, &mut Context::from_waker(Waker::noop()));
             return Self::empty(log);
         }
         log.connection.begin_streaming(limit);
-        let content = UpstreamContent {
-            incoming,
-            lease: Some(lease),
-            limit,
-            now,
-        };
-        Self {
-            content: Content::Upstream(Box::new(content)),
-            log,
-        }
+        let content = UpstreamContent { incoming, lease: Some(lease), limit, now };
+        Self { content: Content::Upstream(Box::new(content)), log }
     }
 }
 
@@ -337,11 +308,8 @@ impl UpstreamContent {
     }
 
     fn give_back(&mut self, cx: &mut Context<'_>) {
-        if let Some(mut lease) = self.lease.take() {
-            // Lets hyper see the end of the exchange, after which it takes another request.
-            if lease.exchange().drive(cx).is_pending() {
-                lease.give_back(self.now);
-            }
+        if let Some(lease) = self.lease.take() {
+            lease.give_back(self.now, cx);
         }
     }
 }

@@ -158,53 +158,20 @@ mod tests {
 
     #[test]
     fn the_consequences_of_every_error() {
-        let problem = KeyProblem {
-            key: "frontend:a".into(),
-            detail: "x".into(),
-        };
+        let problem = KeyProblem { key: "frontend:a".into(), detail: "x".into() };
         let timed_out = || ConnectError::TimedOut(Duration::from_secs(1));
         for (error, status, retry, dead, side) in [
             (ProxyError::BadRequest("x"), 400, false, false, Side::Client),
             (ProxyError::NoHost, 400, false, false, Side::Client),
             (ProxyError::UnknownHost, 400, false, false, Side::Client),
             (ProxyError::ClientBody, 400, false, false, Side::Client),
-            (
-                ProxyError::MethodNotAllowed,
-                405,
-                false,
-                false,
-                Side::Client,
-            ),
+            (ProxyError::MethodNotAllowed, 405, false, false, Side::Client),
             (ProxyError::ClientTimedOut, 408, false, false, Side::Client),
-            (
-                ProxyError::BrokenFrontend(problem),
-                502,
-                false,
-                false,
-                Side::Backend,
-            ),
-            (
-                ProxyError::InvalidBackends,
-                502,
-                false,
-                false,
-                Side::Backend,
-            ),
+            (ProxyError::BrokenFrontend(problem), 502, false, false, Side::Backend),
+            (ProxyError::InvalidBackends, 502, false, false, Side::Backend),
             (ProxyError::NoBackend, 502, false, false, Side::Backend),
-            (
-                ProxyError::UpstreamProtocol("x"),
-                502,
-                false,
-                false,
-                Side::Backend,
-            ),
-            (
-                ProxyError::Lease(LeaseError::Connect(timed_out())),
-                502,
-                true,
-                true,
-                Side::Backend,
-            ),
+            (ProxyError::UpstreamProtocol("x"), 502, false, false, Side::Backend),
+            (ProxyError::Lease(LeaseError::Connect(timed_out())), 502, true, true, Side::Backend),
             (
                 ProxyError::Lease(LeaseError::Connect(ConnectError::TlsUnsupported)),
                 502,
@@ -212,27 +179,9 @@ mod tests {
                 false,
                 Side::Backend,
             ),
-            (
-                ProxyError::Lease(LeaseError::QueueTimedOut(1)),
-                503,
-                false,
-                false,
-                Side::Router,
-            ),
-            (
-                ProxyError::Store(StoreError::Unavailable),
-                503,
-                false,
-                false,
-                Side::Router,
-            ),
-            (
-                ProxyError::UpstreamTimedOut,
-                504,
-                false,
-                true,
-                Side::Backend,
-            ),
+            (ProxyError::Lease(LeaseError::QueueTimedOut(1)), 503, false, false, Side::Router),
+            (ProxyError::Store(StoreError::Unavailable), 503, false, false, Side::Router),
+            (ProxyError::UpstreamTimedOut, 504, false, true, Side::Backend),
         ] {
             assert_eq!(error.status().as_u16(), status, "{error}");
             assert_eq!(error.may_retry(), retry, "{error}");

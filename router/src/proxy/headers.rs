@@ -70,9 +70,7 @@ impl Forwarded {
     /// Sets the `X-Forwarded-*` headers and `X-Real-IP` (hipache.md 2).
     pub fn apply(&self, headers: &mut HeaderMap) {
         match self.trust {
-            Trust::Keep => headers
-                .entry(X_FORWARDED_FOR)
-                .or_insert_with(|| self.client.clone()),
+            Trust::Keep => headers.entry(X_FORWARDED_FOR).or_insert_with(|| self.client.clone()),
             Trust::Overwrite => {
                 headers.remove(FORWARDED);
                 headers.insert(X_FORWARDED_FOR, self.client.clone());
@@ -99,18 +97,10 @@ impl Forwarded {
                 }
             }
         };
-        headers
-            .entry(X_REAL_IP)
-            .or_insert_with(|| self.client.clone());
-        headers
-            .entry(X_FORWARDED_PROTOCOL)
-            .or_insert_with(|| self.proto.clone());
-        headers
-            .entry(X_FORWARDED_PROTO)
-            .or_insert_with(|| self.proto.clone());
-        headers
-            .entry(X_FORWARDED_PORT)
-            .or_insert_with(|| self.port.clone());
+        headers.entry(X_REAL_IP).or_insert_with(|| self.client.clone());
+        headers.entry(X_FORWARDED_PROTOCOL).or_insert_with(|| self.proto.clone());
+        headers.entry(X_FORWARDED_PROTO).or_insert_with(|| self.proto.clone());
+        headers.entry(X_FORWARDED_PORT).or_insert_with(|| self.port.clone());
     }
 }
 
@@ -119,25 +109,66 @@ pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
+/// What one pass over the headers of a request finds out: most requests hold little of it, and
+/// each question of its own would cost a hash look-up.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Scan {
+    has_content_length: bool,
+    has_transfer_encoding: bool,
+    /// There is something that concerns one connection only, beyond a plain
+    /// `Connection: keep-alive`.
+    has_hop_by_hop: bool,
+    /// `Expect` is there.
+    pub expects: bool,
+    /// `X-Debug` is there.
+    pub wants_debug: bool,
+}
+
+impl Scan {
+    /// Looks at every header once.
+    pub fn new(headers: &HeaderMap) -> Self {
+        let mut scan = Self::default();
+        let mut connections = 0;
+        for (name, value) in headers {
+            match name.as_str() {
+                "connection" => {
+                    connections += 1;
+                    scan.has_hop_by_hop |= connections > 1 || value.as_bytes() != b"keep-alive";
+                }
+                "content-length" => scan.has_content_length = true,
+                "expect" => scan.expects = true,
+                "transfer-encoding" => scan.has_transfer_encoding = true,
+                "x-debug" => scan.wants_debug = true,
+                "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings"
+                | "proxy" => scan.has_hop_by_hop = true,
+                _ => {}
+            }
+        }
+        scan
+    }
+}
+
 /// Checks that there is one way only to read where the body ends (RFC 9112 6).
 ///
 /// # Errors
 ///
 /// What is wrong with the request.
-pub fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), &'static str> {
-    if !headers.contains_key(TRANSFER_ENCODING) {
+pub fn check_framing(
+    headers: &HeaderMap,
+    scan: &Scan,
+    version: Version,
+) -> Result<(), &'static str> {
+    if !scan.has_transfer_encoding {
         return Ok(());
     }
     if version == Version::HTTP_10 {
         return Err("Transfer-Encoding in HTTP/1.0");
     }
-    if headers.contains_key(CONTENT_LENGTH) {
+    if scan.has_content_length {
         return Err("both Content-Length and Transfer-Encoding");
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let is_chunked = codings
-        .next()
-        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    let is_chunked = codings.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if !is_chunked || codings.next().is_some() {
         return Err("Transfer-Encoding other than chunked");
     }
@@ -146,18 +177,17 @@ pub fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), &'stat
 
 /// Whether a request may be sent a second time without harm (RFC 9110 9.2.2).
 pub fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
-    )
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
 /// Prepares the headers of a request for the backend: removes what concerns only the client's
 /// connection (RFC 9110 7.6.1). Returns the protocol that the client asks to upgrade to.
-pub fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
+pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Option<HeaderValue> {
+    // A plain `Connection: keep-alive` may stay: it is true of our own connection, too.
+    if !scan.has_hop_by_hop {
+        return None;
+    }
     let upgrade = requested_upgrade(headers);
-    // The common cases by themselves: nothing to remove but perhaps `Connection: keep-alive`,
-    // which is true of our own connection, too.
     strip(headers, |name| {
         *name == UPGRADE
             || *name == TE
@@ -176,9 +206,15 @@ pub fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
 /// Prepares the headers of a response for the client. `keep_connection` says that the client's
 /// connection may carry our own `Connection: keep-alive`.
 pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) {
-    strip(headers, |name| {
-        *name == UPGRADE || *name == PROXY_CONNECTION || *name == KEEP_ALIVE
-    });
+    let is_plain = |(name, value): (&HeaderName, &HeaderValue)| match name.as_str() {
+        "connection" => value.as_bytes() == b"keep-alive" && keep_connection,
+        "keep-alive" | "proxy-connection" | "upgrade" | "te" => false,
+        _ => true,
+    };
+    if headers.iter().all(is_plain) {
+        return;
+    }
+    strip(headers, |name| *name == UPGRADE || *name == PROXY_CONNECTION || *name == KEEP_ALIVE);
     if !keep_connection {
         headers.remove(CONNECTION);
     }
@@ -240,10 +276,7 @@ fn is_protected(name: &HeaderName) -> bool {
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
     let has = |wanted: &[u8], value| tokens(value).any(|t| t.eq_ignore_ascii_case(wanted));
-    headers
-        .get_all(TE)
-        .iter()
-        .any(|value| has(b"trailers", value))
+    headers.get_all(TE).iter().any(|value| has(b"trailers", value))
 }
 
 /// The protocol of a real upgrade: `Connection: upgrade`, one `Upgrade` value, and not HTTP/2,
@@ -268,11 +301,7 @@ pub fn echoes_upgrade(headers: &HeaderMap, asked: &HeaderValue) -> bool {
 
 /// The items of a comma-separated value.
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value
-        .as_bytes()
-        .split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|t| !t.is_empty())
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|t| !t.is_empty())
 }
 
 #[cfg(test)]
@@ -282,7 +311,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Forwarded, HeaderName, Trust, check_framing, echoes_upgrade, strip_request, strip_response,
+        Forwarded, HeaderName, Scan, Trust, check_framing, echoes_upgrade, strip_request,
+        strip_response,
     };
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
@@ -295,19 +325,16 @@ mod tests {
     }
 
     fn lines(headers: &HeaderMap) -> Vec<(&str, &str)> {
-        headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-            .collect()
+        headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect()
+    }
+
+    fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
+        let scan = Scan::new(headers);
+        strip_request(headers, &scan)
     }
 
     fn forwarded(peer: &str, plain: bool, trust: Trust) -> Forwarded {
-        Forwarded::new(
-            peer.parse().unwrap(),
-            "127.0.0.1:8080".parse().unwrap(),
-            plain,
-            trust,
-        )
+        Forwarded::new(peer.parse().unwrap(), "127.0.0.1:8080".parse().unwrap(), plain, trust)
     }
 
     /// hipache.md 2, "Headers to the backend, each only if the client did not send it".
@@ -378,7 +405,7 @@ mod tests {
             ("cookie", "s=1"),
             ("content-length", "5"),
         ]);
-        assert_eq!(strip_request(&mut headers), None);
+        assert_eq!(strip(&mut headers), None);
         assert_eq!(
             lines(&headers),
             [
@@ -396,18 +423,15 @@ mod tests {
     fn a_plain_keep_alive_stays_as_our_own() {
         let sent = [("connection", "keep-alive"), ("host", "a"), ("accept", "b")];
         let mut headers = map(&sent);
-        strip_request(&mut headers);
+        strip(&mut headers);
         assert_eq!(lines(&headers), sent);
         strip_response(&mut headers, true);
         assert_eq!(lines(&headers), sent);
         strip_response(&mut headers, false);
         assert!(!headers.contains_key("connection"));
-        let mut twice = map(&[
-            ("connection", "keep-alive"),
-            ("connection", "x-foo"),
-            ("x-foo", "1"),
-        ]);
-        strip_request(&mut twice);
+        let mut twice =
+            map(&[("connection", "keep-alive"), ("connection", "x-foo"), ("x-foo", "1")]);
+        strip(&mut twice);
         assert_eq!(lines(&twice), []);
     }
 
@@ -421,12 +445,9 @@ mod tests {
             ("upgrade, http2-settings", "h2c", false),
             ("upgrade", "websocket, h2c", false),
         ] {
-            let mut headers = map(&[
-                ("connection", connection),
-                ("upgrade", upgrade),
-                ("host", "a"),
-            ]);
-            let asked = strip_request(&mut headers);
+            let mut headers =
+                map(&[("connection", connection), ("upgrade", upgrade), ("host", "a")]);
+            let asked = strip(&mut headers);
             assert_eq!(asked.is_some(), passed, "{connection} {upgrade}");
             assert_eq!(headers.contains_key("upgrade"), passed);
             if let Some(asked) = asked {
@@ -439,12 +460,9 @@ mod tests {
                 assert!(!echoes_upgrade(&map(&[]), &asked));
             }
         }
-        let mut twice = map(&[
-            ("connection", "upgrade"),
-            ("upgrade", "websocket"),
-            ("upgrade", "x"),
-        ]);
-        assert_eq!(strip_request(&mut twice), None);
+        let mut twice =
+            map(&[("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "x")]);
+        assert_eq!(strip(&mut twice), None);
     }
 
     #[test]
@@ -457,26 +475,15 @@ mod tests {
             (&[("transfer-encoding", "identity, chunked")], false),
             (&[("transfer-encoding", ",chunked")], false),
             (&[("transfer-encoding", "gzip, chunked")], false),
-            (
-                &[
-                    ("transfer-encoding", "chunked"),
-                    ("transfer-encoding", "chunked"),
-                ],
-                false,
-            ),
-            (
-                &[("transfer-encoding", "chunked"), ("content-length", "5")],
-                false,
-            ),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
+            (&[("transfer-encoding", "chunked"), ("content-length", "5")], false),
         ] {
-            assert_eq!(
-                check_framing(&map(lines), Version::HTTP_11).is_ok(),
-                is_good,
-                "{lines:?}"
-            );
+            let headers = map(lines);
+            let result = check_framing(&headers, &Scan::new(&headers), Version::HTTP_11);
+            assert_eq!(result.is_ok(), is_good, "{lines:?}");
         }
         let chunked = map(&[("transfer-encoding", "chunked")]);
-        assert!(check_framing(&chunked, Version::HTTP_10).is_err());
+        assert!(check_framing(&chunked, &Scan::new(&chunked), Version::HTTP_10).is_err());
     }
 
     proptest! {
@@ -492,9 +499,9 @@ mod tests {
                     HeaderValue::from_str(value).unwrap(),
                 );
             }
-            let first = strip_request(&mut headers);
+            let first = strip(&mut headers);
             let once = headers.clone();
-            let second = strip_request(&mut headers);
+            let second = strip(&mut headers);
             prop_assert_eq!(first, second);
             prop_assert_eq!(once, headers);
         }

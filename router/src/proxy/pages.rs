@@ -24,10 +24,7 @@ pub struct Pages {
 impl Pages {
     /// Reads the pages of `directory`; `None` takes the built-in ones.
     pub fn new(directory: Option<PathBuf>) -> Arc<Self> {
-        let pages = Self {
-            directory,
-            own: ArcSwap::default(),
-        };
+        let pages = Self { directory, own: ArcSwap::default() };
         pages.reload();
         Arc::new(pages)
     }
@@ -40,8 +37,7 @@ impl Pages {
         }
         let own = self.own.load();
         let page = own.get(status.as_str()).or_else(|| own.get("default"));
-        page.cloned()
-            .unwrap_or_else(|| Bytes::from(format!("{status}\n")))
+        page.cloned().unwrap_or_else(|| Bytes::from(format!("{status}\n")))
     }
 
     /// Reads the files anew.
@@ -131,10 +127,6 @@ mod tests {
     #[test]
     fn without_a_directory_pages_are_built_in() {
         let page = Pages::new(None).page(StatusCode::GATEWAY_TIMEOUT);
-        assert!(
-            std::str::from_utf8(&page)
-                .unwrap()
-                .contains("<h1>504 Gateway Timeout</h1>")
-        );
+        assert!(std::str::from_utf8(&page).unwrap().contains("<h1>504 Gateway Timeout</h1>"));
     }
 }

@@ -104,13 +104,7 @@ struct Direction {
 impl Direction {
     fn new(early: Bytes) -> Self {
         let buffer = Vec::from(early);
-        Self {
-            buffer,
-            sent: 0,
-            total: 0,
-            read_closed: false,
-            write_closed: false,
-        }
+        Self { buffer, sent: 0, total: 0, read_closed: false, write_closed: false }
     }
 
     /// Copies until one side would block. Sets `moved` when bytes did.
@@ -166,12 +160,8 @@ impl Future for Pipe {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let mut moved = false;
-        let up = this
-            .to_backend
-            .poll(cx, &mut this.client, &mut this.backend, &mut moved);
-        let down = this
-            .to_client
-            .poll(cx, &mut this.backend, &mut this.client, &mut moved);
+        let up = this.to_backend.poll(cx, &mut this.client, &mut this.backend, &mut moved);
+        let down = this.to_client.poll(cx, &mut this.backend, &mut this.client, &mut moved);
         match (up, down) {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => {
                 return Poll::Ready(Err(error));
@@ -215,9 +205,6 @@ impl Tunnels {
         record: Option<Box<Record>>,
     ) {
         let shutdown = self.shutdown.clone();
-        drop(
-            self.tracker
-                .spawn(run(upgrade, upstream, idle_timeout, shutdown, record)),
-        );
+        drop(self.tracker.spawn(run(upgrade, upstream, idle_timeout, shutdown, record)));
     }
 }

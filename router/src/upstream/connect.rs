@@ -68,11 +68,7 @@ struct Resolved {
 impl Connector {
     /// Gives up a connection after `timeout`.
     pub fn new(timeout: Duration, clock: Arc<Clock>) -> Self {
-        Self {
-            timeout,
-            clock,
-            names: Mutex::default(),
-        }
+        Self { timeout, clock, names: Mutex::default() }
     }
 
     /// Connects to `origin`.
@@ -110,10 +106,7 @@ impl Connector {
             }
         }
         // Perhaps the backend has moved: ask again next time.
-        self.names
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name);
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         Err(last.unwrap_or_else(|| ConnectError::Resolve {
             name: name.clone(),
             source: io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"),
@@ -139,16 +132,11 @@ impl Connector {
             // What was known is better than nothing while the resolver is away.
             Err(_) if known.is_some() => known.map(|known| known.addresses).unwrap_or_default(),
             Err(source) => {
-                return Err(ConnectError::Resolve {
-                    name: name.into(),
-                    source,
-                });
+                return Err(ConnectError::Resolve { name: name.into(), source });
             }
         };
-        let resolved = Resolved {
-            addresses: Arc::clone(&addresses),
-            until: now + millis(NAME_TTL),
-        };
+        let resolved =
+            Resolved { addresses: Arc::clone(&addresses), until: now + millis(NAME_TTL) };
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= MAX_NAMES {
             names.retain(|_, resolved| resolved.until > now);
@@ -201,15 +189,10 @@ mod tests {
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
         let error = connector.connect(&origin).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
-        let origin = BackendUrl::parse(b"http://no-such-host.invalid")
-            .unwrap()
-            .origin;
+        let origin = BackendUrl::parse(b"http://no-such-host.invalid").unwrap().origin;
         let error = connector.connect(&origin).await.unwrap_err();
         assert!(
-            matches!(
-                error,
-                ConnectError::Resolve { .. } | ConnectError::TimedOut(_)
-            ),
+            matches!(error, ConnectError::Resolve { .. } | ConnectError::TimedOut(_)),
             "{error:?}"
         );
     }

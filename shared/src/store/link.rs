@@ -44,9 +44,7 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("up", &*self.up.borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("up", &*self.up.borrow()).finish_non_exhaustive()
     }
 }
 
@@ -113,9 +111,7 @@ impl Supervisor {
                     info!(redis = %self.driver, role = self.role, "connected to Redis");
                     reported_down = false;
                     backoff.reset();
-                    self.shared
-                        .connection
-                        .store(Some(Arc::new(connection.clone())));
+                    self.shared.connection.store(Some(Arc::new(connection.clone())));
                     self.shared.up.send_replace(true);
                     let error = self.watch(connection).await;
                     self.shared.connection.store(None);
@@ -160,9 +156,7 @@ async fn connect(driver: &Driver, config: &StoreConfig) -> RedisResult<Multiplex
     let settings = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(config.connect_timeout))
         .set_response_timeout(Some(config.response_timeout));
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&settings)
-        .await?;
+    let mut connection = client.get_multiplexed_async_connection_with_config(&settings).await?;
     // Logging in succeeds on a Redis that is still loading its data; it must not count as up.
     let _pong: redis::Value = redis::cmd("PING").query_async(&mut connection).await?;
     Ok(connection)
@@ -181,8 +175,5 @@ fn connection_info(driver: &Driver) -> RedisResult<ConnectionInfo> {
         login = login.set_password(password.expose());
     }
     let tcp = TcpSettings::default().set_nodelay(true);
-    Ok(address
-        .into_connection_info()?
-        .set_redis_settings(login)
-        .set_tcp_settings(tcp))
+    Ok(address.into_connection_info()?.set_redis_settings(login).set_tcp_settings(tcp))
 }
