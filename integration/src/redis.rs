@@ -44,10 +44,7 @@ impl Redis {
     /// Reserves the address but starts nothing yet: see [`launch`](Self::launch).
     pub fn down() -> Self {
         Self {
-            dir: tempfile::Builder::new()
-                .prefix("redis")
-                .tempdir()
-                .expect("a temporary directory"),
+            dir: tempfile::Builder::new().prefix("redis").tempdir().expect("a temporary directory"),
             port: Reserved::new(),
             password: None,
             process: Mutex::new(None),
@@ -59,23 +56,10 @@ impl Redis {
     pub fn launch(&self) {
         let mut command = Command::new("redis-server");
         command
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                &self.port.port().to_string(),
-            ])
+            .args(["--bind", "127.0.0.1", "--port", &self.port.port().to_string()])
             .arg("--unixsocket")
             .arg(self.socket())
-            .args([
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--daemonize",
-                "no",
-                "--dir",
-            ])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"])
             .arg(self.dir.path());
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
@@ -89,11 +73,7 @@ impl Redis {
 
     /// `redis://…` with the password if there is one.
     pub fn url(&self) -> String {
-        let login = self
-            .password
-            .as_ref()
-            .map(|word| format!(":{word}@"))
-            .unwrap_or_default();
+        let login = self.password.as_ref().map(|word| format!(":{word}@")).unwrap_or_default();
         format!("redis://{login}{}", self.port.addr())
     }
 
@@ -110,8 +90,7 @@ impl Redis {
     /// Runs a command and converts its answer.
     #[track_caller]
     pub fn query<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        self.try_query(words)
-            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.try_query(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// Runs a command whose answer does not matter, as long as it is no error.
@@ -152,24 +131,15 @@ impl Redis {
         let channel = channel.to_owned();
         // Ends when the server does or when nobody listens any more.
         std::thread::spawn(move || follow(&client, &channel, &confirm, &sender));
-        confirmed
-            .recv_timeout(DEADLINE)
-            .expect("the subscription is confirmed");
+        confirmed.recv_timeout(DEADLINE).expect("the subscription is confirmed");
         Subscription { messages }
     }
 
     /// Kills the server; its port refuses until [`launch`](Self::launch).
     pub fn kill(&self) {
-        let process = self
-            .process
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(process);
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Freezes the server: connections stay, nothing is answered.
@@ -190,23 +160,18 @@ impl Redis {
         };
         let mut dump = String::new();
         for key in keys {
-            let content = ["LRANGE 0 -1", "SMEMBERS", "GET", "HGETALL"]
-                .iter()
-                .find_map(|read| {
-                    let mut words: Vec<&str> = read.split(' ').collect();
-                    words.insert(1, &key);
-                    self.try_query::<Value>(&words).ok()
-                });
+            let content = ["LRANGE 0 -1", "SMEMBERS", "GET", "HGETALL"].iter().find_map(|read| {
+                let mut words: Vec<&str> = read.split(' ').collect();
+                words.insert(1, &key);
+                self.try_query::<Value>(&words).ok()
+            });
             writeln!(dump, "{key}: {content:?}").expect("a string takes everything");
         }
         dump
     }
 
     fn try_query<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
-        let mut slot = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut connection = match slot.take() {
             Some(connection) => connection,
             None => {
@@ -229,11 +194,7 @@ impl Redis {
     }
 
     fn client(&self) -> Client {
-        let login = self
-            .password
-            .as_ref()
-            .map(|word| format!("?pass={word}"))
-            .unwrap_or_default();
+        let login = self.password.as_ref().map(|word| format!("?pass={word}")).unwrap_or_default();
         Client::open(format!("unix://{}{login}", self.socket().display())).expect("a Redis URL")
     }
 
@@ -245,24 +206,15 @@ impl Redis {
 
 impl fmt::Debug for Redis {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Redis")
-            .field("url", &self.url())
-            .finish_non_exhaustive()
+        formatter.debug_struct("Redis").field("url", &self.url()).finish_non_exhaustive()
     }
 }
 
 impl Drop for Redis {
-    #[allow(
-        clippy::print_stderr,
-        reason = "a failing test shows what was in Redis"
-    )]
+    #[allow(clippy::print_stderr, reason = "a failing test shows what was in Redis")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let process = self
-                .process
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner);
+            let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
             if let Some(process) = process {
                 process.signal(Signal::SIGCONT);
                 eprintln!("--- redis on port {} ---\n{}", self.port(), self.dump());
@@ -299,9 +251,12 @@ impl Subscription {
     /// The next message.
     #[track_caller]
     pub fn next(&self) -> String {
-        self.messages
-            .recv_timeout(DEADLINE)
-            .expect("a message is published")
+        self.messages.recv_timeout(DEADLINE).expect("a message is published")
+    }
+
+    /// The next message if one comes within that time.
+    pub fn within(&self, time: Duration) -> Option<String> {
+        self.messages.recv_timeout(time).ok()
     }
 
     /// Whether nothing comes for that long; for absence that nothing else can prove.
@@ -317,11 +272,7 @@ mod tests {
     #[test]
     fn keeps_a_list_and_dumps_it() {
         let redis = Redis::start();
-        redis.frontend(
-            "a.test",
-            "id",
-            &["http://127.0.0.1:1", "http://127.0.0.1:2"],
-        );
+        redis.frontend("a.test", "id", &["http://127.0.0.1:1", "http://127.0.0.1:2"]);
         let length: usize = redis.query(&["LLEN", "frontend:a.test"]);
         assert_eq!(length, 3);
         assert!(redis.dump().contains("frontend:a.test"), "{}", redis.dump());

@@ -83,9 +83,7 @@ impl Router {
     /// The addresses of every listener, in the order that the router named them in.
     pub fn addrs(&self) -> Vec<SocketAddr> {
         let addr = |url: &String| {
-            let authority = url
-                .strip_prefix("http://")
-                .or_else(|| url.strip_prefix("https://"));
+            let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
             authority
                 .and_then(|addr| addr.trim_end_matches('/').parse().ok())
                 .unwrap_or_else(|| panic!("not a listener's URL: {url}"))
@@ -113,9 +111,7 @@ impl Router {
     pub fn wait_for_log(&self, words: &[&str]) -> String {
         let find = || {
             let log = self.log();
-            log.lines()
-                .find(|line| words.iter().all(|word| line.contains(word)))
-                .map(str::to_owned)
+            log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
         };
         wait_for(DEADLINE, find).unwrap_or_else(|| panic!("no log line with {words:?}"))
     }
@@ -124,11 +120,9 @@ impl Router {
     #[track_caller]
     pub fn access_log(&self, count: usize) -> Vec<String> {
         let path = self.path("access.log");
-        eventually(
-            DEADLINE,
-            &format!("{count} lines in the access log"),
-            || read_lossy(&path).matches('\n').count() >= count,
-        );
+        eventually(DEADLINE, &format!("{count} lines in the access log"), || {
+            read_lossy(&path).matches('\n').count() >= count
+        });
         read_lossy(&path).lines().map(str::to_owned).collect()
     }
 
@@ -161,21 +155,12 @@ impl Router {
 }
 
 impl Drop for Router {
-    #[allow(
-        clippy::print_stderr,
-        reason = "a failing test shows what the router said"
-    )]
+    #[allow(clippy::print_stderr, reason = "a failing test shows what the router said")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let process = self
-                .process
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner);
+            let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
             let access_log = read_lossy(&self.dir.path().join("access.log"));
-            eprintln!(
-                "--- router log ---\n{}--- access log ---\n{access_log}",
-                process.stderr()
-            );
+            eprintln!("--- router log ---\n{}--- access log ---\n{access_log}", process.stderr());
         }
     }
 }
@@ -183,19 +168,11 @@ impl Drop for Router {
 impl Builder {
     /// Nothing set: no file, no arguments, an empty environment.
     pub fn bare() -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("router")
-            .tempdir()
-            .expect("a temporary directory");
+        let dir =
+            tempfile::Builder::new().prefix("router").tempdir().expect("a temporary directory");
         // A router that gives root up still has to reach its socket and its pages.
         open_to_all(dir.path());
-        Self {
-            dir,
-            config: None,
-            args: Vec::new(),
-            env: Vec::new(),
-            open_files: None,
-        }
+        Self { dir, config: None, args: Vec::new(), env: Vec::new(), open_files: None }
     }
 
     /// Sets a key of `config.json`, such as `server.tcpTimeout`.
@@ -211,11 +188,7 @@ impl Builder {
     pub fn unset(mut self, key: &str) -> Self {
         let (parent, name) = key.rsplit_once('.').unwrap_or(("", key));
         if let Some(config) = &mut self.config {
-            let parent = if parent.is_empty() {
-                config
-            } else {
-                slot(config, parent)
-            };
+            let parent = if parent.is_empty() { config } else { slot(config, parent) };
             parent.as_object_mut().map(|object| object.remove(name));
         }
         self
@@ -284,12 +257,8 @@ impl Builder {
     pub fn start(self) -> Router {
         let socket = self.notify_socket();
         let process = self.spawn();
-        let mut router = Router {
-            dir: self.dir,
-            process: Mutex::new(process),
-            urls: Vec::new(),
-            admin: None,
-        };
+        let mut router =
+            Router { dir: self.dir, process: Mutex::new(process), urls: Vec::new(), admin: None };
         let status = wait_until_ready(&socket, &router);
         for word in status.split_whitespace() {
             match word.strip_prefix("admin=") {
@@ -307,16 +276,9 @@ impl Builder {
     pub fn run(self) -> Ended {
         let mut process = self.spawn();
         let status = process.wait(DEADLINE).unwrap_or_else(|| {
-            panic!(
-                "the router should have ended by itself; its log: {}",
-                process.stderr()
-            )
+            panic!("the router should have ended by itself; its log: {}", process.stderr())
         });
-        Ended {
-            code: status.code(),
-            stdout: process.stdout(),
-            stderr: process.stderr(),
-        }
+        Ended { code: status.code(), stdout: process.stdout(), stderr: process.stderr() }
     }
 
     fn notify_socket(&self) -> UnixDatagram {
@@ -332,9 +294,7 @@ impl Builder {
             None => Command::new(binary),
             Some(limit) => {
                 let mut shell = Command::new("sh");
-                shell
-                    .args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"])
-                    .arg(binary);
+                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]).arg(binary);
                 shell
             }
         };
@@ -362,26 +322,16 @@ pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     // target/<profile>/deps/<test> for tests, target/<profile>/<name> for the binaries of this crate.
     let dir = test.parent().expect("a file has a directory");
-    let dir = if dir.ends_with("deps") {
-        dir.parent().expect("deps has a parent")
-    } else {
-        dir
-    };
+    let dir = if dir.ends_with("deps") { dir.parent().expect("deps has a parent") } else { dir };
     let binary = dir.join("router");
     let hint = "build it with: cargo build --workspace --bins";
     let built = std::fs::metadata(&binary)
         .and_then(|meta| meta.modified())
         .unwrap_or_else(|error| panic!("{}: {error}; {hint}", binary.display()));
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("a workspace");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
     for sources in ["router/src", "shared/src"] {
         let newest = newest_file(&workspace.join(sources));
-        assert!(
-            newest <= built,
-            "{} is older than {sources}; {hint}",
-            binary.display()
-        );
+        assert!(newest <= built, "{} is older than {sources}; {hint}", binary.display());
     }
     binary
 }
@@ -395,10 +345,9 @@ fn newest_file(dir: &Path) -> SystemTime {
         .flatten()
         .map(|entry| match entry.file_type() {
             Ok(kind) if kind.is_dir() => newest_file(&entry.path()),
-            _ => entry
-                .metadata()
-                .and_then(|meta| meta.modified())
-                .unwrap_or(SystemTime::UNIX_EPOCH),
+            _ => {
+                entry.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+            }
         })
         .max()
         .unwrap_or(SystemTime::UNIX_EPOCH)
@@ -408,9 +357,7 @@ fn newest_file(dir: &Path) -> SystemTime {
 #[track_caller]
 fn wait_until_ready(socket: &UnixDatagram, router: &Router) -> String {
     // Shorter than the deadline, so that an early end is noticed and reported with its log.
-    socket
-        .set_read_timeout(Some(Duration::from_millis(100)))
-        .expect("a read timeout");
+    socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a read timeout");
     let end = Instant::now() + DEADLINE;
     let mut status = None;
     let mut ready = false;
@@ -425,19 +372,13 @@ fn wait_until_ready(socket: &UnixDatagram, router: &Router) -> String {
             }
         } else {
             let exited = router.process().exited();
-            assert!(
-                exited.is_none(),
-                "the router ended before it was ready: {exited:?}"
-            );
+            assert!(exited.is_none(), "the router ended before it was ready: {exited:?}");
         }
         match status.take() {
             Some(text) if ready => return text,
             other => status = other,
         }
-        assert!(
-            Instant::now() < end,
-            "the router is not ready within {DEADLINE:?}"
-        );
+        assert!(Instant::now() < end, "the router is not ready within {DEADLINE:?}");
     }
 }
 
@@ -451,11 +392,7 @@ fn slot<'a>(config: &'a mut Value, key: &str) -> &'a mut Value {
         if !value.is_object() {
             *value = Value::Object(Map::new());
         }
-        value
-            .as_object_mut()
-            .expect("just made")
-            .entry(name)
-            .or_insert(Value::Null)
+        value.as_object_mut().expect("just made").entry(name).or_insert(Value::Null)
     })
 }
 
