@@ -207,8 +207,7 @@ impl Backend {
             loop {
                 let bytes = exchange.conn.read_some();
                 let ended = bytes.as_ref().map_or(true, Vec::is_empty);
-                body.data
-                    .extend_from_slice(bytes.as_deref().unwrap_or_default());
+                body.data.extend_from_slice(bytes.as_deref().unwrap_or_default());
                 body.complete = ended && bytes.is_ok();
                 exchange.record(body.clone());
                 if ended {
@@ -225,11 +224,7 @@ impl Backend {
         &self,
         behaviour: impl Fn(&mut Exchange<'_>) -> io::Result<Next> + Send + Sync + 'static,
     ) {
-        *self
-            .shared
-            .behaviour
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(behaviour);
+        *self.shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(behaviour);
     }
 
     /// The name that the default answers carry.
@@ -261,12 +256,7 @@ impl Backend {
     #[track_caller]
     pub fn only_request(&self) -> Request {
         let requests = self.requests();
-        assert_eq!(
-            requests.len(),
-            1,
-            "{} expected one request: {requests:#?}",
-            self.name
-        );
+        assert_eq!(requests.len(), 1, "{} expected one request: {requests:#?}", self.name);
         requests.into_iter().next().expect("counted")
     }
 
@@ -288,18 +278,14 @@ impl Backend {
     /// Waits until that many requests came.
     #[track_caller]
     pub fn wait_for_requests(&self, count: usize) -> Vec<Request> {
-        self.wait(&format!("{count} requests"), |log| {
-            log.requests.len() >= count
-        });
+        self.wait(&format!("{count} requests"), |log| log.requests.len() >= count);
         self.requests()
     }
 
     /// Waits until exactly that many connections are open.
     #[track_caller]
     pub fn wait_for_open(&self, count: usize) {
-        self.wait(&format!("{count} open connections"), |log| {
-            log.open.len() == count
-        });
+        self.wait(&format!("{count} open connections"), |log| log.open.len() == count);
     }
 
     /// Waits until request `index` has its whole body.
@@ -323,22 +309,11 @@ impl Backend {
 
     /// Stops listening and ends every connection; the port refuses until [`revive`](Self::revive).
     pub fn kill(&self) {
-        let listening = self
-            .listener
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(Listening {
-            stopped,
-            socket,
-            thread,
-        }) = listening
-        {
+        let listening = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Listening { stopped, socket, thread }) = listening {
             stopped.store(true, Ordering::SeqCst);
             // Shutting a listening socket down wakes its accept.
-            socket2::SockRef::from(&socket)
-                .shutdown(Shutdown::Both)
-                .expect("listener shuts down");
+            socket2::SockRef::from(&socket).shutdown(Shutdown::Both).expect("listener shuts down");
             thread.join().expect("the accept loop does not panic");
         }
         self.drop_connections();
@@ -357,11 +332,7 @@ impl Backend {
             let (stopped, shared) = (Arc::clone(&stopped), Arc::clone(&self.shared));
             move || accept(&socket, &stopped, &shared)
         });
-        *listener = Some(Listening {
-            stopped,
-            socket,
-            thread,
-        });
+        *listener = Some(Listening { stopped, socket, thread });
     }
 
     #[track_caller]
@@ -408,11 +379,7 @@ impl Drop for Backend {
         // A closure that panicked means a failed assertion: the test has to know.
         let failures = std::mem::take(&mut self.log().failures);
         if !std::thread::panicking() {
-            assert!(
-                failures.is_empty(),
-                "backend {} failed: {failures:?}",
-                self.name
-            );
+            assert!(failures.is_empty(), "backend {} failed: {failures:?}", self.name);
         }
     }
 }
@@ -464,28 +431,14 @@ fn serve(stream: TcpStream, number: usize, shared: &Shared) {
     let mut nth = 0;
     while let Ok(Some(head)) = conn.read_head() {
         let index = shared.change(|log| {
-            log.requests.push(Request {
-                head: head.clone(),
-                body: None,
-                connection: number,
-            });
+            log.requests.push(Request { head: head.clone(), body: None, connection: number });
             log.requests.len() - 1
         });
-        let behaviour = Arc::clone(
-            &shared
-                .behaviour
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let behaviour =
+            Arc::clone(&shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner));
         conn.set_limit(Some(DEADLINE));
-        let mut exchange = Exchange {
-            conn: &mut conn,
-            head,
-            connection: number,
-            nth,
-            index,
-            shared,
-        };
+        let mut exchange =
+            Exchange { conn: &mut conn, head, connection: number, nth, index, shared };
         match behaviour(&mut exchange) {
             Ok(Next::KeepAlive) => {}
             Ok(Next::Close) | Err(_) => break,
@@ -523,17 +476,12 @@ impl Exchange<'_> {
         let framing = self.head.request_framing()?;
         let body = self.conn.read_body(framing)?;
         self.record(body.clone());
-        if body.complete {
-            Ok(body)
-        } else {
-            Err(io::ErrorKind::UnexpectedEof.into())
-        }
+        if body.complete { Ok(body) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// Records what was read of the body by other means.
     pub fn record(&self, body: Body) {
-        self.shared
-            .change(|log| log.requests[self.index].body = Some(body));
+        self.shared.change(|log| log.requests[self.index].body = Some(body));
     }
 
     /// Sends bytes as they are.
@@ -548,10 +496,7 @@ impl Exchange<'_> {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<()> {
-        let mut raw = format!(
-            "HTTP/1.1 {status} Answer\r\nContent-Length: {}\r\n",
-            body.len()
-        );
+        let mut raw = format!("HTTP/1.1 {status} Answer\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             raw.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -588,25 +533,16 @@ impl Exchange<'_> {
 
 impl fmt::Debug for Exchange<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Exchange")
-            .field("head", &self.head)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Exchange").field("head", &self.head).finish_non_exhaustive()
     }
 }
 
 fn owned(headers: &[(&str, &str)]) -> Vec<(String, String)> {
-    headers
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn borrowed(headers: &[(String, String)]) -> Vec<(&str, &str)> {
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect()
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 fn reason(panic: &(dyn std::any::Any + Send)) -> String {

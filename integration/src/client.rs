@@ -74,9 +74,7 @@ impl Client {
     /// Sends these bytes.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.conn
-            .send(bytes.as_ref())
-            .unwrap_or_else(|error| panic!("send: {error}"));
+        self.conn.send(bytes.as_ref()).unwrap_or_else(|error| panic!("send: {error}"));
         self
     }
 
@@ -89,10 +87,7 @@ impl Client {
     /// Sends a `GET` with more header lines, each ended by CRLF, and reads its answer.
     #[track_caller]
     pub fn get_with(&mut self, host: &str, target: &str, headers: &str) -> Response {
-        self.send(format!(
-            "GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"
-        ))
-        .response()
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n")).response()
     }
 
     /// Sends a `POST` with a `Content-Length` and reads its answer.
@@ -134,27 +129,16 @@ impl Client {
     pub fn response_or_cut(&mut self, method: &str) -> Response {
         let mut informational = Vec::new();
         let head = loop {
-            let head = self
-                .head()
-                .expect("a response, not the end of the connection");
+            let head = self.head().expect("a response, not the end of the connection");
             match head.status() {
                 100 | 102..=199 => informational.push(head),
                 _ => break head,
             }
         };
-        let framing = head
-            .response_framing(method)
-            .unwrap_or_else(|error| panic!("{error}: {head:?}"));
-        let body = self
-            .conn
-            .read_body(framing)
-            .unwrap_or_else(|error| panic!("{error}: {head:?}"));
-        Response {
-            head,
-            body,
-            framing,
-            informational,
-        }
+        let framing =
+            head.response_framing(method).unwrap_or_else(|error| panic!("{error}: {head:?}"));
+        let body = self.conn.read_body(framing).unwrap_or_else(|error| panic!("{error}: {head:?}"));
+        Response { head, body, framing, informational }
     }
 
     /// Whether the other side ends the connection, within the limit, without sending anything more.
@@ -206,10 +190,7 @@ mod tests {
         );
         let response = get(([127, 0, 0, 1], backend.port()).into(), "a", "/");
         assert_eq!(response.informational[0].header("link"), Some("</a>"));
-        assert_eq!(
-            (response.status(), response.framing),
-            (200, Framing::Chunked)
-        );
+        assert_eq!((response.status(), response.framing), (200, Framing::Chunked));
         assert_eq!(response.body.trailers, [("T".to_owned(), "1".to_owned())]);
     }
 

@@ -40,11 +40,7 @@ impl Gate {
 
     /// How many are waiting right now.
     pub fn waiting(&self) -> usize {
-        self.shared
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .waiting
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).waiting
     }
 
     /// Blocks until a pass is there; an error after a minute, so that no thread outlives its test for long.
@@ -65,17 +61,10 @@ impl Gate {
             if left.is_zero() {
                 break false;
             }
-            state = changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         };
         state.waiting -= 1;
-        if passed {
-            Ok(())
-        } else {
-            Err(std::io::ErrorKind::TimedOut.into())
-        }
+        if passed { Ok(()) } else { Err(std::io::ErrorKind::TimedOut.into()) }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

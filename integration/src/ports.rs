@@ -32,11 +32,7 @@ impl Reserved {
 
     fn on(ip: IpAddr) -> Self {
         let socket = bound(SocketAddr::new(ip, 0));
-        let addr = socket
-            .local_addr()
-            .expect("own address")
-            .as_socket()
-            .expect("an IP socket");
+        let addr = socket.local_addr().expect("own address").as_socket().expect("an IP socket");
         Self { socket, addr }
     }
 
@@ -57,10 +53,7 @@ impl Reserved {
 
     /// A listener on the reserved port, which accepts from now until it is dropped.
     pub fn listen(&self) -> TcpListener {
-        debug_assert!(
-            self.socket.reuse_address().unwrap_or(false),
-            "sharing needs SO_REUSEADDR"
-        );
+        debug_assert!(self.socket.reuse_address().unwrap_or(false), "sharing needs SO_REUSEADDR");
         let socket = bound(self.addr);
         socket.listen(BACKLOG).expect("listens on a reserved port");
         socket.into()
@@ -76,9 +69,7 @@ impl Default for Reserved {
 fn bound(addr: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
     socket.set_reuse_address(true).expect("SO_REUSEADDR");
-    socket
-        .bind(&addr.into())
-        .unwrap_or_else(|error| panic!("cannot bind {addr}: {error}"));
+    socket.bind(&addr.into()).unwrap_or_else(|error| panic!("cannot bind {addr}: {error}"));
     socket
 }
 
@@ -95,22 +86,14 @@ impl Blackhole {
     pub fn new() -> Self {
         let listener = bound(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
         listener.listen(0).expect("listens");
-        let addr = listener
-            .local_addr()
-            .expect("own address")
-            .as_socket()
-            .expect("an IP socket");
+        let addr = listener.local_addr().expect("own address").as_socket().expect("an IP socket");
         let mut queued = Vec::new();
         // The kernel rounds the queue up; a connect that stays unanswered proves that it is full.
         while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
             queued.push(stream);
             assert!(queued.len() < 64, "the queue of {addr} does not fill");
         }
-        Self {
-            addr,
-            _listener: listener,
-            _queued: queued,
-        }
+        Self { addr, _listener: listener, _queued: queued }
     }
 
     /// The address as a backend URL.
@@ -150,8 +133,6 @@ mod tests {
     }
 
     fn refusal(reserved: &Reserved) -> Option<ErrorKind> {
-        TcpStream::connect(reserved.addr())
-            .err()
-            .map(|error| error.kind())
+        TcpStream::connect(reserved.addr()).err().map(|error| error.kind())
     }
 }

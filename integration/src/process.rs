@@ -30,11 +30,7 @@ impl Process {
             .stderr(append(&stderr))
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Self {
-            child,
-            stdout,
-            stderr,
-        }
+        Self { child, stdout, stderr }
     }
 
     /// The process id.
@@ -93,11 +89,7 @@ impl Process {
         let fields: Vec<u64> = stat
             .rsplit(')')
             .next()
-            .map(|rest| {
-                rest.split_whitespace()
-                    .filter_map(|field| field.parse().ok())
-                    .collect()
-            })
+            .map(|rest| rest.split_whitespace().filter_map(|field| field.parse().ok()).collect())
             .unwrap_or_default();
         // The state letter was filtered out, so counting starts at ppid.
         fields.get(10).copied().unwrap_or(0) + fields.get(11).copied().unwrap_or(0)
@@ -142,10 +134,7 @@ mod tests {
         command.args(["-c", "echo out; echo err >&2; exit 7"]);
         let mut process = Process::start(&mut command, dir.path(), "shell");
         assert_eq!(process.wait(DEADLINE).unwrap().code(), Some(7));
-        assert_eq!(
-            (process.stdout().as_str(), process.stderr().as_str()),
-            ("out\n", "err\n")
-        );
+        assert_eq!((process.stdout().as_str(), process.stderr().as_str()), ("out\n", "err\n"));
     }
 
     #[test]

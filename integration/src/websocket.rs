@@ -28,9 +28,7 @@ impl Tunnel {
     #[track_caller]
     pub fn open_with(addr: SocketAddr, host: &str, target: &str, headers: &str) -> Self {
         let mut client = Client::connect(addr);
-        client.send(format!(
-            "GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"
-        ));
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"));
         let head = client.head().expect("an answer to the handshake");
         assert_eq!(head.status(), 101, "{head:?}");
         Self { head, client }

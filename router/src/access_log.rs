@@ -133,7 +133,7 @@ fn seconds(millis: Millis, line: &mut Vec<u8>) {
 /// printable as `\xHH`, so that no value can end its field or its line.
 fn escape(value: &[u8], line: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let is_plain = |byte: u8| byte >= 0x20 && byte < 0x7f && byte != b'"' && byte != b'\\';
+    let is_plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
     if value.iter().all(|byte| is_plain(*byte)) {
         line.extend_from_slice(value);
         return;

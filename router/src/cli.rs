@@ -11,6 +11,7 @@ use shared::telemetry::LogFormat;
 ///
 /// Without arguments it reads routes from a Redis on 127.0.0.1:6379 and listens on 127.0.0.1:80.
 /// A flag counts before its environment variable, that before the configuration file.
+#[allow(clippy::doc_markdown, reason = "these comments are the text of --help")]
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "router", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
 pub struct Cli {

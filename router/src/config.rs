@@ -471,7 +471,7 @@ fn listeners<'a>(
     name: &str,
     default: SocketAddr,
 ) -> Result<Vec<(SocketAddr, Option<&'a file::BindObject>)>, ConfigError> {
-    let default_port = section.port.unwrap_or(default.port());
+    let default_port = section.port.unwrap_or_else(|| default.port());
     let Some(binds) = &section.bind else {
         return Ok(vec![(SocketAddr::new(default.ip(), default_port), None)]);
     };
@@ -486,7 +486,7 @@ fn listeners<'a>(
             Bind::Object(object) => (
                 object.address.as_deref().unwrap_or("127.0.0.1"),
                 object.port.unwrap_or(default_port),
-                Some(object),
+                Some(&**object),
             ),
         };
         let resolved = resolve_address(text, port)

@@ -14,6 +14,7 @@ pub mod healthcheck;
 pub mod listen;
 pub mod privileges;
 pub mod proxy;
+pub mod request_body;
 pub mod route;
 pub mod table;
 pub mod upstream;

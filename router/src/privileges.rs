@@ -71,7 +71,7 @@ pub fn target(user: Option<&str>, group: Option<&str>) -> Result<Option<Target>,
             (None, Ok(id)) => Gid::from_raw(id),
             (None, Err(_)) => return Err(unknown("group", name)),
         },
-        None => found.as_ref().map_or(Gid::from_raw(uid.as_raw()), |found| found.gid),
+        None => found.as_ref().map_or_else(|| Gid::from_raw(uid.as_raw()), |found| found.gid),
     };
     if uid.is_root() {
         return Ok(None);

@@ -29,6 +29,7 @@ use crate::access_log::{Record, Sink};
 use crate::clock::Clock;
 use crate::connection::{BodyState, Connection};
 use crate::dead_marks::{DeadMarks, Reason};
+use crate::request_body::{Gate, RequestBody};
 use crate::route::{Millis, Pick, Route, Target};
 use crate::table::Table;
 use crate::upstream::{Exchange, Lease, LeaseError, Upstreams};
@@ -39,7 +40,7 @@ pub mod headers;
 pub mod pages;
 pub mod tunnel;
 
-use body::{Gate, RequestBody, RequestLog, ResponseBody};
+use body::{RequestLog, ResponseBody};
 use error::ProxyError;
 use headers::{Forwarded, Scan, Trust};
 use pages::Pages;
@@ -157,7 +158,7 @@ pub async fn answer(
     };
     let mut log = RequestLog::new(&client.connection, client.record(&request, debugging.started));
     let is_head = request.method() == Method::HEAD;
-    let mut response = match client.admit(request, &scan, &mut log) {
+    let mut response = match client.admit(request, scan, &mut log) {
         Ok(None) => {
             log.forget();
             log.answer(StatusCode::OK);
@@ -212,7 +213,7 @@ impl Client {
     fn admit(
         &self,
         mut request: Request<Incoming>,
-        scan: &Scan,
+        scan: Scan,
         log: &mut RequestLog,
     ) -> Result<Option<Admitted>, ProxyError> {
         let has_body = !hyper::body::Body::is_end_stream(request.body());
@@ -241,10 +242,7 @@ impl Client {
         // A body cannot be told from the bytes of the new protocol by every backend.
         let upgrade_asked =
             upgrade_asked.filter(|_| request.version() == Version::HTTP_11 && !has_body);
-        let upgrade = match upgrade_asked {
-            Some(protocol) => Some((protocol, hyper::upgrade::on(&mut request))),
-            None => None,
-        };
+        let upgrade = upgrade_asked.map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
         self.forwarded.apply(request.headers_mut());
         if let Some(record) = log.record()
             && let Some(client) = request.headers().get(headers::X_REAL_IP)

@@ -23,7 +23,7 @@ use shared::backend::Origin;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::proxy::body::RequestBody;
+use crate::request_body::RequestBody;
 use crate::route::{Millis, millis};
 
 pub mod connect;

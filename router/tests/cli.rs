@@ -3,7 +3,11 @@
 use std::process::{Command, Output};
 
 fn router(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_router")).args(args).env_clear().output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_router"))
+        .args(args)
+        .env_clear()
+        .output()
+        .expect("the binary was built")
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl BackendUrl {
         if !path.starts_with('/') {
             href.push('/');
         }
-        href.extend(path.chars().filter(|c| c.is_ascii_graphic()));
+        href.extend(path.chars().filter(char::is_ascii_graphic));
         Ok(Self { origin: Origin { scheme, host, port: number }, href: href.into_boxed_str() })
     }
 }

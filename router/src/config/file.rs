@@ -4,9 +4,13 @@
 //! missing one means is decided in [`super`].
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
 use super::locate::line_of;
@@ -15,9 +19,9 @@ use super::locate::line_of;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct ConfigFile {
-    pub(super) server: Server,
-    pub(super) http: Listener,
-    pub(super) https: Listener,
+    pub(super) server: Object<Server>,
+    pub(super) http: Object<Listener>,
+    pub(super) https: Object<Listener>,
     pub(super) driver: Option<OneOrMany>,
     pub(super) user: Option<NameOrId>,
     pub(super) group: Option<NameOrId>,
@@ -45,7 +49,7 @@ pub(super) struct Server {
     pub(super) http_keep_alive: Option<bool>,
     pub(super) dead_backend_on500: Option<bool>,
     pub(super) static_dir: Option<PathBuf>,
-    pub(super) lru_cache: Option<LruCache>,
+    pub(super) lru_cache: Option<Object<LruCache>>,
     pub(super) connect_timeout: Option<f64>,
     pub(super) tunnel_idle_timeout: Option<f64>,
     pub(super) drain_timeout: Option<f64>,
@@ -55,7 +59,45 @@ pub(super) struct Server {
     // Hipache 0.2 and 0.3.
     pub(super) port: Option<u16>,
     pub(super) address: Option<OneOrMany>,
-    pub(super) https: Option<Listener>,
+    pub(super) https: Option<Object<Listener>>,
+}
+
+/// A JSON object. Without this serde would read a list as the fields of a struct in their order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Object<T>(T);
+
+impl<T> Deref for Object<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Object<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -87,9 +129,8 @@ pub(super) struct Listener {
     expecting = "expected an address, or a list of addresses or of {address, port} objects"
 )]
 pub(super) enum Binds {
-    // First: serde would also read a list as the fields of one object.
-    Many(Vec<Bind>),
     One(Bind),
+    Many(Vec<Bind>),
 }
 
 impl Binds {
@@ -105,7 +146,7 @@ impl Binds {
 #[serde(untagged, expecting = "expected an address or an {address, port} object")]
 pub(super) enum Bind {
     Address(String),
-    Object(BindObject),
+    Object(Object<BindObject>),
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -256,9 +297,9 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Loaded, ConfigError> {
     let mut parser = serde_json::Deserializer::from_str(json);
     let mut note = |key: serde_ignored::Path<'_>| unknown.push(clean(&key.to_string()));
     let ignored = serde_ignored::Deserializer::new(&mut parser, &mut note);
-    let parsed: Result<ConfigFile, _> = serde_path_to_error::deserialize(ignored);
+    let parsed: Result<Object<ConfigFile>, _> = serde_path_to_error::deserialize(ignored);
     let result = match parsed {
-        Ok(file) => parser.end().map(|()| file).map_err(|error| (String::new(), error)),
+        Ok(Object(file)) => parser.end().map(|()| file).map_err(|error| (String::new(), error)),
         Err(error) => Err((clean(&error.path().to_string()), error.into_inner())),
     };
     let file = match result {
@@ -310,7 +351,7 @@ pub(super) fn did_you_mean<'a>(name: &str, known: &[&'a str]) -> Option<&'a str>
 /// Both path crates mark an optional value with `?`, which is no part of the key.
 fn clean(path: &str) -> String {
     path.split('.')
-        .filter(|part| *part != "?")
+        .filter(|part| !matches!(*part, "" | "?"))
         .map(|part| part.replace('[', ".").replace(']', ""))
         .collect::<Vec<_>>()
         .join(".")
@@ -351,6 +392,19 @@ mod tests {
         assert!(cut.starts_with("c.json:1: is not valid JSON: EOF"), "{cut}");
         let behind = error("{} x");
         assert!(behind.starts_with("c.json:1: is not valid JSON: trailing"), "{behind}");
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        assert_eq!(error("[]"), "c.json:1: invalid type: sequence, expected an object");
+        for key in ["server", "http", "https"] {
+            assert_eq!(
+                error(&format!("{{\n\"{key}\": []}}")),
+                format!("c.json:2: {key}: invalid type: sequence, expected an object")
+            );
+        }
+        assert!(error("{\"server\": {\"lruCache\": [1, 2]}}").contains("expected an object"));
+        assert!(error("{\"http\": {\"bind\": [[\"::1\"]]}}").contains("expected an address"));
     }
 
     #[test]

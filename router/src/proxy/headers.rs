@@ -69,6 +69,9 @@ impl Forwarded {
 
     /// Sets the `X-Forwarded-*` headers and `X-Real-IP` (hipache.md 2).
     pub fn apply(&self, headers: &mut HeaderMap) {
+        if self.trust != Trust::Keep {
+            remove_shadows(headers);
+        }
         match self.trust {
             Trust::Keep => headers.entry(X_FORWARDED_FOR).or_insert_with(|| self.client.clone()),
             Trust::Overwrite => {
@@ -102,6 +105,37 @@ impl Forwarded {
         headers.entry(X_FORWARDED_PROTO).or_insert_with(|| self.proto.clone());
         headers.entry(X_FORWARDED_PORT).or_insert_with(|| self.port.clone());
     }
+}
+
+/// Removes names that many programs cannot tell from a forwarded header: `X_Forwarded_For` and
+/// `X-Forwarded-For` are the same variable in CGI and its heirs.
+fn remove_shadows(headers: &mut HeaderMap) {
+    let is_shadow = |name: &HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && {
+            let name = name.replace('_', "-");
+            name.starts_with("x-forwarded-") || name == "x-real-ip"
+        }
+    };
+    if headers.keys().any(is_shadow) {
+        remove_in_order(headers, is_shadow);
+    }
+}
+
+/// Removes headers without moving the others.
+fn remove_in_order(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
+    let mut kept = HeaderMap::with_capacity(headers.len() + 6);
+    let mut current = None;
+    for (name, value) in std::mem::take(headers) {
+        current = name.or(current);
+        match &current {
+            Some(name) if !is_dropped(name) => {
+                kept.append(name.clone(), value);
+            }
+            _ => {}
+        }
+    }
+    *headers = kept;
 }
 
 /// An IPv4 address that arrived on an IPv6 socket is an IPv4 address.
@@ -155,7 +189,7 @@ impl Scan {
 /// What is wrong with the request.
 pub fn check_framing(
     headers: &HeaderMap,
-    scan: &Scan,
+    scan: Scan,
     version: Version,
 ) -> Result<(), &'static str> {
     if !scan.has_transfer_encoding {
@@ -182,7 +216,7 @@ pub fn is_idempotent(method: &Method) -> bool {
 
 /// Prepares the headers of a request for the backend: removes what concerns only the client's
 /// connection (RFC 9110 7.6.1). Returns the protocol that the client asks to upgrade to.
-pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Option<HeaderValue> {
+pub fn strip_request(headers: &mut HeaderMap, scan: Scan) -> Option<HeaderValue> {
     // A plain `Connection: keep-alive` may stay: it is true of our own connection, too.
     if !scan.has_hop_by_hop {
         return None;
@@ -245,18 +279,7 @@ fn strip(headers: &mut HeaderMap, is_hop_by_hop: impl Fn(&HeaderName) -> bool) {
         (drop_connection && *name == CONNECTION) || is_hop_by_hop(name) || named.contains(name)
     };
     if headers.keys().any(is_dropped) {
-        let mut kept = HeaderMap::with_capacity(headers.len() + 6);
-        let mut current = None;
-        for (name, value) in std::mem::take(headers) {
-            current = name.or(current);
-            match &current {
-                Some(name) if !is_dropped(name) => {
-                    kept.append(name.clone(), value);
-                }
-                _ => {}
-            }
-        }
-        *headers = kept;
+        remove_in_order(headers, is_dropped);
     }
     if has_trailers_wanted {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -330,7 +353,7 @@ mod tests {
 
     fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
         let scan = Scan::new(headers);
-        strip_request(headers, &scan)
+        strip_request(headers, scan)
     }
 
     fn forwarded(peer: &str, plain: bool, trust: Trust) -> Forwarded {
@@ -386,6 +409,17 @@ mod tests {
         assert_eq!(headers["x-forwarded-for"], "1.2.3.4");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert!(!headers.contains_key("forwarded"));
+    }
+
+    #[test]
+    fn names_with_underscores_do_not_shadow_what_a_trusted_setting_says() {
+        let brought = [("x_forwarded_for", "6.6.6.6"), ("x_real_ip", "6.6.6.6"), ("x_other", "1")];
+        for trust in [Trust::Append, Trust::Overwrite] {
+            let mut headers = map(&brought);
+            forwarded("1.2.3.4:5", true, trust).apply(&mut headers);
+            assert!(!headers.contains_key("x_forwarded_for") && !headers.contains_key("x_real_ip"));
+            assert!(headers.contains_key("x_other"));
+        }
     }
 
     #[test]
@@ -479,11 +513,11 @@ mod tests {
             (&[("transfer-encoding", "chunked"), ("content-length", "5")], false),
         ] {
             let headers = map(lines);
-            let result = check_framing(&headers, &Scan::new(&headers), Version::HTTP_11);
+            let result = check_framing(&headers, Scan::new(&headers), Version::HTTP_11);
             assert_eq!(result.is_ok(), is_good, "{lines:?}");
         }
         let chunked = map(&[("transfer-encoding", "chunked")]);
-        assert!(check_framing(&chunked, &Scan::new(&chunked), Version::HTTP_10).is_err());
+        assert!(check_framing(&chunked, Scan::new(&chunked), Version::HTTP_10).is_err());
     }
 
     proptest! {

@@ -1,0 +1,110 @@
+//! The dependency direction that ARCHITECTURE.md promises, read off the sources.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Each module, with the modules of this crate that it may name.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("clock", &["route"]),
+    ("cli", &[]),
+    ("route", &[]),
+    ("healthcheck", &[]),
+    ("listen", &[]),
+    ("privileges", &[]),
+    ("config", &["cli"]),
+    ("access_log", &["clock", "config", "route"]),
+    ("table", &["clock", "config", "route"]),
+    ("connection", &["access_log", "clock", "route"]),
+    ("dead_marks", &["clock", "route", "table"]),
+    ("request_body", &["connection"]),
+    ("upstream", &["clock", "request_body", "route"]),
+    (
+        "proxy",
+        &[
+            "access_log",
+            "clock",
+            "connection",
+            "dead_marks",
+            "request_body",
+            "route",
+            "table",
+            "upstream",
+        ],
+    ),
+    ("worker", &["clock", "connection", "listen", "proxy"]),
+    (
+        "app",
+        &[
+            "access_log",
+            "clock",
+            "config",
+            "dead_marks",
+            "listen",
+            "privileges",
+            "proxy",
+            "table",
+            "upstream",
+            "worker",
+        ],
+    ),
+];
+
+/// Decisions only: no sockets, no clock, no randomness, no Redis.
+const PURE: &[&str] = &["route.rs", "proxy/headers.rs", "proxy/error.rs", "config/locate.rs"];
+
+fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("the sources are there") {
+        let path = entry.expect("the sources can be listed").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The source without its tests.
+fn production(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).expect("sources are text");
+    text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut seen = BTreeSet::new();
+    for file in files {
+        let relative = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        if relative == "main.rs" || relative == "lib.rs" {
+            continue;
+        }
+        let module = relative.split(['/', '.']).next().unwrap().to_owned();
+        let (_, allowed) = MAY_USE
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("say in this test what `{module}` may use"));
+        for used in production(&file).split("crate::").skip(1) {
+            let used: String =
+                used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            assert!(
+                used == module || allowed.contains(&used.as_str()),
+                "{relative} uses `{used}`, which is not below `{module}`"
+            );
+        }
+        let _first = seen.insert(module);
+    }
+    assert_eq!(seen.len(), MAY_USE.len(), "this test names a module that is gone");
+}
+
+#[test]
+fn pure_modules_touch_no_world() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in PURE {
+        let text = production(&root.join(file));
+        for banned in ["tokio", "redis::", "Instant", "SystemTime", "fastrand", "std::fs"] {
+            assert!(!text.contains(banned), "{file} names `{banned}`");
+        }
+    }
+}
