@@ -1,5 +1,5 @@
-# Images without a shell or a package manager: the program, the C library it links to, and five
-# small files. `docker build .` builds the router; `--target marathon-sync` and
+# Images without a shell or a package manager: the program, the C library it links to, and three
+# small files in /etc. `docker build .` builds the router; `--target marathon-sync` and
 # `--target demo-backend` build the other two.
 #
 # There is no ENTRYPOINT, so a container definition that starts a Hipache image with

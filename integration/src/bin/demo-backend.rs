@@ -36,7 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A small HTTP backend that answers with its name and the request as it received it
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "demo-backend", version)]
 struct Args {
     /// Address to listen on; port 0 takes a free one, and the first line of output names it
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
