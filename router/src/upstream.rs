@@ -357,8 +357,13 @@ impl Write for UpstreamIo {
             return Poll::Ready(Ok(length));
         }
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        // Only requests with a body are written from several buffers, and those are never sent
-        // again.
+        if let Poll::Ready(Ok(mut count)) = result {
+            for buf in bufs {
+                let (sent, _rest) = buf.split_at(count.min(buf.len()));
+                self.wire.sent(sent);
+                count -= sent.len();
+            }
+        }
         self.survive(result, length)
     }
 
