@@ -187,7 +187,7 @@ build() {
     esac
     command -v cargo >/dev/null 2>&1 || fail "cargo not found: install Rust from https://rustup.rs and start again"
     step "Building router and demo-backend ($profile profile)"
-    [ "$profile" = dev ] || say "The first build takes about five minutes on two cores, later ones seconds."
+    [ "$profile" = dev ] || say "The first build takes two to five minutes on two cores, later ones seconds."
     # The whole workspace, so that ./test.sh's dependencies are the same and built once.
     cargo build --workspace --bins --locked --profile "$profile"
     bin=${CARGO_TARGET_DIR:-target}/$built

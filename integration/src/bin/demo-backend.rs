@@ -54,9 +54,8 @@ async fn main() -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     let whoami = Arc::new(Whoami::new(name)?);
 
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen}"))?;
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     announce(listener.local_addr()?).context("cannot write the address to standard output")?;
 
     let shutdown = CancellationToken::new();
@@ -77,9 +76,7 @@ async fn main() -> anyhow::Result<()> {
     drop(listener);
     shutdown.cancel();
     connections.close();
-    tokio::time::timeout(DRAIN_TIMEOUT, connections.wait())
-        .await
-        .ok();
+    tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.ok();
     Ok(())
 }
 
@@ -125,10 +122,7 @@ impl Whoami {
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::from(self.describe(request)));
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(HeaderName::from_static("x-backend"), self.header.clone());
         response
     }
