@@ -38,6 +38,9 @@ const STORE_START_PATIENCE: Duration = Duration::from_secs(1);
 /// limits it.
 const MAX_QUEUE_TIME: Duration = Duration::from_secs(30);
 
+/// How long workers get to drop what is cut off, so that it is still logged.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Connections and requests lost to panics since the start.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
@@ -190,15 +193,22 @@ impl App {
             "draining: no new connections, running requests may finish"
         );
         drain.cancel();
-        let joined = tokio::task::spawn_blocking(move || join(threads));
+        let mut joined = tokio::task::spawn_blocking(move || join(threads));
+        let mut is_joined = false;
         tokio::select! {
-            result = joined => result.context("cannot wait for the workers")?,
+            result = &mut joined => {
+                result.context("cannot wait for the workers")?;
+                is_joined = true;
+            }
             () = tokio::time::sleep(config.drain_timeout) => {
                 warn!("drain time is over: what still runs is cut off");
             }
             () = signals.terminate() => warn!("second signal: what still runs is cut off"),
         }
         stop.cancel();
+        if !is_joined && tokio::time::timeout(STOP_PATIENCE, joined).await.is_err() {
+            warn!("a worker does not end");
+        }
         if let Some(log) = access_log {
             log.stop();
         }

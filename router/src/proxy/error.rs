@@ -74,9 +74,10 @@ impl ProxyError {
             }
             Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Store(_) | Self::Lease(LeaseError::QueueTimedOut(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Store(_)
+            | Self::Lease(
+                LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
+            ) => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::BrokenFrontend(_)
             | Self::InvalidBackends
@@ -90,16 +91,26 @@ impl ProxyError {
     /// Whether another backend may be tried: only when nothing of the request can have reached
     /// this one.
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Lease(LeaseError::Connect(_)))
+        match self {
+            Self::Lease(LeaseError::Connect(error)) => {
+                !matches!(error, ConnectError::Exhausted { .. })
+            }
+            _ => false,
+        }
     }
 
     /// Whether this is evidence against the backend.
     pub fn marks_dead(&self) -> bool {
         match self {
-            // What this version cannot speak is no failure of the backend.
-            Self::Lease(LeaseError::Connect(error)) => {
-                !matches!(error, ConnectError::TlsUnsupported)
-            }
+            Self::Lease(LeaseError::Connect(error)) => match error {
+                ConnectError::Refused { .. } | ConnectError::TimedOut(_) => true,
+                // What we lack or cannot speak is no failure of the backend, and a resolver that
+                // is away would mark them all.
+                ConnectError::Exhausted { .. }
+                | ConnectError::Handshake(_)
+                | ConnectError::Resolve { .. }
+                | ConnectError::TlsUnsupported => false,
+            },
             Self::UpstreamTimedOut => true,
             _ => false,
         }
@@ -114,7 +125,10 @@ impl ProxyError {
             | Self::MethodNotAllowed
             | Self::NoHost
             | Self::UnknownHost => Side::Client,
-            Self::Store(_) | Self::Lease(LeaseError::QueueTimedOut(_)) => Side::Router,
+            Self::Store(_)
+            | Self::Lease(
+                LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
+            ) => Side::Router,
             Self::BrokenFrontend(_)
             | Self::InvalidBackends
             | Self::Lease(LeaseError::Connect(_))
@@ -160,7 +174,12 @@ mod tests {
     fn the_consequences_of_every_error() {
         let problem = KeyProblem { key: "frontend:a".into(), detail: "x".into() };
         let timed_out = || ConnectError::TimedOut(Duration::from_secs(1));
+        let exhausted = ConnectError::Exhausted {
+            address: "127.0.0.1:1".parse().unwrap(),
+            source: std::io::Error::from_raw_os_error(24),
+        };
         for (error, status, retry, dead, side) in [
+            (ProxyError::Lease(LeaseError::Connect(exhausted)), 503, false, false, Side::Router),
             (ProxyError::BadRequest("x"), 400, false, false, Side::Client),
             (ProxyError::NoHost, 400, false, false, Side::Client),
             (ProxyError::UnknownHost, 400, false, false, Side::Client),

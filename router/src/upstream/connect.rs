@@ -22,6 +22,15 @@ const MAX_NAMES: usize = 10_000;
 /// Why a backend could not be connected to.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// This process or machine has no socket left for it, which says nothing about the backend.
+    #[error("no socket left for a connection to {address}")]
+    Exhausted {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The first exchange of the protocol failed.
     #[error("cannot start HTTP on the connection")]
     Handshake(#[source] hyper::Error),
@@ -149,13 +158,27 @@ impl Connector {
 }
 
 async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|source| ConnectError::Refused { address, source })?;
+    let stream = TcpStream::connect(address).await.map_err(|source| {
+        if is_exhaustion(&source) {
+            ConnectError::Exhausted { address, source }
+        } else {
+            ConnectError::Refused { address, source }
+        }
+    })?;
     // Without it small writes could wait for the acknowledgement of the one before; when it
     // cannot be set the connection works all the same.
     let _is_set = stream.set_nodelay(true);
     Ok(stream)
+}
+
+/// Errors that come from our own side: too many open files, no memory, no local port.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let number = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        number,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS | Errno::EADDRNOTAVAIL)
+    )
 }
 
 #[cfg(test)]
