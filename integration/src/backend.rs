@@ -1,7 +1,7 @@
 //! Backends on raw sockets that record every byte they are sent and answer as a test tells them.
 //!
-//! A backend counts what a proxy may not lie about: connections accepted and open, requests, bytes. What it
-//! answers is a closure over an [`Exchange`]; the common answers have a constructor each.
+//! A backend counts what a proxy may not lie about: connections accepted and open, requests, bytes.
+//! What it answers is a closure over an [`Exchange`]; the common answers have a constructor each.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -83,7 +83,8 @@ impl Backend {
         })
     }
 
-    /// Answers as the closure does, which is called once a request with its head read and its body not.
+    /// Answers as the closure does, which is called once a request with its head read and its body
+    /// not.
     pub fn with(
         name: &str,
         behaviour: impl Fn(&mut Exchange<'_>) -> io::Result<Next> + Send + Sync + 'static,
@@ -175,7 +176,8 @@ impl Backend {
         })
     }
 
-    /// Sends a chunked request body back chunk by chunk, each as soon as it came, trailers included.
+    /// Sends a chunked request body back chunk by chunk, each as soon as it came, trailers
+    /// included.
     pub fn echoing(name: &str) -> Self {
         Self::with(name, |exchange| {
             exchange
@@ -197,8 +199,9 @@ impl Backend {
         })
     }
 
-    /// Accepts any `Upgrade`, then sends every byte back; when the other side ends its direction, says `bye` and ends
-    /// too. The bytes that came are the recorded body, complete when the end was seen.
+    /// Accepts any `Upgrade`, then sends every byte back; when the other side ends its direction,
+    /// says `bye` and ends too. The bytes that came are the recorded body, complete when the end
+    /// was seen.
     pub fn upgrading(name: &str) -> Self {
         Self::with(name, |exchange| {
             exchange.accept_upgrade()?;
@@ -423,7 +426,8 @@ fn accept(socket: &TcpListener, stopped: &AtomicBool, shared: &Arc<Shared>) {
     }
 }
 
-/// Serves one connection to its end. Errors end it: the peer went away, which the test sees from the other side.
+/// Serves one connection to its end. Errors end it: the peer went away, which the test sees from
+/// the other side.
 fn serve(stream: TcpStream, number: usize, shared: &Shared) {
     let mut conn = Conn::new(stream);
     // An idle connection waits as long as the router keeps it.
@@ -443,7 +447,8 @@ fn serve(stream: TcpStream, number: usize, shared: &Shared) {
             Ok(Next::KeepAlive) => {}
             Ok(Next::Close) | Err(_) => break,
             Ok(Next::Reset) => {
-                // The log keeps a second handle to the socket, and only the last one to close resets.
+                // The log keeps a second handle to the socket, and only the last one to close
+                // resets.
                 shared.change(|log| log.open.remove(&number));
                 conn.reset();
                 return;
@@ -452,7 +457,8 @@ fn serve(stream: TcpStream, number: usize, shared: &Shared) {
         conn.set_limit(None);
         nth += 1;
     }
-    // The same second handle would keep the connection open; half of it may still be wanted by nobody.
+    // The same second handle would keep the connection open; half of it may still be wanted by
+    // nobody.
     drop(conn.stream().shutdown(Shutdown::Both));
 }
 

@@ -1,11 +1,13 @@
-//! A client that sends exactly the bytes it is given and reads exactly one complete message at a time.
+//! A client that sends exactly the bytes it is given and reads exactly one complete message at a
+//! time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::wire::{Body, Conn, Framing, Head};
 
-/// One connection to the router. Every method panics with what came so far when the answer does not come in time.
+/// One connection to the router. Every method panics with what came so far when the answer does not
+/// come in time.
 #[derive(Debug)]
 pub struct Client {
     conn: Conn,

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 /// Far above what a loaded two-core machine needs, far below nextest's slow-test limit.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Pause between two looks: short enough not to add to a test's time, long enough not to steal its processor.
+/// Pause between two looks: short enough not to add to a test's time, long enough not to steal its
+/// processor.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` holds, and panics with `what` when it does not within `deadline`.

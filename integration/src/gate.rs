@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a backend waits before it gives up: longer than every deadline of a test, so the test fails first.
+/// How long a backend waits before it gives up: longer than every deadline of a test, so the test
+/// fails first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Counts passes: each [`wait`](Self::wait) takes one, [`release`](Self::release) adds one, [`open`](Self::open)
-/// lets everybody through from then on. Clones share the door.
+/// Counts passes: each [`wait`](Self::wait) takes one, [`release`](Self::release) adds one,
+/// [`open`](Self::open) lets everybody through from then on. Clones share the door.
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     shared: Arc<(Mutex<State>, Condvar)>,
@@ -38,12 +39,18 @@ impl Gate {
         self.change(|state| state.passes += 1);
     }
 
+    /// Whether everybody is let through.
+    pub fn is_open(&self) -> bool {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).open
+    }
+
     /// How many are waiting right now.
     pub fn waiting(&self) -> usize {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).waiting
     }
 
-    /// Blocks until a pass is there; an error after a minute, so that no thread outlives its test for long.
+    /// Blocks until a pass is there; an error after a minute, so that no thread outlives its test
+    /// for long.
     pub fn wait(&self) -> std::io::Result<()> {
         let (lock, changed) = &*self.shared;
         let end = Instant::now() + PATIENCE;

@@ -1,12 +1,13 @@
-//! The harness of the end-to-end tests and benchmarks: a real `redis-server`, recording raw-socket backends, raw-socket
-//! clients and the real `router` binary.
+//! The harness of the end-to-end tests and benchmarks: a real `redis-server`, recording raw-socket
+//! backends, raw-socket clients and the real `router` binary.
 //!
-//! What lives here: starting, observing and stopping those parts. What may not: anything that knows how the
-//! router works inside; the tests see it only through sockets, signals, files and Redis.
+//! What lives here: starting, observing and stopping those parts. What may not: anything that knows
+//! how the router works inside; the tests see it only through sockets, signals, files and Redis.
 //!
-//! Three rules hold for everything that is built on it. No port is fixed: whatever is needed twice is reserved
-//! by a bound socket. Nothing sleeps: either a part reports that it is ready, or [`eventually`](eventually::eventually)
-//! waits for an observable state. Every wait has a deadline, and its failure names what was waited for.
+//! Three rules hold for everything that is built on it. No port is fixed: whatever is needed twice
+//! is reserved by a bound socket. Nothing sleeps: either a part reports that it is ready, or
+//! [`eventually`](eventually::eventually) waits for an observable state. Every wait has a deadline,
+//! and its failure names what was waited for.
 
 pub mod backend;
 pub mod client;

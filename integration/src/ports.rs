@@ -1,8 +1,8 @@
 //! Ports that are ours without anybody listening on them.
 //!
-//! A socket that is bound but never listens keeps its port from being handed out to anybody else, refuses
-//! connections, and, with `SO_REUSEADDR` on both, lets our own server listen there: so a port can be refusing, then
-//! alive, then refusing again, and no other test can slip in between.
+//! A socket that is bound but never listens keeps its port from being handed out to anybody else,
+//! refuses connections, and, with `SO_REUSEADDR` on both, lets our own server listen there: so a
+//! port can be refusing, then alive, then refusing again, and no other test can slip in between.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;

@@ -19,8 +19,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with its output going to `<name>.out` and `<name>.err` in `dir`; both are appended to, so a
-    /// restarted program keeps its history.
+    /// Starts `command` with its output going to `<name>.out` and `<name>.err` in `dir`; both are
+    /// appended to, so a restarted program keeps its history.
     pub fn start(command: &mut Command, dir: &Path, name: &str) -> Self {
         let stdout = dir.join(format!("{name}.out"));
         let stderr = dir.join(format!("{name}.err"));
@@ -85,7 +85,8 @@ impl Process {
     /// Processor time used so far, in clock ticks (hundredths of a second).
     pub fn cpu_ticks(&self) -> u64 {
         let stat = read_lossy(Path::new(&format!("/proc/{}/stat", self.pid())));
-        // The second field is the name in brackets and may hold spaces; utime and stime are 12th and 13th after it.
+        // The second field is the name in brackets and may hold spaces; utime and stime are 12th
+        // and 13th after it.
         let fields: Vec<u64> = stat
             .rsplit(')')
             .next()

@@ -1,4 +1,5 @@
-//! One real `redis-server` per test, on a reserved TCP port and a Unix socket, empty and without persistence.
+//! One real `redis-server` per test, on a reserved TCP port and a Unix socket, empty and without
+//! persistence.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};

@@ -1,7 +1,8 @@
 //! The real `router` binary with a Hipache `config.json` of its own.
 //!
-//! Readiness is what systemd would see: the router sends `READY=1` with a `STATUS=` line that names every listener to
-//! the socket in `NOTIFY_SOCKET`. Port 0 is asked for everywhere, and the line says what it became.
+//! Readiness is what systemd would see: the router sends `READY=1` with a `STATUS=` line that names
+//! every listener to the socket in `NOTIFY_SOCKET`. Port 0 is asked for everywhere, and the line
+//! says what it became.
 
 use std::fs::Permissions;
 use std::net::SocketAddr;
@@ -21,7 +22,8 @@ use crate::eventually::{DEADLINE, eventually, wait_for};
 use crate::process::{Process, read_lossy};
 use crate::redis::Redis;
 
-/// A router to be started: what stands in its `config.json`, on its command line and in its environment.
+/// A router to be started: what stands in its `config.json`, on its command line and in its
+/// environment.
 #[derive(Debug)]
 pub struct Builder {
     dir: TempDir,
@@ -38,6 +40,8 @@ pub struct Router {
     process: Mutex<Process>,
     urls: Vec<String>,
     admin: Option<String>,
+    /// Kept for what the router says later, such as that it ends.
+    notifications: Option<UnixDatagram>,
 }
 
 /// A router that ended by itself.
@@ -57,7 +61,8 @@ impl Router {
         Self::builder(redis).start()
     }
 
-    /// The harness' defaults: one worker, one listener on 127.0.0.1, an access log in a temporary directory.
+    /// The harness' defaults: one worker, one listener on 127.0.0.1, an access log in a temporary
+    /// directory.
     pub fn builder(redis: &Redis) -> Builder {
         let mut builder = Builder::bare();
         let log = builder.path("access.log").display().to_string();
@@ -257,8 +262,13 @@ impl Builder {
     pub fn start(self) -> Router {
         let socket = self.notify_socket();
         let process = self.spawn();
-        let mut router =
-            Router { dir: self.dir, process: Mutex::new(process), urls: Vec::new(), admin: None };
+        let mut router = Router {
+            dir: self.dir,
+            process: Mutex::new(process),
+            urls: Vec::new(),
+            admin: None,
+            notifications: None,
+        };
         let status = wait_until_ready(&socket, &router);
         for word in status.split_whitespace() {
             match word.strip_prefix("admin=") {
@@ -267,6 +277,7 @@ impl Builder {
                 None => {}
             }
         }
+        router.notifications = Some(socket);
         assert!(!router.urls.is_empty(), "no listener in {status:?}");
         router
     }
@@ -314,13 +325,15 @@ impl Builder {
     }
 }
 
-/// The binary beside the tests, or the one that `ROUTER_BINARY` names: to test a package as it is installed.
+/// The binary beside the tests, or the one that `ROUTER_BINARY` names: to test a package as it is
+/// installed.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("ROUTER_BINARY") {
         return path.into();
     }
     let test = std::env::current_exe().expect("a test knows its own path");
-    // target/<profile>/deps/<test> for tests, target/<profile>/<name> for the binaries of this crate.
+    // target/<profile>/deps/<test> for tests, target/<profile>/<name> for the binaries of this
+    // crate.
     let dir = test.parent().expect("a file has a directory");
     let dir = if dir.ends_with("deps") { dir.parent().expect("deps has a parent") } else { dir };
     let binary = dir.join("router");

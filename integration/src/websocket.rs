@@ -1,4 +1,5 @@
-//! The client side of an upgraded connection, as raw bytes: the router never looks into frames, so neither do the tests.
+//! The client side of an upgraded connection, as raw bytes: the router never looks into frames, so
+//! neither do the tests.
 
 use std::net::SocketAddr;
 

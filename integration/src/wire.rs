@@ -1,5 +1,5 @@
-//! HTTP/1 as bytes on a socket, read by a reader of our own: strict, so that it notices what a lenient library
-//! would forgive the router, and raw, so that tests can compare bytes.
+//! HTTP/1 as bytes on a socket, read by a reader of our own: strict, so that it notices what a
+//! lenient library would forgive the router, and raw, so that tests can compare bytes.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -204,7 +204,8 @@ impl Conn {
         }
     }
 
-    /// Reads a whole body. A connection that ends too early is no error: the body says that it is not complete.
+    /// Reads a whole body. A connection that ends too early is no error: the body says that it is
+    /// not complete.
     pub fn read_body(&mut self, framing: Framing) -> io::Result<Body> {
         let mut body = Body::default();
         match self.read_body_into(framing, &mut body) {
@@ -255,7 +256,8 @@ impl Conn {
         }
     }
 
-    /// Reads the next chunk and notes its bytes in `raw`; `None` for the last one, after which trailers follow.
+    /// Reads the next chunk and notes its bytes in `raw`; `None` for the last one, after which
+    /// trailers follow.
     pub fn read_chunk(&mut self, raw: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
         let line = self.read_line()?;
         raw.extend_from_slice(line.as_bytes());

@@ -113,7 +113,8 @@ fn the_time_is_utc() {
     assert!(candidates.contains(&line.time), "{} is none of {candidates:?}", line.time);
 }
 
-/// "Bytes written to the client's socket (headers included)", also of a second request, a `HEAD`, chunks and an error page.
+/// "Bytes written to the client's socket (headers included)", also of a second request, a `HEAD`,
+/// chunks and an error page.
 #[test]
 fn bytes_are_those_on_the_wire() {
     let (redis, _backend, router) = stage();
@@ -136,7 +137,8 @@ fn bytes_are_those_on_the_wire() {
     assert_eq!(lines[5].request, "POST /6 HTTP/1.1");
 }
 
-/// "One line a request that reached a backend choice (**Ours**: unroutable ones too, with identifier `-`)".
+/// "One line a request that reached a backend choice (**Ours**: unroutable ones too, with
+/// identifier `-`)".
 #[test]
 fn ours_what_could_not_be_routed_is_logged_too() {
     let redis = Redis::start();
@@ -175,8 +177,8 @@ fn the_client_address_comes_from_x_real_ip() {
     assert_eq!(clients, ["::ffff:9.8.7.6", "::ffff:1.2.3.4", "::1"]);
 }
 
-/// "Quotes and control characters in a value must not let a client forge a line. **Ours**: they are escaped as nginx does
-/// (`\x22`)."
+/// "Quotes and control characters in a value must not let a client forge a line. **Ours**: they are
+/// escaped as nginx does (`\x22`)."
 #[test]
 fn ours_a_client_cannot_forge_a_line() {
     let (redis, backend, router) = stage();

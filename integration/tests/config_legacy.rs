@@ -1,4 +1,5 @@
-//! The command line and the one JSON file: hipache.md section 4, and the issue's settings, exit codes and privileges.
+//! The command line and the one JSON file: hipache.md section 4, and the issue's settings, exit
+//! codes and privileges.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -24,7 +25,8 @@ fn settings(text: &str) -> Value {
     serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {}", ended.stdout))
 }
 
-/// What is said about a wrong file; the exit code is that for configurations, and nothing is printed.
+/// What is said about a wrong file; the exit code is that for configurations, and nothing is
+/// printed.
 #[track_caller]
 fn complaint(text: &str) -> String {
     let ended = dry(text);
@@ -91,7 +93,8 @@ fn the_file_of_a_hipache_user_is_understood() {
     assert_eq!(dry(text).stderr, "", "no warning");
 }
 
-/// "`--dry` checks the file, prints the result with keys and certificates censored, and exits"; the short `-d`, too.
+/// "`--dry` checks the file, prints the result with keys and certificates censored, and exits"; the
+/// short `-d`, too.
 #[test]
 fn dry_prints_the_result_without_secrets() {
     let builder = Builder::bare();
@@ -132,7 +135,8 @@ fn hipaches_flags_are_understood() {
     }
 }
 
-/// "Without `-c`: `config/config.json`, or `config/config_<SETTINGS_FLAVOR>.json` when that variable is set."
+/// "Without `-c`: `config/config.json`, or `config/config_<SETTINGS_FLAVOR>.json` when that
+/// variable is set."
 #[test]
 fn without_a_name_hipaches_default_files_are_read() {
     let builder = |path: &str, workers: u64| {
@@ -322,7 +326,8 @@ fn a_second_router_on_the_same_port_refuses_to_start() {
     assert_says(&second.stderr, &[&first.addr().to_string()]);
 }
 
-/// "flag > `ROUTER_*` environment > `config.json` > default", for each of the settings that have a flag.
+/// "flag > `ROUTER_*` environment > `config.json` > default", for each of the settings that have a
+/// flag.
 #[test]
 fn a_flag_counts_before_the_environment_before_the_file() {
     let file = json!({
@@ -420,7 +425,8 @@ fn is_shown(shown: &Value, value: &str) -> bool {
     }
 }
 
-/// "`--listen` (repeatable), `--redis` (repeatable: first read, last write)": a router without any file.
+/// "`--listen` (repeatable), `--redis` (repeatable: first read, last write)": a router without any
+/// file.
 #[test]
 fn a_router_runs_on_flags_alone() {
     let redis = Redis::start();
@@ -457,7 +463,8 @@ fn the_start_is_told_in_the_log() {
     assert!(!router.log().contains("WARN"), "{}", router.log());
 }
 
-/// "`router healthcheck` exits 0/1 asking `Host: __ping__` of the first listener of the same configuration".
+/// "`router healthcheck` exits 0/1 asking `Host: __ping__` of the first listener of the same
+/// configuration".
 #[test]
 fn healthcheck_asks_the_first_listener() {
     let redis = Redis::start();
@@ -475,8 +482,8 @@ fn healthcheck_asks_the_first_listener() {
     assert_eq!(by_flag.code, Some(0), "{}", by_flag.stderr);
 }
 
-/// `https.key`, `.cert`, `.ca`, `.passphrase`, and the OpenSSL settings: "accepted; where they cannot be expressed, a
-/// warning says what is used instead".
+/// `https.key`, `.cert`, `.ca`, `.passphrase`, and the OpenSSL settings: "accepted; where they
+/// cannot be expressed, a warning says what is used instead".
 #[test]
 fn https_settings_are_checked() {
     let builder = Builder::bare();
@@ -521,7 +528,8 @@ fn root_needs_a_user_to_become() {
     assert_says(&ended.stderr, &["no-such-user"]);
 }
 
-/// `user`, `group`: "names or numbers; dropped to after every bind", with the log file still writable after a rotation.
+/// `user`, `group`: "names or numbers; dropped to after every bind", with the log file still
+/// writable after a rotation.
 #[test]
 fn privileges_are_dropped_after_the_binds() {
     if !nix::unistd::geteuid().is_root() {
@@ -553,7 +561,8 @@ fn privileges_are_dropped_after_the_binds() {
     }
 }
 
-/// Issue, item 6: "SIGHUP re-reads what can be re-read", and a broken file leaves everything as it was.
+/// Issue, item 6: "SIGHUP re-reads what can be re-read", and a broken file leaves everything as it
+/// was.
 #[test]
 fn sighup_rereads_the_file() {
     let redis = Redis::start();

@@ -1,5 +1,5 @@
-//! When a backend counts as dead, and what is written and published then: hipache.md section 1 ("Marking dead") and the
-//! table of section 2.
+//! When a backend counts as dead, and what is written and published then: hipache.md section 1
+//! ("Marking dead") and the table of section 2.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -42,8 +42,9 @@ fn assert_nothing_published(redis: &Redis, addr: SocketAddr, published: &Subscri
     redis.run(&["DEL", "dead:proof.test"]);
 }
 
-/// Section 1: "`MULTI`: `SADD dead:<host> <position>`, `EXPIRE dead:<host> <deadBackendTTL>`, `PUBLISH dead …`", and the
-/// message `<host>;<backend url>;<position>;<number of backends>`, "the URL with its trailing slash".
+/// Section 1: "`MULTI`: `SADD dead:<host> <position>`, `EXPIRE dead:<host> <deadBackendTTL>`,
+/// `PUBLISH dead …`", and the message `<host>;<backend url>;<position>;<number of backends>`, "the
+/// URL with its trailing slash".
 #[test]
 fn a_refusing_backend_is_marked_with_a_ttl_and_published() {
     let redis = Redis::start();
@@ -86,7 +87,8 @@ fn the_only_backend_is_never_marked() {
     assert!(redis.dead("a.test").is_empty());
 }
 
-/// Section 1: "both left out while `hchecker_ping` is younger than 30 s", and "`PUBLISH dead …` (always)".
+/// Section 1: "both left out while `hchecker_ping` is younger than 30 s", and "`PUBLISH dead …`
+/// (always)".
 #[test]
 fn while_the_checker_is_alive_marking_is_left_to_it() {
     let redis = Redis::start();
@@ -100,7 +102,8 @@ fn while_the_checker_is_alive_marking_is_left_to_it() {
     assert_eq!(redis.query::<bool>(&["EXISTS", "dead:a.test"]), false);
 }
 
-/// Section 1: a `hchecker_ping` older than 30 s is that of a dead checker, one that is no number is none.
+/// Section 1: a `hchecker_ping` older than 30 s is that of a dead checker, one that is no number is
+/// none.
 #[test]
 fn an_old_or_broken_ping_of_the_checker_does_not_count() {
     for ping in [(unix_now() - 40).to_string(), "soon".to_owned()] {
@@ -182,8 +185,8 @@ fn answers_of_a_broken_backend_are_passed_on_and_mark_it() {
     }
 }
 
-/// Section 2: "backend answers 500: passed on; never marks dead unless `deadBackendOn500` is true **and** an external
-/// checker is alive". Other answers never mark.
+/// Section 2: "backend answers 500: passed on; never marks dead unless `deadBackendOn500` is true
+/// **and** an external checker is alive". Other answers never mark.
 #[test]
 fn an_answer_500_alone_marks_nothing() {
     for status in [200, 204, 302, 400, 404, 429, 499, 500] {
@@ -198,7 +201,8 @@ fn an_answer_500_alone_marks_nothing() {
     }
 }
 
-/// Section 2: with `deadBackendOn500` true and an external checker alive, a 500 is published for the checker.
+/// Section 2: with `deadBackendOn500` true and an external checker alive, a 500 is published for
+/// the checker.
 #[test]
 fn an_answer_500_is_published_for_a_living_checker() {
     let redis = Redis::start();
@@ -219,7 +223,8 @@ fn an_answer_500_is_published_for_a_living_checker() {
     assert_nothing_published(&redis, off.addr(), &published);
 }
 
-/// Section 2, 503. **Ours**: "a 503 without `Retry-After` marks, one with it does not, as Hipache's source means it".
+/// Section 2, 503. **Ours**: "a 503 without `Retry-After` marks, one with it does not, as Hipache's
+/// source means it".
 #[test]
 fn ours_a_503_marks_unless_it_announces_its_end() {
     let redis = Redis::start();
@@ -238,7 +243,8 @@ fn ours_a_503_marks_unless_it_announces_its_end() {
     assert!(redis.dead("broken.test").contains("0"));
 }
 
-/// Section 2, "backend silent for `tcpTimeout` s". **Ours**: "504 with `error_504.html`, and it counts as a dead mark".
+/// Section 2, "backend silent for `tcpTimeout` s". **Ours**: "504 with `error_504.html`, and it
+/// counts as a dead mark".
 #[test]
 fn ours_a_silent_backend_gets_504_and_a_mark() {
     let redis = Redis::start();
@@ -267,7 +273,8 @@ fn a_slow_backend_that_keeps_talking_is_not_silent() {
     let backend = Backend::with("slow", |exchange| {
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")?;
         for byte in b"slowly" {
-            // Nothing is waited for here: the pause itself is what is tested, and it is half the limit.
+            // Nothing is waited for here: the pause itself is what is tested, and it is half the
+            // limit.
             exchange.conn.set_limit(Some(Duration::from_millis(500)));
             drop(exchange.conn.read_some());
             exchange.send(&[*byte])?;
@@ -295,7 +302,8 @@ fn without_a_limit_a_silent_backend_is_waited_for() {
     assert_eq!(client.response().text(), "b");
 }
 
-/// Section 2, "backend closes or sends garbage before a response". **Ours**: "502, other requests undisturbed".
+/// Section 2, "backend closes or sends garbage before a response". **Ours**: "502, other requests
+/// undisturbed".
 #[test]
 fn ours_a_backend_that_breaks_off_costs_one_request() {
     let redis = Redis::start();
@@ -337,8 +345,8 @@ fn ours_a_backend_that_breaks_off_costs_one_request() {
     assert!(router.is_running());
 }
 
-/// Section 2: "body shorter than its Content-Length: the client's connection must end without the missing bytes (never
-/// padded, never reported complete)". What did come reaches the client.
+/// Section 2: "body shorter than its Content-Length: the client's connection must end without the
+/// missing bytes (never padded, never reported complete)". What did come reaches the client.
 #[test]
 fn a_cut_body_is_never_padded_nor_reported_complete() {
     let redis = Redis::start();
@@ -370,7 +378,8 @@ fn a_cut_body_is_never_padded_nor_reported_complete() {
     }
 }
 
-/// The same when all that there is comes at once: the client may see less of it, never a complete response.
+/// The same when all that there is comes at once: the client may see less of it, never a complete
+/// response.
 #[test]
 fn a_body_cut_in_its_first_packet_is_not_complete_either() {
     let redis = Redis::start();

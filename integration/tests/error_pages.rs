@@ -1,4 +1,5 @@
-//! The answers that the router gives itself: the table and the paragraph "Error answers carry …" of hipache.md section 2.
+//! The answers that the router gives itself: the table and the paragraph "Error answers carry …" of
+//! hipache.md section 2.
 
 use std::net::SocketAddr;
 
@@ -37,8 +38,8 @@ fn assert_error_headers(response: &Response) {
     assert_eq!(response.head.values("expires"), ["-1"], "{response:?}");
 }
 
-/// "Error answers carry `content-type: text/html`, `cache-control: no-cache`, `pragma: no-cache`, `expires: -1`"; "built-in
-/// pages when `staticDir` is null".
+/// "Error answers carry `content-type: text/html`, `cache-control: no-cache`, `pragma: no-cache`,
+/// `expires: -1`"; "built-in pages when `staticDir` is null".
 #[test]
 fn every_error_is_a_page_that_nobody_caches() {
     let (redis, _refusing, _silent) = stage();
@@ -68,7 +69,8 @@ fn with_x_debug_an_error_says_why() {
     }
 }
 
-/// "no Host header (HTTP/1.0): 400", `x-debug-error` `no host header`; HTTP/1.1 without one is wrong anyway (RFC 9112 3.2).
+/// "no Host header (HTTP/1.0): 400", `x-debug-error` `no host header`; HTTP/1.1 without one is
+/// wrong anyway (RFC 9112 3.2).
 #[test]
 fn without_a_host_header_the_answer_is_400() {
     let redis = Redis::start();
@@ -190,9 +192,10 @@ fn debug(addr: SocketAddr, value: &str) -> Response {
     Client::connect(addr).get_with("a.test", "/x?y", &format!("X-Debug: {value}\r\n"))
 }
 
-/// "With a request header `X-Debug` (any value) the response gets `x-debug-version-hipache`, `x-debug-backend-url` (with
-/// trailing slash), `x-debug-backend-id` (position), `x-debug-vhost` (the identifier), `x-debug-frontend-key` (requested host),
-/// `x-debug-time-total`, `x-debug-time-backend` (milliseconds)."
+/// "With a request header `X-Debug` (any value) the response gets `x-debug-version-hipache`,
+/// `x-debug-backend-url` (with trailing slash), `x-debug-backend-id` (position), `x-debug-vhost`
+/// (the identifier), `x-debug-frontend-key` (requested host), `x-debug-time-total`,
+/// `x-debug-time-backend` (milliseconds)."
 #[test]
 fn x_debug_shows_the_way_of_a_request() {
     let redis = Redis::start();

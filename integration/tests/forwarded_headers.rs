@@ -1,4 +1,5 @@
-//! What a backend sees of a request, and a client of a response: the paragraphs on headers of hipache.md section 2.
+//! What a backend sees of a request, and a client of a response: the paragraphs on headers of
+//! hipache.md section 2.
 
 use std::net::SocketAddr;
 
@@ -33,8 +34,9 @@ fn forwarded(head: &Head) -> [Vec<&str>; 5] {
     FORWARDED.map(|name| head.values(name))
 }
 
-/// "`X-Forwarded-For` and `X-Real-IP`: the client's address, an IPv4 one written `::ffff:1.2.3.4`; `X-Forwarded-Protocol` and
-/// `X-Forwarded-Proto`: `http`"; `X-Forwarded-Port`, **Ours**: "the port that the client connected to".
+/// "`X-Forwarded-For` and `X-Real-IP`: the client's address, an IPv4 one written `::ffff:1.2.3.4`;
+/// `X-Forwarded-Protocol` and `X-Forwarded-Proto`: `http`"; `X-Forwarded-Port`, **Ours**: "the port
+/// that the client connected to".
 #[test]
 fn ours_the_backend_learns_who_the_client_is() {
     let (head, addr) = seen(|builder| builder, "");
@@ -209,13 +211,15 @@ fn nothing_is_added_to_a_response() {
     let response = Client::connect(router.addr()).get("a.test", "/");
     let names: Vec<_> =
         response.head.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-    // RFC 9110 6.6.1: a recipient with a clock may add the `Date` that is missing, and caches rely on it.
+    // RFC 9110 6.6.1: a recipient with a clock may add the `Date` that is missing, and caches rely
+    // on it.
     let unexpected: Vec<_> =
         names.iter().filter(|name| !["content-length", "date"].contains(&name.as_str())).collect();
     assert_eq!(unexpected, Vec::<&String>::new());
 }
 
-/// "Hop-by-hop headers were passed on. **Ours**: removed as RFC 9110 7.6.1 says": on the way to the backend.
+/// "Hop-by-hop headers were passed on. **Ours**: removed as RFC 9110 7.6.1 says": on the way to the
+/// backend.
 #[test]
 fn ours_hop_by_hop_headers_of_a_request_are_removed() {
     let (head, _) = seen(
@@ -288,8 +292,8 @@ fn ours_hop_by_hop_headers_of_a_response_are_removed() {
     }
 }
 
-/// Names with an underscore could shadow ours in programs that turn `-` into `_`; where the forwarded headers are to be
-/// believed (`trustedProxies` is set), they are not passed on.
+/// Names with an underscore could shadow ours in programs that turn `-` into `_`; where the
+/// forwarded headers are to be believed (`trustedProxies` is set), they are not passed on.
 #[test]
 fn a_name_with_underscores_does_not_shadow_a_forwarded_header() {
     let (head, _) = seen(

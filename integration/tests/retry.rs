@@ -1,5 +1,5 @@
-//! What is tried again and what is not: hipache.md section 2 ("connecting refused or timed out"), and the rule that
-//! nothing which may have been executed is sent twice (RFC 9110 section 9.2.2).
+//! What is tried again and what is not: hipache.md section 2 ("connecting refused or timed out"),
+//! and the rule that nothing which may have been executed is sent twice (RFC 9110 section 9.2.2).
 
 use std::time::Duration;
 
@@ -46,7 +46,8 @@ fn a_post_survives_backends_that_refuse() {
     }
 }
 
-/// Section 2: "up to `retryOnError` times; then 502", and `x-debug-error` `Reached max retries limit`.
+/// Section 2: "up to `retryOnError` times; then 502", and `x-debug-error` `Reached max retries
+/// limit`.
 #[test]
 fn retries_end_at_the_configured_number() {
     let redis = Redis::start();
@@ -59,7 +60,8 @@ fn retries_end_at_the_configured_number() {
     let response = debug_get(router.addr(), "a.test", "/");
     assert_eq!(response.status(), 502);
     assert_eq!(response.header("x-debug-error"), Some("Reached max retries limit"));
-    // Each attempt marks the backend that refused: the first one and two retries, each with a fresh pick.
+    // Each attempt marks the backend that refused: the first one and two retries, each with a fresh
+    // pick.
     let mut positions: Vec<_> = (0..3)
         .map(|_| published.next().split(';').nth(2).map(str::to_owned).expect("a position"))
         .collect();
@@ -70,7 +72,8 @@ fn retries_end_at_the_configured_number() {
     assert_eq!(published.next(), "end");
 }
 
-/// Section 4, `server.retryOnError`: "0 or false = no retry", and `x-debug-error` `Retry on error is disabled`.
+/// Section 4, `server.retryOnError`: "0 or false = no retry", and `x-debug-error` `Retry on error
+/// is disabled`.
 #[test]
 fn without_retries_one_failure_is_the_answer() {
     for none in [json!(0), json!(false)] {
@@ -103,7 +106,8 @@ fn no_backend_is_tried_twice_for_one_request() {
     assert_eq!(published.next(), "end");
 }
 
-/// Section 2: "connecting … timed out: … try again", in `connectTimeout` seconds and not the kernel's minutes.
+/// Section 2: "connecting … timed out: … try again", in `connectTimeout` seconds and not the
+/// kernel's minutes.
 #[test]
 fn a_backend_that_cannot_be_reached_costs_its_connect_timeout() {
     let redis = Redis::start();
@@ -119,7 +123,8 @@ fn a_backend_that_cannot_be_reached_costs_its_connect_timeout() {
     assert_eq!(client.get("alone.test", "/").status(), 502);
 }
 
-/// A request that a backend has read is never sent to another, whatever its method: "502", one attempt.
+/// A request that a backend has read is never sent to another, whatever its method: "502", one
+/// attempt.
 #[test]
 fn a_request_that_reached_a_backend_is_not_tried_elsewhere() {
     let redis = Redis::start();
@@ -156,8 +161,8 @@ fn forgetful(name: &str) -> Backend {
     })
 }
 
-/// A reused connection that dies before a byte of the answer: an idempotent request without a body is sent again on a fresh
-/// one, to the same backend, which is not marked.
+/// A reused connection that dies before a byte of the answer: an idempotent request without a body
+/// is sent again on a fresh one, to the same backend, which is not marked.
 #[test]
 fn a_get_on_a_connection_gone_stale_is_sent_again() {
     let redis = Redis::start();
@@ -174,7 +179,8 @@ fn a_get_on_a_connection_gone_stale_is_sent_again() {
     assert_eq!(published.next(), "end", "a stale connection says nothing about the backend");
 }
 
-/// "POST never replayed": the same with a method that is not idempotent, with and without a body, and with a body.
+/// "POST never replayed": the same with a method that is not idempotent, with and without a body,
+/// and with a body.
 #[test]
 fn a_post_on_a_connection_gone_stale_is_not_sent_again() {
     for request in [
@@ -196,8 +202,8 @@ fn a_post_on_a_connection_gone_stale_is_not_sent_again() {
     }
 }
 
-/// "Stale-connection detection": a connection that the backend has closed while it was idle is not used, so even a `POST`
-/// goes through.
+/// "Stale-connection detection": a connection that the backend has closed while it was idle is not
+/// used, so even a `POST` goes through.
 #[test]
 fn a_connection_closed_while_idle_harms_nobody() {
     let redis = Redis::start();
@@ -234,7 +240,8 @@ fn a_restarted_backend_costs_no_request() {
     }
 }
 
-/// A backend that refuses an upload: its answer reaches the client although the body was not read, and nothing is retried.
+/// A backend that refuses an upload: its answer reaches the client although the body was not read,
+/// and nothing is retried.
 #[test]
 fn an_answer_before_the_body_is_no_reason_to_retry() {
     let redis = Redis::start();

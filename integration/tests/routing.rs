@@ -1,4 +1,5 @@
-//! Which backend answers which host: hipache.md section 1, and "Host" and "a bare `host:port`" of section 2.
+//! Which backend answers which host: hipache.md section 1, and "Host" and "a bare `host:port`" of
+//! section 2.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +22,8 @@ fn answerer(addr: SocketAddr, host: &str) -> String {
     }
 }
 
-/// Section 1, `frontend:<host>`: "item 0: the frontend's identifier, any text; items 1…n: backend URLs".
+/// Section 1, `frontend:<host>`: "item 0: the frontend's identifier, any text; items 1…n: backend
+/// URLs".
 #[test]
 fn item_zero_is_the_identifier_and_never_a_backend() {
     let redis = Redis::start();
@@ -39,7 +41,8 @@ fn item_zero_is_the_identifier_and_never_a_backend() {
     assert_eq!(decoy.connections(), 0);
 }
 
-/// Section 1: "Look-up order for `a.b.c`: `a.b.c`, `*.b.c`, `*.c`, `*`", "the first non-empty list wins".
+/// Section 1: "Look-up order for `a.b.c`: `a.b.c`, `*.b.c`, `*.c`, `*`", "the first non-empty list
+/// wins".
 #[test]
 fn looks_up_the_host_then_ever_wider_wildcards() {
     let redis = Redis::start();
@@ -60,9 +63,9 @@ fn looks_up_the_host_then_ever_wider_wildcards() {
     assert_eq!(answerer(router.addr(), "a.b.c"), "400");
 }
 
-/// Section 1: "A host of more than 6 labels is first cut to its last 6, so the deepest wildcard tried has 5 labels after
-/// the `*`". The cut is for the wildcards; the host itself is looked up in full (hipache `lib/cache.js`,
-/// `getDomainsLookup`).
+/// Section 1: "A host of more than 6 labels is first cut to its last 6, so the deepest wildcard
+/// tried has 5 labels after the `*`". The cut is for the wildcards; the host itself is looked up in
+/// full (hipache `lib/cache.js`, `getDomainsLookup`).
 #[test]
 fn the_wildcards_of_a_long_host_begin_with_its_last_six_labels() {
     let redis = Redis::start();
@@ -103,7 +106,8 @@ fn the_dead_set_is_that_of_the_requested_host() {
     assert_eq!(seen, ["1", "2"], "another host of the wildcard has another dead set");
 }
 
-/// Section 1: "Pick: uniformly random among the positions not dead. A URL listed twice gets twice the traffic".
+/// Section 1: "Pick: uniformly random among the positions not dead. A URL listed twice gets twice
+/// the traffic".
 #[test]
 fn a_url_listed_twice_gets_twice_the_traffic() {
     let redis = Redis::start();
@@ -139,7 +143,8 @@ fn a_dead_position_is_never_picked() {
     });
 }
 
-/// Section 1: "One read a request, in one `MULTI`: `LRANGE` for every name of the look-up order, then `SMEMBERS`".
+/// Section 1: "One read a request, in one `MULTI`: `LRANGE` for every name of the look-up order,
+/// then `SMEMBERS`".
 #[test]
 fn reads_everything_in_one_transaction() {
     let redis = Redis::start();
@@ -174,8 +179,8 @@ fn a_change_in_redis_counts_from_the_next_request_on() {
     assert_eq!(client.get("a.test", "/").status(), 400);
 }
 
-/// Section 1, `driver`: "The prefix goes before `frontend:` and `dead:` as it stands, no separator added. It is not applied
-/// to `hchecker_ping` nor to the channel".
+/// Section 1, `driver`: "The prefix goes before `frontend:` and `dead:` as it stands, no separator
+/// added. It is not applied to `hchecker_ping` nor to the channel".
 #[test]
 fn the_prefix_of_the_driver_is_put_before_the_keys() {
     let redis = Redis::start();
@@ -228,7 +233,8 @@ fn the_driver_carries_password_and_database() {
     assert!(!router.log().contains("s3cret"), "the log shows the password:\n{}", router.log());
 }
 
-/// Section 1, `driver`: "`["redis://replica…", "redis://master…"]` reads from the first and writes to the last".
+/// Section 1, `driver`: "`["redis://replica…", "redis://master…"]` reads from the first and writes
+/// to the last".
 #[test]
 fn reads_from_the_first_driver_and_writes_to_the_last() {
     let (replica, primary) = (Redis::start(), Redis::start());
@@ -248,7 +254,8 @@ fn reads_from_the_first_driver_and_writes_to_the_last() {
     assert!(replica.dead("a.test").is_empty());
 }
 
-/// Section 2, Host: "the port is cut off"; **Ours**: "always lower-case, port and one trailing dot removed".
+/// Section 2, Host: "the port is cut off"; **Ours**: "always lower-case, port and one trailing dot
+/// removed".
 #[test]
 fn ours_the_host_is_looked_up_in_lower_case_without_port_and_dot() {
     let redis = Redis::start();
@@ -284,8 +291,8 @@ fn answers_a_ping_itself() {
     assert_eq!(get(router.addr(), "__ping__", "/").status(), 200, "Redis has no part in it");
 }
 
-/// Section 2: "The path of a backend URL is ignored, as are user and password; `HTTP://` in capitals works. **Ours**: a bare
-/// `host:port` works too".
+/// Section 2: "The path of a backend URL is ignored, as are user and password; `HTTP://` in
+/// capitals works. **Ours**: a bare `host:port` works too".
 #[test]
 fn ours_every_spelling_of_a_backend_works() {
     let redis = Redis::start();
@@ -331,7 +338,8 @@ fn a_backend_may_have_an_ipv6_address() {
     }
 }
 
-/// A name that does not resolve is a connection failure like any other: marked, and another backend is tried.
+/// A name that does not resolve is a connection failure like any other: marked, and another backend
+/// is tried.
 #[test]
 fn a_backend_whose_name_does_not_resolve_is_like_one_that_refuses() {
     let redis = Redis::start();
@@ -358,7 +366,8 @@ fn a_frontend_with_nothing_but_garbage_gets_502() {
     }
 }
 
-/// Section 4, `server.lruCache`: "`{size, ttl}`: entries and seconds"; hits do not ask Redis, and an entry ends.
+/// Section 4, `server.lruCache`: "`{size, ttl}`: entries and seconds"; hits do not ask Redis, and
+/// an entry ends.
 #[test]
 fn the_cache_answers_for_its_time() {
     let redis = Redis::start();

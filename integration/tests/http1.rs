@@ -1,0 +1,752 @@
+//! HTTP/1.1 and 1.0 in full: issue item 3, hipache.md section 2 ("chunked bodies both ways,
+//! pipelined requests, HTTP/1.0 clients"), RFC 9110 and RFC 9112.
+
+use std::time::Duration;
+
+use integration::backend::{Backend, Next};
+use integration::client::{Client, get};
+use integration::eventually::{DEADLINE, eventually};
+use integration::gate::Gate;
+use integration::redis::Redis;
+use integration::router::Router;
+use integration::wire::Framing;
+use pretty_assertions::assert_eq;
+
+/// A router in front of this one backend, which serves `a.test`.
+fn stage(backend: &Backend) -> (Redis, Router) {
+    let redis = Redis::start();
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::start(&redis);
+    (redis, router)
+}
+
+/// A chunked request body and a chunked response body pass through piece by piece: each chunk comes
+/// back before the next is sent, so neither side waits for the end.
+#[test]
+fn chunks_stream_both_ways() {
+    let backend = Backend::echoing("b");
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head = client.head().expect("a head before the body is complete");
+    assert_eq!(head.response_framing("POST").unwrap(), Framing::Chunked);
+    for text in ["first", "second", "a third one"] {
+        client.send(format!("{:x}\r\n{text}\r\n", text.len()));
+        let mut back = Vec::new();
+        while back.len() < text.len() {
+            let chunk = client.conn().read_chunk(&mut Vec::new()).unwrap().expect("a chunk");
+            back.extend_from_slice(&chunk);
+        }
+        assert_eq!(back, text.as_bytes());
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(client.conn().read_chunk(&mut Vec::new()).unwrap(), None);
+    assert_eq!(client.conn().read_line().unwrap(), "");
+}
+
+/// A response without an announced end streams, too, and the client learns where it ends.
+#[test]
+fn a_response_until_close_is_passed_on_with_an_end() {
+    let gate = Gate::new();
+    let backend = Backend::with("b", {
+        let gate = gate.clone();
+        move |exchange| {
+            exchange.send(b"HTTP/1.1 200 OK\r\n\r\nfirst ")?;
+            gate.wait()?;
+            exchange.send(b"second")?;
+            Ok(Next::Close)
+        }
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let head = client.head().expect("a head");
+    assert_eq!(head.response_framing("GET").unwrap(), Framing::Chunked);
+    let first = client.conn().read_chunk(&mut Vec::new()).unwrap();
+    assert_eq!(first.as_deref(), Some(&b"first "[..]));
+    gate.open();
+    let rest = client.conn().read_body(Framing::Chunked).unwrap();
+    assert!(rest.complete);
+    assert_eq!(rest.data, b"second");
+    // The end was a chunk, not a closed connection: it goes on.
+    assert_eq!(client.get("unknown.test", "/").status(), 400);
+}
+
+/// Trailers, in both directions, when the client says that it takes them (`TE: trailers`).
+#[test]
+fn trailers_are_passed_on() {
+    let backend = Backend::echoing("b");
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTE: trailers\r\nConnection: TE\r\nTrailer: x-sum\r\n\
+         Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 42\r\n\r\n",
+    );
+    let response = client.response();
+    assert_eq!(response.body.data, b"abc");
+    let trailers: Vec<_> = response
+        .body
+        .trailers
+        .iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
+        .collect();
+    assert_eq!(trailers, [("x-sum".to_owned(), "42")]);
+    assert_eq!(client.get("unknown.test", "/").status(), 400, "the connection goes on");
+}
+
+/// A trailer never becomes a header, nor can it change framing or routing (RFC 9110 6.5.1).
+#[test]
+fn a_trailer_is_no_header() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nHost: evil.test\r\n\
+         Content-Length: 1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n",
+    );
+    let status = client.response().status();
+    assert!([200, 400].contains(&status), "{status}");
+    for request in backend.requests() {
+        assert_eq!(request.head.values("host"), ["a.test"]);
+        assert_eq!(request.head.values("x-forwarded-for"), ["::ffff:127.0.0.1"]);
+        for (name, _) in request.body.expect("read").trailers {
+            assert!(!["host", "content-length"].contains(&name.to_ascii_lowercase().as_str()));
+        }
+    }
+}
+
+/// `Content-Length` stays `Content-Length`, chunked stays chunked, and the content is the same.
+#[test]
+fn framing_is_kept_in_both_directions() {
+    let backend = Backend::with("b", |exchange| {
+        let body = exchange.read_body()?;
+        match exchange.framing() {
+            Framing::Chunked => exchange.send(
+                &[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &body.raw[..]].concat(),
+            )?,
+            _ => exchange.respond(200, &[], &body.data)?,
+        }
+        Ok(Next::KeepAlive)
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    let response = client.post("a.test", "/", "plain");
+    assert_eq!((response.framing, response.text().as_str()), (Framing::Length(5), "plain"));
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: Chunked\r\n\r\n5;ext=1\r\nchunk\r\n2\r\ned\r\n0\r\n\r\n",
+    );
+    let response = client.response();
+    assert_eq!((response.framing, response.text().as_str()), (Framing::Chunked, "chunked"));
+    let empty = client.post("a.test", "/", "");
+    assert_eq!((empty.framing, empty.text().as_str()), (Framing::Length(0), ""));
+    let requests = backend.requests();
+    assert_eq!(requests[0].head.values("content-length"), ["5"]);
+    assert_eq!(requests[1].head.values("transfer-encoding").len(), 1);
+    assert!(requests[1].head.values("transfer-encoding")[0].eq_ignore_ascii_case("chunked"));
+    assert!(!requests[1].head.has("content-length"));
+    assert_eq!(requests[2].head.values("content-length"), ["0"]);
+    assert_eq!(backend.connections(), 1);
+}
+
+/// A `GET` with a body and a `POST` without one: the next request begins where it should.
+#[test]
+fn bodies_of_unusual_methods_are_framed_right() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send(
+        "GET /1 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbodyPOST /2 HTTP/1.1\r\nHost: a.test\r\n\r\n\
+         DELETE /3 HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n\
+         GET /4 HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    );
+    for _ in 0..4 {
+        assert_eq!(client.response().status(), 200);
+    }
+    let seen: Vec<_> = backend
+        .requests()
+        .into_iter()
+        .map(|request| (request.head.target().to_owned(), request.body.expect("read").data))
+        .collect();
+    let expected = [("/1", "body"), ("/2", ""), ("/3", "x"), ("/4", "")];
+    assert_eq!(seen, expected.map(|(target, body)| (target.to_owned(), body.as_bytes().to_vec())));
+}
+
+/// `Expect: 100-continue` end to end: the backend is asked, its `100` reaches the client, then the
+/// body goes.
+#[test]
+fn a_hundred_continue_comes_from_the_backend() {
+    let gate = Gate::new();
+    let backend = Backend::with("b", {
+        let gate = gate.clone();
+        move |exchange| {
+            gate.wait()?;
+            exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            let body = exchange.read_body()?;
+            exchange.respond(200, &[], &body.data)?;
+            Ok(Next::KeepAlive)
+        }
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",
+    );
+    let requests = backend.wait_for_requests(1);
+    assert_eq!(requests[0].head.header("expect"), Some("100-continue"));
+    client.conn().set_limit(Some(Duration::from_millis(200)));
+    assert!(!client.is_closed(), "nothing may come before the backend has spoken");
+    client.conn().set_limit(Some(Duration::from_secs(10)));
+    gate.open();
+    assert_eq!(client.head().expect("100").status(), 100);
+    client.send("body");
+    let response = client.response();
+    assert_eq!((response.status(), response.text().as_str()), (200, "body"));
+    assert!(response.informational.is_empty(), "one 100 is enough");
+}
+
+/// `Expect: 100-continue` and a final answer at once: the client gets it and never sends its body.
+#[test]
+fn a_refusal_instead_of_a_hundred_continue_reaches_the_client() {
+    let backend = Backend::with("b", |exchange| {
+        exchange.respond(417, &[("Connection", "close")], b"no")?;
+        Ok(Next::Close)
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",
+    );
+    let response = client.response();
+    assert_eq!((response.status(), response.text().as_str()), (417, "no"));
+    assert!(response.informational.is_empty());
+}
+
+/// A client that does not wait for `100 Continue` loses nothing (RFC 9110 10.1.1).
+#[test]
+fn an_impatient_client_may_send_its_body_at_once() {
+    let backend = Backend::with("b", |exchange| {
+        exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        let body = exchange.read_body()?;
+        exchange.respond(200, &[], &body.data)?;
+        Ok(Next::KeepAlive)
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    for _ in 0..3 {
+        client.send(
+            "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody",
+        );
+        assert_eq!(client.response().text(), "body");
+    }
+}
+
+/// A backend that takes the body without ever saying `100 Continue` is old, not wrong: it still
+/// gets the body.
+#[test]
+fn a_backend_that_never_says_continue_gets_the_body_of_an_impatient_client() {
+    let backend = Backend::with("b", |exchange| {
+        let body = exchange.read_body()?;
+        exchange.respond(200, &[], &body.data)?;
+        Ok(Next::KeepAlive)
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody",
+    );
+    let response = client.response();
+    assert_eq!((response.status(), response.text().as_str()), (200, "body"));
+}
+
+/// Informational responses (103 Early Hints) reach the client as they come, before the final one.
+#[test]
+fn early_hints_reach_the_client_early() {
+    let gate = Gate::new();
+    let backend = Backend::with("b", {
+        let gate = gate.clone();
+        move |exchange| {
+            exchange.send(
+                b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b.js>\r\n\r\n",
+            )?;
+            exchange.send(b"HTTP/1.1 102 Processing\r\n\r\n")?;
+            gate.wait()?;
+            exchange.respond(200, &[], b"done")?;
+            Ok(Next::KeepAlive)
+        }
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let hints = client.head().expect("hints");
+    assert_eq!(hints.status(), 103);
+    assert_eq!(hints.values("link"), ["</a.css>; rel=preload", "</b.js>"]);
+    assert_eq!(client.head().expect("processing").status(), 102);
+    gate.open();
+    assert_eq!(client.response().text(), "done");
+    // A client of HTTP/1.0 would take them for the answer (RFC 9110 15.2).
+    let mut old = Client::connect(router.addr());
+    old.send("GET / HTTP/1.0\r\nHost: a.test\r\n\r\n");
+    let response = old.response();
+    assert_eq!((response.status(), response.informational.len()), (200, 0));
+}
+
+/// A flood of informational responses costs bounded memory and does not stop the final one.
+#[test]
+fn a_flood_of_informational_responses_is_bounded() {
+    let backend = Backend::with("b", |exchange| {
+        let flood = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n".repeat(1000);
+        exchange.send(flood.as_bytes())?;
+        exchange.respond(200, &[], b"done")?;
+        Ok(Next::Close)
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    let response = client.get("a.test", "/");
+    assert!([200, 502].contains(&response.status()), "{response:?}");
+    assert!(response.informational.len() < 1000, "{} were passed on", response.informational.len());
+}
+
+/// `HEAD`: the headers of a `GET` and no body, and the connection goes on.
+#[test]
+fn head_has_headers_and_no_body() {
+    let backend = Backend::start("a longer body");
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    for _ in 0..3 {
+        client.send("HEAD /x HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let response = client.response_to("HEAD");
+        assert_eq!(response.header("content-length"), Some("13"));
+    }
+    assert_eq!(client.get("a.test", "/").text(), "a longer body");
+    assert_eq!(backend.requests()[0].head.method(), "HEAD");
+    assert_eq!(backend.connections(), 1);
+}
+
+/// 204 and 304 have no body, whatever their headers say.
+#[test]
+fn answers_without_a_body_have_none() {
+    for raw in [
+        "HTTP/1.1 204 No Content\r\nX-Kept: 1\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nX-Kept: 1\r\nETag: \"x\"\r\nContent-Length: 1234\r\n\r\n",
+    ] {
+        let backend = Backend::answering("b", raw);
+        let (_redis, router) = stage(&backend);
+        let mut client = Client::connect(router.addr());
+        for _ in 0..2 {
+            let response = client.get("a.test", "/");
+            assert_eq!(response.header("x-kept"), Some("1"), "{raw}");
+            assert!(!response.head.has("transfer-encoding"), "{raw}: {response:?}");
+        }
+    }
+}
+
+/// "Pipelined requests" are answered in their order, and each goes to its own host.
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let redis = Redis::start();
+    let gate = Gate::new();
+    let (slow, quick) = (Backend::gated("slow", &gate), Backend::start("quick"));
+    redis.frontend("slow.test", "id", &[&slow.url()]);
+    redis.frontend("quick.test", "id", &[&quick.url()]);
+    let router = Router::start(&redis);
+    let mut client = Client::connect(router.addr());
+    let hosts = ["slow.test", "quick.test", "unknown.test", "slow.test", "quick.test"];
+    let requests: String =
+        hosts.map(|host| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).concat();
+    client.send(requests);
+    slow.wait_for_requests(1);
+    gate.open();
+    let answers: Vec<_> = hosts
+        .iter()
+        .map(|_| {
+            let response = client.response();
+            if response.status() == 200 { response.text() } else { response.status().to_string() }
+        })
+        .collect();
+    assert_eq!(answers, ["slow", "quick", "400", "slow", "quick"]);
+}
+
+/// Keep-alive with the client: HTTP/1.1 unless it says `close`, HTTP/1.0 only when it says
+/// `keep-alive`.
+#[test]
+fn the_clients_connection_lives_as_long_as_it_wants() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.get("a.test", "/");
+    let last = client.get_with("a.test", "/", "Connection: close\r\n");
+    assert_eq!(last.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("close"));
+    assert!(client.is_closed());
+
+    let mut old = Client::connect(router.addr());
+    let response = old.send("GET / HTTP/1.0\r\nHost: a.test\r\n\r\n").response();
+    assert_eq!(response.text(), "b");
+    assert!(old.is_closed());
+
+    let mut old = Client::connect(router.addr());
+    for _ in 0..2 {
+        let response =
+            old.send("GET / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n").response();
+        assert_eq!(response.text(), "b");
+        let connection = response.header("connection").unwrap_or_default().to_ascii_lowercase();
+        assert_eq!(connection, "keep-alive");
+    }
+}
+
+/// "HTTP/1.0 clients": they know no chunks, so a chunked response reaches them as plain bytes until
+/// the end.
+#[test]
+fn a_client_of_http_1_0_gets_no_chunks() {
+    let backend = Backend::answering(
+        "b",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+    );
+    let (_redis, router) = stage(&backend);
+    for keep_alive in ["", "Connection: keep-alive\r\n"] {
+        let mut client = Client::connect(router.addr());
+        client.send(format!("GET / HTTP/1.0\r\nHost: a.test\r\n{keep_alive}\r\n"));
+        let response = client.response();
+        assert_eq!(response.framing, Framing::UntilClose);
+        assert_eq!(response.text(), "hello world");
+    }
+}
+
+/// Issue: "absolute-form targets". Its authority wins over `Host` (RFC 9112 3.2.2), and the backend
+/// gets the winner.
+#[test]
+fn the_authority_of_an_absolute_target_wins() {
+    let backend = Backend::start("b");
+    let (redis, router) = stage(&backend);
+    let other = Backend::start("other");
+    redis.frontend("other.test", "id", &[&other.url()]);
+    let mut client = Client::connect(router.addr());
+    let response =
+        client.send("GET http://A.test:81/p?q HTTP/1.1\r\nHost: other.test\r\n\r\n").response();
+    assert_eq!(response.text(), "b");
+    let response = client.send("GET http://a.test HTTP/1.1\r\nHost: a.test\r\n\r\n").response();
+    assert_eq!(response.text(), "b");
+    let requests = backend.requests();
+    assert_eq!(requests[0].head.start_line, "GET /p?q HTTP/1.1");
+    assert_eq!(requests[0].head.values("host").len(), 1);
+    assert_eq!(requests[0].head.values("host")[0].to_ascii_lowercase(), "a.test:81");
+    assert_eq!(requests[1].head.start_line, "GET / HTTP/1.1");
+    assert_eq!(other.connections(), 0);
+}
+
+/// Issue: "early responses while the body still comes". The answer reaches the client, which may
+/// still be sending.
+#[test]
+fn an_answer_while_the_body_still_comes_reaches_the_client() {
+    let gate = Gate::new();
+    let backend = Backend::with("b", {
+        let gate = gate.clone();
+        move |exchange| {
+            exchange.respond(200, &[], b"early")?;
+            gate.wait()?;
+            exchange.read_body()?;
+            Ok(Next::KeepAlive)
+        }
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 11\r\n\r\nfirst ");
+    let response = client.response();
+    assert_eq!((response.status(), response.text().as_str()), (200, "early"));
+    gate.open();
+}
+
+/// A backend that refuses a large upload and closes: its answer is not lost to the reset that
+/// follows (RFC 9112 9.6).
+#[test]
+fn a_refused_upload_gets_the_refusal() {
+    let backend = Backend::with("b", |exchange| {
+        exchange.respond(413, &[("Connection", "close")], b"too large")?;
+        Ok(Next::Close)
+    });
+    let (_redis, router) = stage(&backend);
+    for _ in 0..5 {
+        let mut client = Client::connect(router.addr());
+        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 50000000\r\n\r\n");
+        // The client may be cut off while it sends; what counts is that the answer is there to be
+        // read.
+        drop(client.conn().send_filling(50_000_000));
+        let response = client.response();
+        assert_eq!((response.status(), response.text().as_str()), (413, "too large"));
+    }
+}
+
+/// A client that goes away in the middle of its body: the backend never takes what came for the
+/// whole.
+#[test]
+fn a_cut_request_body_is_never_passed_on_as_complete() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    for (number, rest) in [
+        "Content-Length: 100\r\n\r\nshort",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
+        "Transfer-Encoding: chunked\r\n\r\nff\r\nshort",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut client = Client::connect(router.addr());
+        client.send(format!("POST /{number} HTTP/1.1\r\nHost: a.test\r\n{rest}"));
+        backend.wait_for_requests(number + 1);
+        drop(client);
+        backend.wait_for_open(0);
+        let body = backend.requests()[number].body.clone().unwrap_or_default();
+        assert!(!body.complete, "{rest}: {body:?}");
+    }
+    assert_eq!(get(router.addr(), "a.test", "/").text(), "b");
+}
+
+/// Both `Content-Length` and `Transfer-Encoding`: one of the two readings is an attacker's, so
+/// nothing is forwarded.
+#[test]
+fn a_length_beside_chunks_is_refused() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    for headers in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3",
+        "Content-Length: 13\r\nTransfer-Encoding: chunked",
+    ] {
+        let mut client = Client::connect(router.addr());
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a.test\r\n{headers}\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        ));
+        assert_eq!(client.response().status(), 400, "{headers:?}");
+        assert!(client.is_closed(), "{headers:?}: the connection goes on");
+    }
+    assert_eq!(backend.request_count(), 0);
+}
+
+/// A coding other than chunked, or a length that is none: nothing is forwarded, the answer is 400
+/// and the connection ends.
+#[test]
+fn ambiguous_framing_is_refused() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    for (version, headers) in [
+        ("1.1", "Transfer-Encoding: identity, chunked"),
+        ("1.1", "Transfer-Encoding: gzip, chunked"),
+        ("1.1", "Transfer-Encoding: chunked, identity"),
+        ("1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+        ("1.1", "Transfer-Encoding: ,chunked"),
+        ("1.1", "Transfer-Encoding: chunked,"),
+        ("1.1", "Transfer-Encoding: xchunked"),
+        ("1.1", "Transfer-Encoding: \"chunked\""),
+        ("1.1", "Transfer-Encoding: chunked;q=1"),
+        ("1.1", "Transfer-Encoding:\x0bchunked"),
+        ("1.1", "Transfer-Encoding:"),
+        ("1.1", "Transfer-Encoding : chunked"),
+        ("1.0", "Transfer-Encoding: chunked"),
+        ("1.1", "Content-Length: 3\r\nContent-Length: 4"),
+        ("1.1", "Content-Length: 3, 4"),
+        ("1.1", "Content-Length: +3"),
+        ("1.1", "Content-Length: -3"),
+        ("1.1", "Content-Length: 0x3"),
+        ("1.1", "Content-Length: 3.0"),
+        ("1.1", "Content-Length: 3 3"),
+        ("1.1", "Content-Length:"),
+        ("1.1", "Content-Length: 99999999999999999999999"),
+        ("1.1", "Content-Length : 3"),
+        ("1.1", "X: a\r\n b\r\nContent-Length: 3"),
+        ("1.1", "X: a\rb\r\nContent-Length: 3"),
+        ("1.1", "X: a\0b\r\nContent-Length: 3"),
+        ("1.1", "no colon\r\nContent-Length: 3"),
+        ("1.1", ": empty\r\nContent-Length: 3"),
+    ] {
+        let mut client = Client::connect(router.addr());
+        client.send(format!(
+            "POST / HTTP/{version}\r\nHost: a.test\r\n{headers}\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        ));
+        let response = client.response();
+        assert!([400, 501].contains(&response.status()), "{headers:?}: {response:?}");
+        assert!(client.is_closed(), "{headers:?}: the connection goes on");
+        assert_eq!(backend.request_count(), 0, "{headers:?} was forwarded");
+    }
+}
+
+/// Chunks that are not RFC 9112's: the backend never sees a complete body, and the client is told.
+#[test]
+fn malformed_chunks_are_refused() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    for chunks in [
+        "x\r\nabc\r\n0\r\n\r\n",
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        "+3\r\nabc\r\n0\r\n\r\n",
+        "-3\r\nabc\r\n0\r\n\r\n",
+        " 3\r\nabc\r\n0\r\n\r\n",
+        "3_0\r\nabc\r\n0\r\n\r\n",
+        "\r\nabc\r\n0\r\n\r\n",
+        "3\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "3;a\nb\r\nabc\r\n0\r\n\r\n",
+        "ffffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+    ] {
+        let mut client = Client::connect(router.addr());
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+        ));
+        let response = client.response();
+        assert!([400, 502].contains(&response.status()), "{chunks:?}: {response:?}");
+        assert!(client.is_closed(), "{chunks:?}: the connection goes on");
+    }
+    backend.wait_for_open(0);
+    for request in backend.requests() {
+        assert!(!request.body.is_some_and(|body| body.complete), "{:?}", request.head);
+    }
+}
+
+/// "CONNECT → 405, TRACE → 405": neither reaches a backend.
+#[test]
+fn connect_and_trace_are_not_forwarded() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    for line in ["CONNECT a.test:443", "CONNECT a.test:80", "TRACE /"] {
+        let mut client = Client::connect(router.addr());
+        client.send(format!("{line} HTTP/1.1\r\nHost: a.test\r\nCookie: secret\r\n\r\n"));
+        let response = client.response();
+        assert_eq!(response.status(), 405, "{line}");
+        assert!(!response.text().contains("secret"), "{line}");
+    }
+    assert_eq!(backend.connections(), 0);
+}
+
+/// Versions other than 1.0 and 1.1, and lines that are none, are refused.
+#[test]
+fn a_line_that_is_no_request_line_is_refused() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    for line in [
+        "GET / HTTP/1.2",
+        "GET / HTTP/2.0",
+        "GET / HTTP/0.9",
+        "GET / http/1.1",
+        "GET /",
+        "GET  / HTTP/1.1",
+        "GET / x HTTP/1.1",
+        "G(T / HTTP/1.1",
+        "/ HTTP/1.1",
+        "GET /\u{1} HTTP/1.1",
+        "GET /\0 HTTP/1.1",
+    ] {
+        let mut client = Client::connect(router.addr());
+        client.send(format!("{line}\r\nHost: a.test\r\n\r\n"));
+        let response = client.response();
+        assert!([400, 505].contains(&response.status()), "{line:?}: {response:?}");
+        assert!(client.is_closed(), "{line:?}: the connection goes on");
+    }
+    assert_eq!(backend.connections(), 0);
+}
+
+/// Only `CONNECT` may have a target without a scheme or a path (RFC 9112 3.2): it names no host by
+/// mistake.
+#[test]
+fn a_target_that_is_neither_path_nor_url_is_refused() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    for target in ["a.test", "a.test:80", "ftp://a.test/", "http:///path", "*"] {
+        let mut client = Client::connect(router.addr());
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+        assert_eq!(client.response().status(), 400, "{target}");
+    }
+    assert_eq!(backend.connections(), 0);
+}
+
+/// A backend's ambiguous answer is not passed on as something that the next proxy may read
+/// differently.
+#[test]
+fn an_ambiguous_response_is_not_passed_on_ambiguously() {
+    let backend = Backend::answering_once(
+        "b",
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    );
+    let (_redis, router) = stage(&backend);
+    let response = Client::connect(router.addr()).get("a.test", "/");
+    match response.status() {
+        200 => {
+            assert!(response.head.has("content-length") != response.head.has("transfer-encoding"));
+            assert_eq!(response.text(), "abc");
+        }
+        status => assert_eq!(status, 502),
+    }
+}
+
+/// Bytes that a backend sends beyond its answer belong to nobody: the next client does not get
+/// them.
+#[test]
+fn surplus_bytes_of_a_backend_poison_nothing() {
+    let backend = Backend::with("b", |exchange| {
+        exchange.read_body()?;
+        exchange.send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+        )?;
+        Ok(Next::KeepAlive)
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    for number in 0..10 {
+        let response = client.get("a.test", "/");
+        assert_eq!((response.status(), response.text().as_str()), (200, "ok"), "{number}");
+    }
+}
+
+/// Back-pressure: a client that does not read stops the backend.
+#[test]
+fn a_slow_reader_slows_the_backend_down() {
+    const SIZE: u64 = 256 * 1024 * 1024;
+    let stalled = Gate::new();
+    let backend = Backend::with("b", {
+        let stalled = stalled.clone();
+        move |exchange| {
+            exchange
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())?;
+            exchange.conn.set_limit(Some(Duration::from_millis(500)));
+            let error = exchange.conn.send_filling(SIZE).expect_err("sent although nobody reads");
+            assert!(integration::wire::is_late(&error), "{error}");
+            stalled.open();
+            Ok(Next::Close)
+        }
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!(client.head().expect("a head").status(), 200);
+    let before = router.process().memory_kb("VmHWM");
+    eventually(DEADLINE, "the backend cannot send any more", || stalled.is_open());
+    let after = router.process().memory_kb("VmHWM");
+    assert!(after < before + 16 * 1024, "VmHWM grew from {before} to {after} kB");
+}
+
+/// Back-pressure the other way: a backend that does not read stops the client.
+#[test]
+fn a_slow_backend_slows_the_client_down() {
+    const SIZE: u64 = 256 * 1024 * 1024;
+    let gate = Gate::new();
+    let backend = Backend::with("b", {
+        let gate = gate.clone();
+        move |exchange| {
+            gate.wait()?;
+            exchange.conn.set_limit(Some(Duration::from_secs(60)));
+            exchange.conn.skip(SIZE)?;
+            exchange.respond(200, &[], b"all")?;
+            Ok(Next::KeepAlive)
+        }
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr()).patient_for(Duration::from_secs(60));
+    client.send(format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {SIZE}\r\n\r\n"));
+    backend.wait_for_requests(1);
+    let before = router.process().memory_kb("VmHWM");
+    // What the sockets' buffers take is far below this; the rest has to wait.
+    client.conn().set_limit(Some(Duration::from_millis(500)));
+    let error =
+        client.conn().send_filling(SIZE).expect_err("everything was taken although nobody reads");
+    assert!(integration::wire::is_late(&error), "{error}");
+    let after = router.process().memory_kb("VmHWM");
+    assert!(after < before + 16 * 1024, "VmHWM grew from {before} to {after} kB");
+    gate.open();
+}
