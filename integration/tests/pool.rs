@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use integration::backend::{Backend, Next};
 use integration::client::{Client, get};
+use integration::eventually::{DEADLINE, eventually};
 use integration::gate::Gate;
 use integration::redis::Redis;
 use integration::router::Router;
@@ -161,6 +162,8 @@ fn a_client_that_gives_up_leaves_the_queue() {
     leaver.send("GET /leaver HTTP/1.1\r\nHost: a.test\r\n\r\n");
     let mut last = Client::connect(router.addr());
     last.send("GET /last HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    // Each of them reads Redis before it waits for its turn.
+    eventually(DEADLINE, "all three requests have begun", || redis.calls("smembers") == 3);
     drop(leaver);
     // The log line of the one that left says that the router has noticed.
     let lines = router.access_log(1);
