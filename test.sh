@@ -46,5 +46,7 @@ if cargo nextest --version >/dev/null 2>&1; then
     exec cargo nextest run --workspace --locked "$@"
 fi
 say "cargo-nextest is not installed: using cargo test"
+run_on=
+[ -z "${CI:-}" ] || run_on=--no-fail-fast
 # --bins, --lib and --tests: documentation tests are a step of .ci/run.
-exec cargo test --workspace --locked --lib --bins --tests -- "$@"
+exec cargo test --workspace --locked --lib --bins --tests ${run_on:+"$run_on"} -- "$@"
