@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared::backend::Origin;
 use shared::store::{Mark, Store, StoreError};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -150,7 +149,9 @@ impl Writer {
             match store.mark_dead(&mark).await {
                 Ok(checker_is_alive) => {
                     self.note_checker(checker_is_alive);
-                    confirm(&table, &failure.route, &url.origin);
+                    if !checker_is_alive {
+                        confirm(&table, &failure.route, failure.position);
+                    }
                     if write_fails {
                         info!("dead marks reach Redis again");
                     }
@@ -203,10 +204,12 @@ impl Writer {
 }
 
 /// From the next look-up on, Redis decides about this mark.
-fn confirm(table: &Table, route: &Route, origin: &Origin) {
-    route.confirm(origin);
-    if let Some(current) = table.last_known(&route.host) {
-        current.confirm(origin);
+fn confirm(table: &Table, route: &Arc<Route>, position: usize) {
+    route.confirm(route, position);
+    if let Some(current) = table.last_known(&route.host)
+        && !Arc::ptr_eq(&current, route)
+    {
+        current.confirm(route, position);
     }
 }
 

@@ -42,7 +42,7 @@ pub mod tunnel;
 
 use body::{RequestLog, ResponseBody};
 use error::ProxyError;
-use headers::{Forwarded, Scan, Trust};
+use headers::{Forwarded, Framing, Scan, Trust};
 use pages::Pages;
 use tunnel::{Tunnels, Upstream};
 
@@ -120,9 +120,17 @@ struct Admitted {
     route: Known,
     /// The client asked for this protocol.
     upgrade: Option<(HeaderValue, OnUpgrade)>,
-    gate: Option<Arc<Gate>>,
+    expectations: Expectations,
     /// The client's.
     version: Version,
+}
+
+/// What is to happen with informational responses.
+struct Expectations {
+    /// Opened by `100 Continue`.
+    gate: Option<Arc<Gate>>,
+    /// The client can tell other ones from the response; one of HTTP/1.0 cannot.
+    passes_hints: bool,
 }
 
 /// Where a request goes, as far as memory knows.
@@ -158,7 +166,7 @@ pub async fn answer(
     };
     let mut log = RequestLog::new(&client.connection, client.record(&request, debugging.started));
     let is_head = request.method() == Method::HEAD;
-    let mut response = match client.admit(request, scan, &mut log) {
+    let mut response = match client.admit(request, &scan, &mut log) {
         Ok(None) => {
             log.forget();
             log.answer(StatusCode::OK);
@@ -213,7 +221,7 @@ impl Client {
     fn admit(
         &self,
         mut request: Request<Incoming>,
-        scan: Scan,
+        scan: &Scan,
         log: &mut RequestLog,
     ) -> Result<Option<Admitted>, ProxyError> {
         let has_body = !hyper::body::Body::is_end_stream(request.body());
@@ -227,10 +235,17 @@ impl Client {
         }
         headers::check_framing(request.headers(), scan, request.version())
             .map_err(ProxyError::BadRequest)?;
-        if request.uri().authority().is_some() {
-            make_origin_form(&mut request)?;
+        let host_header = scan.host.as_ref().ok_or(ProxyError::NoHost)?;
+        if scan.has_several_hosts {
+            return Err(ProxyError::BadRequest("more than one host header"));
         }
-        let host = requested_host(request.headers())?;
+        let host = host::normalize(host_header.as_bytes())
+            .map_err(|_error| ProxyError::BadRequest("invalid host header"))?;
+        check_target(request.uri(), request.method())?;
+        let host = match request.uri().authority().is_some() {
+            true => Cow::Owned(make_origin_form(&mut request)?),
+            false => host,
+        };
         if host == host::PING {
             return Ok(None);
         }
@@ -263,7 +278,8 @@ impl Client {
         let limit = self.settings.tcp_timeout;
         let body = RequestBody::new(incoming, &self.connection, limit, gate.clone());
         let request = Request::from_parts(parts, body);
-        Ok(Some(Admitted { request, route, upgrade, gate, version }))
+        let expectations = Expectations { gate, passes_hints: version == Version::HTTP_11 };
+        Ok(Some(Admitted { request, route, upgrade, expectations, version }))
     }
 }
 
@@ -271,32 +287,31 @@ fn is_continue(expectation: &HeaderValue) -> bool {
     expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
-/// The host to look up, from the one `Host` header that there must be (RFC 9112 3.2).
-fn requested_host(headers: &HeaderMap) -> Result<Cow<'_, str>, ProxyError> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let first = hosts.next().ok_or(ProxyError::NoHost)?;
-    if hosts.next().is_some() {
-        return Err(ProxyError::BadRequest("more than one host header"));
-    }
-    host::normalize(first.as_bytes())
-        .map_err(|_error| ProxyError::BadRequest("invalid host header"))
+/// Refuses targets that are neither a path nor a web URL (RFC 9112 3.2): `*` is for OPTIONS, an
+/// authority alone is for CONNECT.
+fn check_target(target: &Uri, method: &Method) -> Result<(), ProxyError> {
+    let is_good = match (target.scheme_str(), target.authority()) {
+        (Some("http" | "https"), Some(_)) => true,
+        (None, None) => target.path() != "*" || *method == Method::OPTIONS,
+        _ => false,
+    };
+    if is_good { Ok(()) } else { Err(ProxyError::BadRequest("invalid request target")) }
 }
 
 /// Turns an absolute-form target into origin-form. Its authority wins over the `Host` header and
-/// takes its place (RFC 9112 3.2.2).
-fn make_origin_form(request: &mut Request<Incoming>) -> Result<(), ProxyError> {
-    // Also the header that does not count must be a valid one.
-    let _valid = requested_host(request.headers())?;
+/// takes its place (RFC 9112 3.2.2). Returns the host to look up.
+fn make_origin_form(request: &mut Request<Incoming>) -> Result<String, ProxyError> {
     let bad = || ProxyError::BadRequest("invalid host in the request target");
     let authority = request.uri().authority().map_or("", http::uri::Authority::as_str);
     let address = authority.rsplit_once('@').map_or(authority, |(_userinfo, address)| address);
+    let host = host::normalize(address.as_bytes()).map_err(|_error| bad())?.into_owned();
     let value = HeaderValue::from_str(address).map_err(|_invalid| bad())?;
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     if let Some(header) = request.headers_mut().get_mut(HOST) {
         *header = value;
     }
-    Ok(())
+    Ok(host)
 }
 
 // === route, choose, send ===
@@ -308,7 +323,7 @@ impl Client {
         debugging: &mut Debugging,
         log: &mut RequestLog,
     ) -> Result<Answered, ProxyError> {
-        let Admitted { request, route, upgrade, gate, version } = admitted;
+        let Admitted { request, route, upgrade, expectations, version } = admitted;
         let shared = &self.shared;
         let route = match route {
             Known::Route(route) => route,
@@ -342,7 +357,7 @@ impl Client {
             if let Some(record) = log.record() {
                 record.backend_started.get_or_insert(started);
             }
-            match self.attempt(&url.origin, &mut slot, gate.as_deref()).await {
+            match self.attempt(&url.origin, &mut slot, &expectations).await {
                 Ok((lease, response)) => {
                     let route = Arc::clone(&route);
                     return Ok(Answered { response, lease, route, position, version, upgrade });
@@ -374,14 +389,14 @@ impl Client {
         &self,
         origin: &Origin,
         slot: &mut Option<Request<RequestBody>>,
-        gate: Option<&Gate>,
+        expectations: &Expectations,
     ) -> Result<(Lease, Response<Incoming>), ProxyError> {
         let upstreams = &self.shared.upstreams;
         let mut wants_new = false;
         loop {
             let idle = match wants_new || !self.settings.backend_keep_alive {
                 true => None,
-                false => poll_fn(|cx| Poll::Ready(upstreams.lease_idle(origin, cx))).await,
+                false => upstreams.lease_idle(origin),
             };
             let mut lease = match idle {
                 Some(lease) => lease,
@@ -396,7 +411,7 @@ impl Client {
             let may_replay =
                 is_reused && request.body().is_empty() && headers::is_idempotent(request.method());
             self.connection.allow_for(self.settings.tcp_timeout);
-            match self.exchange(lease.exchange(), request, may_replay, gate).await {
+            match self.exchange(lease.exchange(), request, may_replay, expectations).await {
                 Ok(response) => return Ok((lease, response)),
                 Err(Failure::Unsent(request)) if is_reused => *slot = Some(*request),
                 Err(Failure::Unsent(_)) => {
@@ -428,18 +443,22 @@ impl Client {
         exchange: &mut Exchange,
         request: Request<RequestBody>,
         may_replay: bool,
-        gate: Option<&Gate>,
+        expectations: &Expectations,
     ) -> Result<Response<Incoming>, Failure> {
         let mut response = pin!(exchange.send(request, may_replay));
         poll_fn(|cx| {
             loop {
                 let has_ended = exchange.drive(cx).is_ready();
-                self.pass_on_informational(exchange, gate);
+                self.pass_on_informational(exchange, expectations);
                 if let Poll::Ready(result) = response.as_mut().poll(cx) {
                     return Poll::Ready(result.map_err(Failure::from));
                 }
+                if has_ended {
+                    exchange.abandon();
+                    return response.as_mut().poll(cx).map_err(Failure::from);
+                }
                 // 100 Continue has just come: the body can be sent now.
-                if !has_ended && gate.is_some_and(Gate::was_just_opened) {
+                if expectations.gate.as_deref().is_some_and(Gate::was_just_opened) {
                     continue;
                 }
                 if self.connection.has_expired() {
@@ -455,12 +474,14 @@ impl Client {
 impl Client {
     /// Passes `103 Early Hints` and its like on to the client, and lets the body through at
     /// `100 Continue` (RFC 9110 15.2: a proxy must forward 1xx responses).
-    fn pass_on_informational(&self, exchange: &Exchange, gate: Option<&Gate>) {
+    fn pass_on_informational(&self, exchange: &Exchange, expectations: &Expectations) {
         for informational in exchange.wire().take_informational() {
-            if informational.status != StatusCode::CONTINUE {
+            if informational.status != StatusCode::CONTINUE && expectations.passes_hints {
                 // What does not fit is not worth a failed request: such responses are hints.
                 let _is_queued = self.connection.send_early(&informational.head);
-            } else if let Some(gate) = gate {
+            } else if informational.status == StatusCode::CONTINUE
+                && let Some(gate) = &expectations.gate
+            {
                 gate.open();
             }
         }
@@ -511,7 +532,14 @@ impl Client {
         } else {
             None
         };
-        headers::strip_response(&mut parts.headers, version == Version::HTTP_11);
+        let framing = headers::strip_response(&mut parts.headers, version == Version::HTTP_11);
+        if framing == Framing::Unknown {
+            let error = ProxyError::UpstreamProtocol("unknown transfer coding");
+            return self.refuse(&error, debugging, false, log);
+        }
+        if framing == Framing::Ambiguous {
+            lease.never_again();
+        }
         parts.version = Version::HTTP_11;
         if debugging.is_wanted {
             self.add_debug_headers(&mut parts.headers, debugging, &route, position);
@@ -522,10 +550,11 @@ impl Client {
             Some((protocol, on_upgrade)) => {
                 parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 parts.headers.insert(http::header::UPGRADE, protocol);
-                let (stream, early, guard) = lease.into_tunnel();
-                let upstream = Upstream { stream, early, guard };
-                let idle_timeout = self.settings.tunnel_idle_timeout;
-                self.shared.tunnels.spawn(on_upgrade, upstream, idle_timeout, log.take());
+                if let Some((stream, early, guard)) = lease.into_tunnel() {
+                    let upstream = Upstream { stream, early, guard };
+                    let idle_timeout = self.settings.tunnel_idle_timeout;
+                    self.shared.tunnels.spawn(on_upgrade, upstream, idle_timeout, log.take());
+                }
                 Response::from_parts(parts, ResponseBody::empty(log))
             }
             None => {

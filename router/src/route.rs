@@ -24,11 +24,21 @@ pub struct Route {
     pub target: Target,
     /// When Redis said so.
     pub loaded_at: Millis,
+    marks: Mutex<Marks>,
     /// By position: until when the backend is dead; 0 is alive.
     dead: Box<[AtomicU64]>,
     /// Marks of ours that Redis has not confirmed: they survive a reload of the route.
     unconfirmed: Mutex<Vec<(Origin, Millis)>>,
     has_unconfirmed: AtomicBool,
+}
+
+/// The dead set of a host.
+#[derive(Clone, Debug, Default)]
+struct Marks {
+    /// The positions as Redis holds them, in order.
+    in_redis: Vec<u32>,
+    /// What they mean for this list: see [`translate`].
+    positions: Vec<u32>,
 }
 
 /// What to do with the requests of a host.
@@ -49,6 +59,8 @@ pub struct Frontend {
     pub name: Box<str>,
     /// Item 0 of the list.
     pub identifier: Box<str>,
+    /// Items 1 to n as they stand there.
+    rows: Box<[Box<[u8]>]>,
     /// Items 1 to n; what cannot be parsed keeps its position, so that positions mean the same
     /// to everybody.
     pub backends: Box<[Result<BackendUrl, BackendUrlError>]>,
@@ -68,6 +80,10 @@ pub enum Pick {
 impl Route {
     /// Makes the route of `host` from what Redis holds, keeping the unconfirmed marks of the
     /// `previous` route.
+    ///
+    /// Dead sets hold positions, and an edit of the list by hand shifts them. When the list has
+    /// changed and the dead set has not, the positions still mean the old list: they are
+    /// translated through it, so that the mark stays with its backend.
     pub fn new(host: &str, record: HostRecord, previous: Option<&Self>, now: Millis) -> Self {
         let target = match record.found {
             None => Target::Unknown,
@@ -82,8 +98,13 @@ impl Route {
         };
         let until = record.dead_ttl.map_or(FOREVER, |ttl| now.saturating_add(millis(ttl)));
         let dead: Box<[AtomicU64]> = (0..count).map(|_| AtomicU64::new(0)).collect();
-        for position in record.dead {
-            if let Some(slot) = dead.get(position as usize) {
+        let mut in_redis = record.dead;
+        in_redis.sort_unstable();
+        let positions = previous
+            .and_then(|previous| previous.translated(&in_redis, &target))
+            .unwrap_or_else(|| in_redis.clone());
+        for position in &positions {
+            if let Some(slot) = dead.get(*position as usize) {
                 slot.store(until, Ordering::Relaxed);
             }
         }
@@ -91,6 +112,7 @@ impl Route {
             host: host.into(),
             target,
             loaded_at: now,
+            marks: Mutex::new(Marks { in_redis, positions }),
             dead,
             unconfirmed: Mutex::default(),
             has_unconfirmed: AtomicBool::new(false),
@@ -177,9 +199,33 @@ impl Route {
         was_alive
     }
 
-    /// Says that Redis holds the mark of `origin` now: from the next reload on Redis decides, so
-    /// that whoever removes the mark there (an external checker, a person) is obeyed.
-    pub fn confirm(&self, origin: &Origin) {
+    /// What the dead set `in_redis` means for the list of `target`, if that list or none replaces
+    /// ours and the set is the one that we know.
+    fn translated(&self, in_redis: &[u32], target: &Target) -> Option<Vec<u32>> {
+        let (Some(old), Target::Frontend(new)) = (self.frontend(), target) else { return None };
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        if marks.in_redis != in_redis {
+            return None;
+        }
+        Some(match old.rows == new.rows {
+            true => marks.positions.clone(),
+            false => translate(&marks.positions, &old.rows, &new.rows),
+        })
+    }
+
+    /// Says that Redis holds our mark of the backend at `position` of the list of `marked`, which
+    /// may be an older route of this host. From the next reload on Redis decides, so that whoever
+    /// removes the mark there (an external checker, a person) is obeyed.
+    pub fn confirm(&self, marked: &Self, position: usize) {
+        let (Some(frontend), Some(old)) = (self.frontend(), marked.frontend()) else { return };
+        let Some(origin) = marked.backend(position).map(|url| &url.origin) else { return };
+        if let Ok(position) = u32::try_from(position) {
+            let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(at) = marks.in_redis.binary_search(&position) {
+                marks.in_redis.insert(at, position);
+                marks.positions.extend(translate(&[position], &old.rows, &frontend.rows));
+            }
+        }
         let mut unconfirmed = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
         unconfirmed.retain(|(other, _)| other != origin);
         self.has_unconfirmed.store(!unconfirmed.is_empty(), Ordering::Release);
@@ -219,9 +265,19 @@ impl Frontend {
         Self {
             name: name.into(),
             identifier: identifier.into(),
+            rows: backends.iter().map(|row| row.as_slice().into()).collect(),
             backends: backends.iter().map(|row| BackendUrl::parse(row)).collect(),
         }
     }
+}
+
+/// Finds the backends at `positions` of the `old` list in the `new` one. A URL that stands there
+/// more than once is one backend: all its positions count. One that is gone counts no more.
+fn translate(positions: &[u32], old: &[Box<[u8]>], new: &[Box<[u8]>]) -> Vec<u32> {
+    let dead = |row: &[u8]| {
+        positions.iter().any(|position| old.get(*position as usize).is_some_and(|o| **o == *row))
+    };
+    (0_u32..).zip(new).filter_map(|(position, row)| dead(row).then_some(position)).collect()
 }
 
 /// Whole milliseconds of `duration`, at most [`FOREVER`].
@@ -318,9 +374,45 @@ mod tests {
         assert!(edited.is_dead(1, 2000) && !edited.is_dead(0, 2000));
         assert!(!edited.is_dead(1, 5000));
 
-        edited.confirm(&edited.backend(1).unwrap().origin);
+        edited.confirm(&old, 0);
         let revived = Route::new("a.test", record(&rows, &[], None), Some(&edited), 2000);
         assert!(!revived.is_dead(0, 2000), "Redis decides once it has the mark");
+        // The mark was written for the old list, of which Redis still holds the position.
+        let known = Route::new(
+            "a.test",
+            record(&["id", "http://b", "http://a"], &[0], None),
+            Some(&edited),
+            2000,
+        );
+        assert!(known.is_dead(1, 2000) && !known.is_dead(0, 2000));
+    }
+
+    /// hipache.md 5, "a list edit never makes a live backend look dead".
+    #[test]
+    fn marks_stay_with_their_backend_through_edits_of_the_list() {
+        let dead = |route: &Route| -> Vec<usize> {
+            (0..route.frontend().unwrap().backends.len())
+                .filter(|p| route.is_dead(*p, 1000))
+                .collect()
+        };
+        let edit = |old: &Route, rows: &[&str], dead: &[u32]| {
+            Route::new("a.test", record(rows, dead, None), Some(old), 1000)
+        };
+        let first = route(&["id", "http://a", "http://b", "http://c"], &[1], None);
+        // LREM of the first: b moved to 0, and stays dead there while the set says 1.
+        let removed = edit(&first, &["id", "http://b", "http://c"], &[1]);
+        assert_eq!(dead(&removed), [0]);
+        let again = edit(&removed, &["id", "http://b", "http://c"], &[1]);
+        assert_eq!(dead(&again), [0], "also when nothing changed since");
+        // LPUSH of another identifier and backend order.
+        assert_eq!(dead(&edit(&again, &["id", "http://c", "http://x", "http://b"], &[1])), [2]);
+        // LREM of the dead one itself: nobody is dead.
+        assert_eq!(dead(&edit(&first, &["id", "http://a", "http://c"], &[1])), Vec::<usize>::new());
+        // RENAME: another list altogether.
+        assert_eq!(dead(&edit(&first, &["id", "http://x", "http://y"], &[1])), Vec::<usize>::new());
+        // The set changed, too: whoever changed it meant the list that is there now.
+        assert_eq!(dead(&edit(&first, &["id", "http://b", "http://c"], &[0, 1])), [0, 1]);
+        assert_eq!(dead(&edit(&again, &["id", "http://b", "http://c"], &[])), Vec::<usize>::new());
     }
 
     proptest! {

@@ -2,8 +2,8 @@
 //!
 //! A pooled connection has no task of its own. Whoever leases it drives it: the request and the
 //! response of one exchange run in the client connection's task, and a client that goes away
-//! takes its exchange with it. A connection is looked at before it is used again, so that one
-//! which the backend has closed meanwhile is not mistaken for a live one.
+//! takes its exchange with it. Before a request is written to a used connection hyper reads from
+//! it, so that one which the backend has closed meanwhile is not mistaken for a live one.
 //!
 //! The number of connections per backend is capped; requests beyond the cap wait for a bounded
 //! time.
@@ -23,6 +23,7 @@ use shared::backend::Origin;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::connection::write_vectored;
 use crate::request_body::RequestBody;
 use crate::route::{Millis, millis};
 
@@ -55,7 +56,9 @@ pub enum LeaseError {
 /// The pools of one worker.
 #[derive(Debug)]
 pub struct Upstreams {
-    pools: Mutex<HashMap<Origin, Arc<Pool>>>,
+    /// Looked up once or twice a request. The keys come from Redis, not from clients, and the hash
+    /// is seeded all the same.
+    pools: Mutex<HashMap<Origin, Arc<Pool>, foldhash::fast::RandomState>>,
     connector: Arc<Connector>,
     max_sockets: usize,
     queue_timeout: Duration,
@@ -82,7 +85,8 @@ struct Idle {
 #[derive(Debug)]
 pub struct Exchange {
     sender: http1::SendRequest<RequestBody>,
-    driver: http1::Connection<UpstreamIo, RequestBody>,
+    /// None once it has ended and is not needed for a tunnel.
+    driver: Option<http1::Connection<UpstreamIo, RequestBody>>,
     wire: Arc<Wire>,
     is_done: bool,
 }
@@ -94,6 +98,8 @@ pub struct Lease {
     pool: Arc<Pool>,
     permit: OwnedSemaphorePermit,
     is_reused: bool,
+    /// What came over it could be read in more than one way.
+    is_doubtful: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -121,12 +127,13 @@ impl Upstreams {
         pool
     }
 
-    /// A connection that was used before and is still alive, if one is at hand.
-    pub fn lease_idle(&self, origin: &Origin, cx: &mut Context<'_>) -> Option<Lease> {
+    /// A connection that was used before, if one is at hand. The backend may have closed it
+    /// meanwhile; hyper looks for that before it writes, and the request comes back unsent.
+    pub fn lease_idle(&self, origin: &Origin) -> Option<Lease> {
         let pool = self.pool(origin);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
-        let exchange = pool.take_idle(cx)?;
-        Some(Lease { exchange: Some(exchange), pool, permit, is_reused: true })
+        let exchange = pool.take_idle()?;
+        Some(Lease { exchange: Some(exchange), pool, permit, is_reused: true, is_doubtful: false })
     }
 
     /// Makes a new connection, waiting for its turn when there are too many. The connection that
@@ -146,9 +153,14 @@ impl Upstreams {
                 let Ok(Ok(permit)) = turn else {
                     return Err(LeaseError::QueueTimedOut(self.max_sockets));
                 };
-                let idle = std::future::poll_fn(|cx| Poll::Ready(pool.take_idle(cx))).await;
-                if let Some(exchange) = idle {
-                    return Ok(Lease { exchange: Some(exchange), pool, permit, is_reused: true });
+                if let Some(exchange) = pool.take_idle() {
+                    return Ok(Lease {
+                        exchange: Some(exchange),
+                        pool,
+                        permit,
+                        is_reused: true,
+                        is_doubtful: false,
+                    });
                 }
                 permit
             }
@@ -160,8 +172,9 @@ impl Upstreams {
             .handshake(UpstreamIo::new(stream, Arc::clone(&wire)))
             .await
             .map_err(ConnectError::Handshake)?;
+        let driver = Some(driver);
         let exchange = Box::new(Exchange { sender, driver, wire, is_done: false });
-        Ok(Lease { exchange: Some(exchange), pool, permit, is_reused: false })
+        Ok(Lease { exchange: Some(exchange), pool, permit, is_reused: false, is_doubtful: false })
     }
 
     /// Closes connections that have been unused for too long or that the backend has closed, and
@@ -188,13 +201,8 @@ impl Upstreams {
 }
 
 impl Pool {
-    fn take_idle(&self, cx: &mut Context<'_>) -> Option<Box<Exchange>> {
-        loop {
-            let mut exchange = lock(&self.idle).pop()?.exchange;
-            if exchange.is_usable(cx) {
-                return Some(exchange);
-            }
-        }
+    fn take_idle(&self) -> Option<Box<Exchange>> {
+        Some(lock(&self.idle).pop()?.exchange)
     }
 }
 
@@ -210,17 +218,23 @@ impl Lease {
         self.exchange.as_mut().expect("a lease holds its connection until it is given back")
     }
 
+    /// Closes the connection after this exchange.
+    pub fn never_again(&mut self) {
+        self.is_doubtful = true;
+    }
+
     /// Takes the connection out for good, for a tunnel. It still counts until the guard drops.
-    pub fn into_tunnel(mut self) -> (TcpStream, bytes::Bytes, impl Send + use<>) {
-        let exchange = self.exchange.take();
-        let exchange = exchange.expect("a lease holds its connection until it is given back");
-        let parts = exchange.driver.into_parts();
-        (parts.io.inner.into_inner(), parts.read_buf, (self.permit, self.pool))
+    pub fn into_tunnel(mut self) -> Option<(TcpStream, bytes::Bytes, impl Send + use<>)> {
+        let parts = self.exchange.take()?.driver?.into_parts();
+        Some((parts.io.inner.into_inner(), parts.read_buf, (self.permit, self.pool)))
     }
 
     /// Gives the connection back to the pool if it can carry another request.
     pub fn give_back(mut self, now: Millis, cx: &mut Context<'_>) {
         let Some(mut exchange) = self.exchange.take() else { return };
+        if self.is_doubtful {
+            return;
+        }
         // hyper takes another request once it has seen the end of this exchange; mostly it has.
         if !exchange.sender.is_ready() && !exchange.is_usable(cx) {
             return;
@@ -245,14 +259,24 @@ impl Exchange {
     /// Reads and writes as far as possible without waiting. Ready when the connection has ended,
     /// by closing or by an upgrade.
     pub fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_done {
-            match self.driver.poll_without_shutdown(cx) {
-                Poll::Pending => return Poll::Pending,
-                // The error goes to the request as well, which is who can tell what it means.
-                Poll::Ready(_result) => self.is_done = true,
+        if self.is_done {
+            return Poll::Ready(());
+        }
+        let Some(driver) = &mut self.driver else { return Poll::Ready(()) };
+        match driver.poll_without_shutdown(cx) {
+            Poll::Pending => Poll::Pending,
+            // The error goes to the request as well, which is who can tell what it means.
+            Poll::Ready(_result) => {
+                self.is_done = true;
+                Poll::Ready(())
             }
         }
-        Poll::Ready(())
+    }
+
+    /// Drops a connection that has ended, which hands back a request that it did not get to.
+    pub fn abandon(&mut self) {
+        self.is_done = true;
+        self.driver = None;
     }
 
     /// Whether the connection has ended for HTTP, by closing or by an upgrade.
@@ -356,7 +380,7 @@ impl Write for UpstreamIo {
         if self.is_write_broken {
             return Poll::Ready(Ok(length));
         }
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let result = write_vectored(&mut self.inner, cx, bufs);
         if let Poll::Ready(Ok(mut count)) = result {
             for buf in bufs {
                 let (sent, _rest) = buf.split_at(count.min(buf.len()));

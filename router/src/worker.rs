@@ -28,6 +28,9 @@ const MAX_HEAD: usize = 80 * 1024;
 /// Sweeps of the connections for each sweep of the pools.
 const TICKS_PER_POOL_SWEEP: u32 = 20;
 
+/// Time for tunnels that are cut off to write their log lines.
+const TUNNEL_END: Duration = Duration::from_millis(500);
+
 /// The answer to a client that began a request and did not finish its head in time. Written
 /// past hyper, which has no response to a request that is not there.
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\
@@ -88,7 +91,11 @@ impl Worker {
             tunnels.close();
             tunnels.wait().await;
         };
-        let _finished = self.stop.run_until_cancelled(finished).await;
+        if self.stop.run_until_cancelled(finished).await.is_none() {
+            // Tunnels end by the same token; they get the moment that their log lines need.
+            tunnels.close();
+            let _ended = tokio::time::timeout(TUNNEL_END, tunnels.wait()).await;
+        }
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("connection", &["access_log", "clock", "route"]),
     ("dead_marks", &["clock", "route", "table"]),
     ("request_body", &["connection"]),
-    ("upstream", &["clock", "request_body", "route"]),
+    ("upstream", &["clock", "connection", "request_body", "route"]),
     (
         "proxy",
         &[

@@ -72,6 +72,8 @@ impl Forwarded {
         if self.trust != Trust::Keep {
             remove_shadows(headers);
         }
+        // One growth at most, not one at each power of two.
+        headers.reserve(5);
         match self.trust {
             Trust::Keep => headers.entry(X_FORWARDED_FOR).or_insert_with(|| self.client.clone()),
             Trust::Overwrite => {
@@ -145,8 +147,12 @@ pub fn canonical(address: IpAddr) -> IpAddr {
 
 /// What one pass over the headers of a request finds out: most requests hold little of it, and
 /// each question of its own would cost a hash look-up.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Scan {
+    /// The first `Host`.
+    pub host: Option<HeaderValue>,
+    /// There is a second one.
+    pub has_several_hosts: bool,
     has_content_length: bool,
     has_transfer_encoding: bool,
     /// There is something that concerns one connection only, beyond a plain
@@ -171,6 +177,8 @@ impl Scan {
                 }
                 "content-length" => scan.has_content_length = true,
                 "expect" => scan.expects = true,
+                "host" if scan.host.is_none() => scan.host = Some(value.clone()),
+                "host" => scan.has_several_hosts = true,
                 "transfer-encoding" => scan.has_transfer_encoding = true,
                 "x-debug" => scan.wants_debug = true,
                 "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings"
@@ -189,7 +197,7 @@ impl Scan {
 /// What is wrong with the request.
 pub fn check_framing(
     headers: &HeaderMap,
-    scan: Scan,
+    scan: &Scan,
     version: Version,
 ) -> Result<(), &'static str> {
     if !scan.has_transfer_encoding {
@@ -216,7 +224,7 @@ pub fn is_idempotent(method: &Method) -> bool {
 
 /// Prepares the headers of a request for the backend: removes what concerns only the client's
 /// connection (RFC 9110 7.6.1). Returns the protocol that the client asks to upgrade to.
-pub fn strip_request(headers: &mut HeaderMap, scan: Scan) -> Option<HeaderValue> {
+pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Option<HeaderValue> {
     // A plain `Connection: keep-alive` may stay: it is true of our own connection, too.
     if !scan.has_hop_by_hop {
         return None;
@@ -237,21 +245,50 @@ pub fn strip_request(headers: &mut HeaderMap, scan: Scan) -> Option<HeaderValue>
     upgrade
 }
 
+/// How a backend's response says where its body ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Framing {
+    /// In two ways; chunked counts (RFC 9112 6.3) and the length was removed.
+    Ambiguous,
+    /// In one way.
+    Clear,
+    /// By a transfer coding other than chunked, which cannot be passed on.
+    Unknown,
+}
+
 /// Prepares the headers of a response for the client. `keep_connection` says that the client's
 /// connection may carry our own `Connection: keep-alive`.
-pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) {
-    let is_plain = |(name, value): (&HeaderName, &HeaderValue)| match name.as_str() {
-        "connection" => value.as_bytes() == b"keep-alive" && keep_connection,
-        "keep-alive" | "proxy-connection" | "upgrade" | "te" => false,
-        _ => true,
-    };
-    if headers.iter().all(is_plain) {
-        return;
+pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) -> Framing {
+    let mut has_hop_by_hop = false;
+    let mut has_length = false;
+    let mut codings = 0;
+    let mut is_chunked = true;
+    for (name, value) in &*headers {
+        match name.as_str() {
+            "connection" => has_hop_by_hop |= value.as_bytes() != b"keep-alive" || !keep_connection,
+            "keep-alive" | "proxy-connection" | "upgrade" | "te" => has_hop_by_hop = true,
+            "content-length" => has_length = true,
+            "transfer-encoding" => {
+                codings += 1;
+                is_chunked &= value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            }
+            _ => {}
+        }
     }
-    strip(headers, |name| *name == UPGRADE || *name == PROXY_CONNECTION || *name == KEEP_ALIVE);
-    if !keep_connection {
-        headers.remove(CONNECTION);
+    if has_hop_by_hop {
+        strip(headers, |name| *name == UPGRADE || *name == PROXY_CONNECTION || *name == KEEP_ALIVE);
+        if !keep_connection {
+            headers.remove(CONNECTION);
+        }
     }
+    if codings > 1 || !is_chunked {
+        return Framing::Unknown;
+    }
+    if codings == 1 && has_length {
+        headers.remove(CONTENT_LENGTH);
+        return Framing::Ambiguous;
+    }
+    Framing::Clear
 }
 
 fn strip(headers: &mut HeaderMap, is_hop_by_hop: impl Fn(&HeaderName) -> bool) {
@@ -334,7 +371,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Forwarded, HeaderName, Scan, Trust, check_framing, echoes_upgrade, strip_request,
+        Forwarded, Framing, HeaderName, Scan, Trust, check_framing, echoes_upgrade, strip_request,
         strip_response,
     };
 
@@ -353,7 +390,7 @@ mod tests {
 
     fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
         let scan = Scan::new(headers);
-        strip_request(headers, scan)
+        strip_request(headers, &scan)
     }
 
     fn forwarded(peer: &str, plain: bool, trust: Trust) -> Forwarded {
@@ -459,14 +496,35 @@ mod tests {
         let mut headers = map(&sent);
         strip(&mut headers);
         assert_eq!(lines(&headers), sent);
-        strip_response(&mut headers, true);
+        assert_eq!(strip_response(&mut headers, true), Framing::Clear);
         assert_eq!(lines(&headers), sent);
-        strip_response(&mut headers, false);
+        assert_eq!(strip_response(&mut headers, false), Framing::Clear);
         assert!(!headers.contains_key("connection"));
         let mut twice =
             map(&[("connection", "keep-alive"), ("connection", "x-foo"), ("x-foo", "1")]);
         strip(&mut twice);
         assert_eq!(lines(&twice), []);
+    }
+
+    #[test]
+    fn a_response_is_passed_on_with_one_framing_only() {
+        for (lines, framing) in [
+            (&[("content-length", "5")][..], Framing::Clear),
+            (&[("transfer-encoding", "chunked")], Framing::Clear),
+            (&[("transfer-encoding", "chunked"), ("content-length", "5")], Framing::Ambiguous),
+            (&[("transfer-encoding", "gzip, chunked")], Framing::Unknown),
+            (
+                &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                Framing::Unknown,
+            ),
+        ] {
+            let mut headers = map(lines);
+            assert_eq!(strip_response(&mut headers, true), framing, "{lines:?}");
+            assert!(
+                !(headers.contains_key("content-length")
+                    && headers.contains_key("transfer-encoding"))
+            );
+        }
     }
 
     #[test]
@@ -513,11 +571,11 @@ mod tests {
             (&[("transfer-encoding", "chunked"), ("content-length", "5")], false),
         ] {
             let headers = map(lines);
-            let result = check_framing(&headers, Scan::new(&headers), Version::HTTP_11);
+            let result = check_framing(&headers, &Scan::new(&headers), Version::HTTP_11);
             assert_eq!(result.is_ok(), is_good, "{lines:?}");
         }
         let chunked = map(&[("transfer-encoding", "chunked")]);
-        assert!(check_framing(&chunked, Scan::new(&chunked), Version::HTTP_10).is_err());
+        assert!(check_framing(&chunked, &Scan::new(&chunked), Version::HTTP_10).is_err());
     }
 
     proptest! {
