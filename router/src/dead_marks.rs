@@ -115,6 +115,8 @@ impl Writer {
     /// Writes marks until the workers are gone.
     pub async fn run(mut self, store: Store, table: Arc<Table>) {
         let mut announced: HashMap<(Box<str>, usize), Millis> = HashMap::new();
+        // Whether there is a checker should be known before the first mark.
+        let _is_up = store.wait_until_up(CHECKER_POLL).await;
         let mut poll = tokio::time::interval(CHECKER_POLL);
         let mut write_fails = false;
         loop {
@@ -149,8 +151,11 @@ impl Writer {
             match store.mark_dead(&mark).await {
                 Ok(checker_is_alive) => {
                     self.note_checker(checker_is_alive);
-                    if !checker_is_alive {
-                        confirm(&table, &failure.route, failure.position);
+                    for route in current_and_own(&table, &failure.route) {
+                        match checker_is_alive {
+                            true => route.withdraw(&failure.route, failure.position),
+                            false => route.confirm(&failure.route, failure.position),
+                        }
                     }
                     if write_fails {
                         info!("dead marks reach Redis again");
@@ -203,14 +208,10 @@ impl Writer {
     }
 }
 
-/// From the next look-up on, Redis decides about this mark.
-fn confirm(table: &Table, route: &Arc<Route>, position: usize) {
-    route.confirm(route, position);
-    if let Some(current) = table.last_known(&route.host)
-        && !Arc::ptr_eq(&current, route)
-    {
-        current.confirm(route, position);
-    }
+/// The route that failed, and the one that has taken its place since.
+fn current_and_own(table: &Table, route: &Arc<Route>) -> impl Iterator<Item = Arc<Route>> {
+    let current = table.last_known(&route.host).filter(|current| !Arc::ptr_eq(current, route));
+    std::iter::once(Arc::clone(route)).chain(current)
 }
 
 /// An error with its causes, for the log.

@@ -231,6 +231,23 @@ impl Route {
         self.has_unconfirmed.store(!unconfirmed.is_empty(), Ordering::Release);
     }
 
+    /// Takes our mark of the backend at `position` of the list of `marked` back: the dead set turned
+    /// out to be the business of an external checker.
+    pub fn withdraw(&self, marked: &Self, position: usize) {
+        let Some(origin) = marked.backend(position).map(|url| &url.origin) else { return };
+        let mut unconfirmed = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        unconfirmed.retain(|(other, _)| other != origin);
+        self.has_unconfirmed.store(!unconfirmed.is_empty(), Ordering::Release);
+        let Some(frontend) = self.frontend() else { return };
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, (backend, slot)) in frontend.backends.iter().zip(&self.dead).enumerate() {
+            let is_marked = marks.positions.iter().any(|position| *position as usize == index);
+            if !is_marked && backend.as_ref().is_ok_and(|url| url.origin == *origin) {
+                slot.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
     fn adopt_unconfirmed(&self, previous: &Self, now: Millis) {
         if !previous.has_unconfirmed.load(Ordering::Acquire) {
             return;
@@ -385,6 +402,17 @@ mod tests {
             2000,
         );
         assert!(known.is_dead(1, 2000) && !known.is_dead(0, 2000));
+    }
+
+    #[test]
+    fn a_mark_that_is_withdrawn_leaves_those_of_redis() {
+        let route = route(&["id", "http://a", "http://b"], &[1], None);
+        assert!(route.mark_dead(0, 1000, 5000));
+        route.withdraw(&route, 0);
+        assert!(!route.is_dead(0, 1000) && route.is_dead(1, 1000));
+        let reloaded =
+            Route::new("a.test", record(&["id", "http://a"], &[], None), Some(&route), 1000);
+        assert!(!reloaded.is_dead(0, 1000));
     }
 
     /// hipache.md 5, "a list edit never makes a live backend look dead".
