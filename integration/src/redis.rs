@@ -19,11 +19,12 @@ use crate::process::Process;
 
 /// A `redis-server` of the test's own; ends with the value.
 pub struct Redis {
+    connection: Mutex<Option<Connection>>,
+    // Ends before its directory and its port are given back.
+    process: Mutex<Option<Process>>,
     dir: TempDir,
     port: Reserved,
     password: Option<String>,
-    process: Mutex<Option<Process>>,
-    connection: Mutex<Option<Connection>>,
 }
 
 impl Redis {

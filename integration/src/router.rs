@@ -36,8 +36,9 @@ pub struct Builder {
 /// A running router; ends with the value, and shows its log when the test panics.
 #[derive(Debug)]
 pub struct Router {
-    dir: TempDir,
+    // Ends before its directory goes away.
     process: Mutex<Process>,
+    dir: TempDir,
     urls: Vec<String>,
     admin: Option<String>,
     /// Kept for what the router says later, such as that it ends.

@@ -463,6 +463,20 @@ fn the_start_is_told_in_the_log() {
     assert!(!router.log().contains("WARN"), "{}", router.log());
 }
 
+/// `server.debug`: true shows what happens to single requests, false does not.
+#[test]
+fn debug_shows_single_requests() {
+    let redis = Redis::start();
+    let refusing = Reserved::new();
+    redis.frontend("a.test", "id", &[&refusing.url()]);
+    let quiet = Router::start(&redis);
+    get(quiet.addr(), "a.test", "/");
+    assert!(!quiet.log().contains("DEBUG"), "{}", quiet.log());
+    let talkative = Router::builder(&redis).set("server.debug", true).start();
+    get(talkative.addr(), "a.test", "/");
+    talkative.wait_for_log(&["DEBUG", "a.test", &refusing.port().to_string()]);
+}
+
 /// "`router healthcheck` exits 0/1 asking `Host: __ping__` of the first listener of the same
 /// configuration".
 #[test]
