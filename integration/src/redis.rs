@@ -25,6 +25,7 @@ pub struct Redis {
     dir: TempDir,
     port: Reserved,
     password: Option<String>,
+    arguments: Vec<String>,
 }
 
 impl Redis {
@@ -43,12 +44,21 @@ impl Redis {
         redis
     }
 
+    /// Starts one with further arguments, such as `--rename-command CLIENT ""`.
+    pub fn with_arguments(arguments: &[&str]) -> Self {
+        let mut redis = Self::down();
+        redis.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        redis.launch();
+        redis
+    }
+
     /// Reserves the address but starts nothing yet: see [`launch`](Self::launch).
     pub fn down() -> Self {
         Self {
             dir: tempfile::Builder::new().prefix("redis").tempdir().expect("a temporary directory"),
             port: Reserved::new(),
             password: None,
+            arguments: Vec::new(),
             process: Mutex::new(None),
             connection: Mutex::new(None),
         }
@@ -63,6 +73,7 @@ impl Redis {
             .arg(self.socket())
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"])
             .arg(self.dir.path());
+        command.args(&self.arguments);
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
         }

@@ -62,13 +62,19 @@ impl Router {
         Self::builder(redis).start()
     }
 
+    /// A router that keeps answers until Redis announces a change, as it does by default.
+    pub fn tracking(redis: &Redis) -> Self {
+        Self::builder(redis).unset("server.cache").start()
+    }
+
     /// The harness' defaults: one worker, one listener on 127.0.0.1, an access log in a temporary
-    /// directory.
+    /// directory, and Redis read at every request: Hipache's own rule, by which a test knows that
+    /// what it has just written counts. Tests of the router's default say [`Router::tracking`].
     pub fn builder(redis: &Redis) -> Builder {
         let mut builder = Builder::bare();
         let log = builder.path("access.log").display().to_string();
         let mut config = json!({
-            "server": {"workers": 1, "accessLog": log},
+            "server": {"workers": 1, "accessLog": log, "cache": "off"},
             "http": {"bind": ["127.0.0.1"], "port": 0},
             "driver": redis.url(),
         });

@@ -154,7 +154,8 @@ fn a_client_that_gives_up_leaves_the_queue() {
     let gate = Gate::new();
     let backend = Backend::gated("b", &gate);
     redis.frontend("a.test", "id", &[&backend.url()]);
-    let router = Router::builder(&redis).set("server.maxSockets", 1).start();
+    let router =
+        Router::builder(&redis).set("server.maxSockets", 1).set("server.cache", "off").start();
     let mut first = Client::connect(router.addr());
     first.send("GET /first HTTP/1.1\r\nHost: a.test\r\n\r\n");
     backend.wait_for_requests(1);

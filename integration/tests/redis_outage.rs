@@ -129,7 +129,7 @@ fn a_wrong_password_is_said_plainly() {
     let driver = format!("redis://:wrong-one@127.0.0.1:{}", redis.port());
     let router = Router::builder(&redis).set("driver", driver).start();
     assert_eq!(get(router.addr(), "a.test", "/").status(), 503);
-    router.wait_for_log(&["WARN", "Redis", "Password"]);
+    router.wait_for_log(&["WARN", "it refuses the password"]);
     assert!(!router.log().contains("wrong-one"), "{}", router.log());
     redis.run(&["CONFIG", "SET", "requirepass", "wrong-one"]);
     eventually(DEADLINE, "the password is right now", || {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use shared::store::{Store, StoreConfig};
+use shared::store::{Store, StoreConfig, Watcher};
 use shared::telemetry::LevelHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::privileges;
 use crate::proxy::pages::Pages;
 use crate::proxy::tunnel::Tunnels;
 use crate::proxy::{Settings, Shared};
-use crate::table::Table;
+use crate::table::{self, Table};
 use crate::upstream::Upstreams;
 use crate::upstream::connect::Connector;
 use crate::worker::Worker;
@@ -122,15 +122,20 @@ impl App {
         let mut signals = Signals::new()?;
         let shutdown = CancellationToken::new();
         let clock = Arc::new(Clock::new());
+        let memory = table::memory(config.cache, &clock);
+        let watcher: Arc<dyn Watcher> = Arc::clone(&memory) as _;
         let store = Store::start(
             &StoreConfig {
                 drivers: config.drivers.clone(),
                 connect_timeout: STORE_CONNECT_TIMEOUT,
                 response_timeout: STORE_RESPONSE_TIMEOUT,
             },
+            Some(watcher).filter(|_| config.cache.tracks),
             &shutdown,
         );
-        let table = Arc::new(Table::new(store.clone(), config.cache, Arc::clone(&clock)));
+        let control = tokio::runtime::Handle::current();
+        let table = Table::new(store.clone(), &memory, Arc::clone(&clock), control);
+        let table = Arc::new(table);
         let (marks, writer) = dead_marks::channel(&clock);
         drop(tokio::spawn(writer.run(store.clone(), Arc::clone(&table))));
         let pages = Pages::new(config.static_dir.clone());
@@ -236,11 +241,11 @@ fn settings(config: &Config) -> Settings {
 fn announce(config: &Config, addresses: &[std::net::SocketAddr], redis_is_up: bool) {
     let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
     let urls = urls.join(" ");
-    let cache = match config.cache {
-        CachePolicy::Off => "off, Redis is read at every request".to_owned(),
-        CachePolicy::Ttl { size, ttl } => {
-            format!("up to {size} hosts for {} s (lruCache)", ttl.as_secs_f64())
-        }
+    let CachePolicy { tracks, size, ttl } = config.cache;
+    let cache = match (tracks, ttl) {
+        (true, _) => format!("about {size} hosts, each until Redis announces a change"),
+        (false, Some(ttl)) => format!("about {size} hosts, for {} s each", ttl.as_secs_f64()),
+        (false, None) => "off, Redis is read at every request".to_owned(),
     };
     let redis: Vec<_> = config.drivers.iter().map(ToString::to_string).collect();
     info!(

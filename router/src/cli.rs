@@ -1,6 +1,7 @@
 //! Flags and their environment variables; nothing is resolved or validated beyond its syntax.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -80,6 +81,12 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "N", env = "ROUTER_MAX_SOCKETS")]
     pub max_sockets: Option<u32>,
 
+    /// How long answers of Redis count: `tracking` until Redis announces a change, `ttl` for
+    /// lruCache.ttl, `off` for one request [config: server.cache; default: tracking where Redis
+    /// can, which is from version 6 on]
+    #[arg(long, global = true, value_name = "MODE", env = "ROUTER_CACHE")]
+    pub cache: Option<CacheMode>,
+
     /// Networks whose X-Forwarded-* headers are believed, as CIDR, repeatable; when set, everyone
     /// else's are overwritten [config: server.trustedProxies]
     #[arg(
@@ -134,6 +141,30 @@ pub enum Command {
     Healthcheck,
     /// Check the configuration, as --dry does
     Check,
+}
+
+/// `server.cache`: which of the ways is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CacheMode {
+    /// Redis is asked at every request.
+    Off,
+    /// Answers count until Redis announces a change.
+    Tracking,
+    /// Answers count for `lruCache.ttl`.
+    Ttl,
+}
+
+impl FromStr for CacheMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "tracking" => Ok(Self::Tracking),
+            "ttl" => Ok(Self::Ttl),
+            other => Err(format!("expected `tracking`, `ttl` or `off`, not `{other}`")),
+        }
+    }
 }
 
 /// Seconds, with fractions.

@@ -13,7 +13,7 @@ use serde_json::json;
 use shared::driver::{Address, Driver};
 use shared::secret::Secret;
 
-use crate::cli::Cli;
+use crate::cli::{CacheMode, Cli};
 
 mod file;
 mod locate;
@@ -151,16 +151,13 @@ impl fmt::Display for AccessLogTarget {
 
 /// How answers of Redis are kept in memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum CachePolicy {
-    /// Redis is asked at every request.
-    Off,
-    /// An answer is used again for `ttl`.
-    Ttl {
-        /// Hosts kept at most.
-        size: usize,
-        /// How long an answer counts.
-        ttl: Duration,
-    },
+pub struct CachePolicy {
+    /// Answers count until Redis announces a change, where it can.
+    pub tracks: bool,
+    /// Hosts that the memory is sized for.
+    pub size: usize,
+    /// How long an answer counts where Redis announces nothing; `None` is for one request.
+    pub ttl: Option<Duration>,
 }
 
 /// What is wrong with the configuration, and where.
@@ -224,9 +221,11 @@ impl Config {
     /// The effective settings in the shape of the file, without secrets, for `--dry`.
     pub fn censored(&self) -> String {
         let seconds = |limit: Option<Duration>| limit.map_or(0.0, |limit| limit.as_secs_f64());
-        let cache = match self.cache {
-            CachePolicy::Off => json!(null),
-            CachePolicy::Ttl { size, ttl } => json!({ "size": size, "ttl": ttl.as_secs_f64() }),
+        let CachePolicy { tracks, size, ttl } = self.cache;
+        let mode = match (tracks, ttl) {
+            (true, _) => "tracking",
+            (false, Some(_)) => "ttl",
+            (false, None) => "off",
         };
         let https: Vec<_> = self
             .https
@@ -251,7 +250,9 @@ impl Config {
                 "httpKeepAlive": self.backend_keep_alive,
                 "deadBackendOn500": self.dead_backend_on_500,
                 "staticDir": self.static_dir,
-                "lruCache": cache,
+                "cache": mode,
+                "lruCache": (ttl.is_some() || size != DEFAULT_CACHE_SIZE)
+                    .then(|| json!({ "size": size, "ttl": seconds(ttl) })),
                 "trustedProxies": self.trusted_proxies.as_ref().map(|networks| {
                     networks.iter().map(ToString::to_string).collect::<Vec<_>>()
                 }),
@@ -349,19 +350,16 @@ fn resolve(cli: &Cli, mut loaded: Loaded, named: Option<PathBuf>) -> Result<Conf
         Some(CountOrSwitch::Count(count)) => count,
     });
 
-    let cache = match &server.lru_cache {
-        None => CachePolicy::Off,
-        Some(lru) if lru.size.is_none() && lru.ttl.is_none() => CachePolicy::Off,
-        Some(lru) => {
-            let ttl = seconds("server.lruCache.ttl", None, lru.ttl, DEFAULT_CACHE_TTL)?;
-            let size = lru.size.unwrap_or(DEFAULT_CACHE_SIZE);
-            if size == 0 || ttl.is_zero() {
-                CachePolicy::Off
-            } else {
-                CachePolicy::Ttl { size, ttl }
-            }
+    let mode = match (cli.cache, &server.cache) {
+        (Some(mode), _) => mode,
+        (None, Some(text)) => {
+            text.parse().map_err(|problem: String| loaded.error("server.cache", problem))?
         }
+        (None, None) => CacheMode::Tracking,
     };
+    let cache = cache_policy(mode, server.lru_cache.as_deref(), |ttl| {
+        seconds("server.lruCache.ttl", None, ttl, DEFAULT_CACHE_TTL)
+    })?;
 
     let explicit = cli.access_log.as_deref().or(server.access_log.as_deref());
     let access_log = AccessLogTarget::parse(explicit.unwrap_or(DEFAULT_ACCESS_LOG));
@@ -427,6 +425,28 @@ fn resolve(cli: &Cli, mut loaded: Loaded, named: Option<PathBuf>) -> Result<Conf
         debug: server.debug.unwrap_or(false),
         file: named,
         warnings,
+    })
+}
+
+/// `lruCache` gives the size of the memory in any mode, and the time to live that counts where
+/// Redis announces nothing.
+fn cache_policy(
+    mode: CacheMode,
+    lru: Option<&file::LruCache>,
+    seconds: impl Fn(Option<f64>) -> Result<Duration, ConfigError>,
+) -> Result<CachePolicy, ConfigError> {
+    let is_set = lru.is_some_and(|lru| lru.size.is_some() || lru.ttl.is_some());
+    let size = lru.and_then(|lru| lru.size);
+    let ttl = seconds(lru.and_then(|lru| lru.ttl))?;
+    let wants_ttl = match mode {
+        CacheMode::Off => false,
+        CacheMode::Tracking => is_set,
+        CacheMode::Ttl => true,
+    };
+    Ok(CachePolicy {
+        tracks: mode == CacheMode::Tracking,
+        size: size.filter(|size| *size > 0).unwrap_or(DEFAULT_CACHE_SIZE),
+        ttl: Some(ttl).filter(|ttl| wants_ttl && !ttl.is_zero() && size != Some(0)),
     })
 }
 
@@ -723,7 +743,10 @@ mod tests {
         assert_eq!(config.retry_on_error, 3);
         assert_eq!(config.access_log, AccessLogTarget::File("/var/log/hipache/access.log".into()));
         assert!(config.backend_keep_alive && config.dead_backend_on_500);
-        assert_eq!((config.static_dir, config.cache), (None, CachePolicy::Off));
+        assert_eq!(
+            (config.static_dir, config.cache),
+            (None, CachePolicy { tracks: true, size: 100_000, ttl: None })
+        );
         assert_eq!(config.drivers[0].to_string(), "redis://127.0.0.1:6379/0");
         assert_eq!(config.user.as_deref(), Some("www-data"));
         assert_eq!(config.group.as_deref(), Some("www-data"));
@@ -800,7 +823,10 @@ mod tests {
         .unwrap();
         assert_eq!(config.retry_on_error, 0);
         assert!(!config.backend_keep_alive && !config.dead_backend_on_500);
-        assert_eq!(config.cache, CachePolicy::Ttl { size: 10, ttl: Duration::from_millis(2500) });
+        assert_eq!(
+            config.cache,
+            CachePolicy { tracks: true, size: 10, ttl: Some(Duration::from_millis(2500)) }
+        );
         // A shorter tcpTimeout limits connecting, too.
         assert_eq!(config.connect_timeout, Duration::from_millis(500));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared::store::{Mark, Store, StoreError};
+use shared::store::{Mark, Marked, Store, StoreError};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -137,11 +137,18 @@ impl Writer {
             let Some(url) = failure.route.backend(failure.position) else {
                 continue;
             };
+            let (Some(frontend), Some(row)) =
+                (failure.route.frontend(), failure.route.row(failure.position))
+            else {
+                continue;
+            };
             let mark = Mark {
+                frontend: frontend.name.to_string(),
+                row: row.to_vec(),
                 host: failure.route.host.to_string(),
                 url: url.href.to_string(),
                 position: failure.position,
-                count: failure.route.frontend().map_or(0, |frontend| frontend.backends.len()),
+                count: frontend.backends.len(),
                 ttl: failure.ttl,
             };
             warn!(
@@ -149,12 +156,17 @@ impl Writer {
                 reason = ?failure.reason, "backend marked dead"
             );
             match store.mark_dead(&mark).await {
-                Ok(checker_is_alive) => {
-                    self.note_checker(checker_is_alive);
+                Ok(marked) => {
+                    self.note_checker(marked == Marked::LeftToChecker);
                     for route in current_and_own(&table, &failure.route) {
-                        match checker_is_alive {
-                            true => route.withdraw(&failure.route, failure.position),
-                            false => route.confirm(&failure.route, failure.position),
+                        match marked {
+                            Marked::LeftToChecker => {
+                                route.withdraw(&failure.route, failure.position);
+                            }
+                            // Elsewhere in a newer list, or gone from it: the next look-up tells.
+                            Marked::At(_) | Marked::Gone => {
+                                route.confirm(&failure.route, failure.position);
+                            }
                         }
                     }
                     if write_fails {

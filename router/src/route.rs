@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::backend::{BackendUrl, BackendUrlError, Origin};
-use shared::store::{HostRecord, KeyProblem};
+use shared::store::{HostRecord, KeyProblem, Repair};
 
 /// Milliseconds on the router's own monotonic clock.
 pub type Millis = u64;
@@ -197,6 +197,38 @@ impl Route {
             self.has_unconfirmed.store(true, Ordering::Release);
         }
         was_alive
+    }
+
+    /// What has to be written for the dead set to mean the list that is there now.
+    pub fn repair(&self) -> Option<Repair> {
+        let frontend = self.frontend()?;
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        if marks.in_redis == marks.positions {
+            return None;
+        }
+        Some(Repair {
+            host: self.host.to_string(),
+            frontend: frontend.name.to_string(),
+            from: marks.in_redis.clone(),
+            to: marks.positions.clone(),
+            rows: frontend.rows.iter().map(|row| row.to_vec()).collect(),
+        })
+    }
+
+    /// The row of the list that the backend at `position` stands in.
+    pub fn row(&self, position: usize) -> Option<&[u8]> {
+        self.frontend()?.rows.get(position).map(|row| &**row)
+    }
+
+    /// About how much memory the route takes.
+    pub fn bytes(&self) -> usize {
+        /// What the parts of a row take besides their text.
+        const ROW: usize = 160;
+        let lists = self.frontend().map_or(0, |frontend| {
+            let rows: usize = frontend.rows.iter().map(|row| 3 * row.len() + ROW).sum();
+            frontend.name.len() + frontend.identifier.len() + rows
+        });
+        size_of::<Self>() + 2 * self.host.len() + 128 + lists
     }
 
     /// What the dead set `in_redis` means for the list of `target`, if that list or none replaces

@@ -1,46 +1,97 @@
-//! The route table: what Redis said about each requested host, kept as the cache policy allows.
+//! The route table: what Redis said about each requested host, in memory and never staler than
+//! Redis itself.
 //!
-//! The seam between routing and the store. Knows no HTTP. An answer of Redis is never thrown away
-//! before there is a newer one: while Redis is away, the last known route goes on serving.
+//! The seam between routing and the store. Knows no HTTP. Where Redis announces changes
+//! ([`Tracking::Active`]) an answer counts until one of the keys that it came from changes. Where
+//! it does not, an answer counts for the `lruCache` time to live or for one request. An answer is
+//! never thrown away before there is a newer one: while Redis is away, the last known route goes
+//! on serving.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quick_cache::sync::Cache;
-use shared::store::{Store, StoreError};
-use tracing::warn;
+use shared::store::{Change, Repair, Store, StoreError, Tracking, Watcher};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::config::CachePolicy;
-use crate::route::{Millis, Route, Target, millis};
+use crate::route::{Route, Target};
 
-/// Hosts kept for the case that Redis goes away, when no `lruCache` says how many.
-const LAST_KNOWN_HOSTS: usize = 100_000;
+mod routes;
+
+use routes::{Dependencies, Routes, Verdict};
+
+/// An answer overtaken by a change is asked for again at most so often; then it serves the
+/// requests that wait for it, which is right, and is not kept.
+const MAX_OVERTAKEN: usize = 3;
 
 /// Routes by requested host, shared by all workers.
 #[derive(Debug)]
 pub struct Table {
     store: Store,
     clock: Arc<Clock>,
-    routes: Cache<Box<str>, Arc<Route>>,
-    /// How long an answer counts; `None` asks Redis at every request.
-    ttl: Option<Millis>,
+    routes: Arc<Routes>,
+    /// The control thread's runtime: look-ups go on there when the request that began them ends.
+    control: Handle,
+    flights: Mutex<HashMap<Box<str>, Flight>>,
+    repairs: Mutex<HashSet<Box<str>>>,
+}
+
+/// A look-up under way; all requests for the host wait for the same one.
+type Flight = watch::Receiver<Option<Result<Arc<Route>, StoreError>>>;
+
+/// Makes the memory of a table, which has to exist before the store that reports changes to it.
+pub fn memory(policy: CachePolicy, clock: &Arc<Clock>) -> Arc<Memory> {
+    Arc::new(Memory(Arc::new(Routes::new(policy, Arc::clone(clock)))))
+}
+
+/// The routes of a table and what invalidates them.
+#[derive(Debug)]
+pub struct Memory(Arc<Routes>);
+
+impl Watcher for Memory {
+    fn connected(&self, tracking: &Tracking) {
+        self.0.begin_epoch(*tracking == Tracking::Active);
+        if let Tracking::Unsupported(reason) = tracking {
+            info!(
+                reason,
+                "Redis does not announce changes (CLIENT TRACKING, Redis 6 and later): answers \
+                 count for lruCache.ttl if it is set, else Redis is read at every request"
+            );
+        }
+    }
+
+    fn disconnected(&self) {
+        self.0.begin_epoch(false);
+    }
+
+    fn changed(&self, change: Change<'_>) {
+        match change {
+            Change::Everything => self.0.invalidate_all(),
+            Change::Dead(host) | Change::Frontend(host) => self.0.invalidate(host),
+        }
+    }
 }
 
 impl Table {
-    /// An empty table over `store`.
-    pub fn new(store: Store, policy: CachePolicy, clock: Arc<Clock>) -> Self {
-        let (size, ttl) = match policy {
-            CachePolicy::Off => (LAST_KNOWN_HOSTS, None),
-            CachePolicy::Ttl { size, ttl } => (size, Some(millis(ttl))),
-        };
-        Self { store, clock, routes: Cache::new(size), ttl }
+    /// A table over `store` that remembers in `memory`. `control` runs look-ups.
+    pub fn new(store: Store, memory: &Memory, clock: Arc<Clock>, control: Handle) -> Self {
+        let routes = Arc::clone(&memory.0);
+        let (flights, repairs) = (Mutex::default(), Mutex::default());
+        Self { store, clock, routes, control, flights, repairs }
     }
 
-    /// The route of `host`, if an answer that still counts is in memory.
+    /// The route of `host`, if what is in memory counts.
     pub fn fresh(&self, host: &str) -> Option<Arc<Route>> {
-        let ttl = self.ttl?;
-        let route = self.routes.get(host)?;
-        (self.clock.coarse().saturating_sub(route.loaded_at) < ttl).then_some(route)
+        let (route, verdict) = self.routes.get(host)?;
+        match verdict {
+            Verdict::Counts => Some(route),
+            // Asking is of no use; what was true last is the best there is.
+            Verdict::Unverified if !self.store.is_up() => Some(route),
+            Verdict::Unverified => None,
+        }
     }
 
     /// Asks Redis for the route of `host` and keeps the answer.
@@ -48,29 +99,93 @@ impl Table {
     /// # Errors
     ///
     /// [`StoreError`] when Redis gives no answer and the host was never looked up before.
-    pub async fn load(&self, host: &str) -> Result<Arc<Route>, StoreError> {
-        let record = match self.store.read_host(host).await {
-            Ok(record) => record,
-            Err(error) => return self.routes.get(host).ok_or(error),
+    pub async fn load(self: &Arc<Self>, host: &str) -> Result<Arc<Route>, StoreError> {
+        let answer = if self.routes.shares_answers() {
+            self.join(host).await
+        } else {
+            // Without announcements only an answer asked for by this very request is fresh.
+            self.read(host).await
         };
-        let previous = self.routes.get(host);
-        if let Some(problem) = &record.dead_problem {
-            report(previous.as_deref(), problem);
-        }
-        let route = Arc::new(Route::new(host, record, previous.as_deref(), self.clock.now()));
-        report_broken_rows(previous.as_deref(), &route);
-        match (&route.target, &previous) {
-            // An unknown host that was never known is not worth memory unless answers are cached.
-            (Target::Unknown, None) if self.ttl.is_none() => {}
-            _ => self.routes.insert(host.into(), Arc::clone(&route)),
-        }
-        Ok(route)
+        answer.or_else(|error| self.last_known(host).ok_or(error))
     }
 
     /// The last known route of `host`, however old.
     pub fn last_known(&self, host: &str) -> Option<Arc<Route>> {
-        self.routes.get(host)
+        self.routes.get(host).map(|(route, _)| route)
     }
+
+    /// Waits for the look-up that is under way for `host`, or begins one.
+    async fn join(self: &Arc<Self>, host: &str) -> Result<Arc<Route>, StoreError> {
+        let mut flight = {
+            let mut flights = lock(&self.flights);
+            match flights.get(host) {
+                Some(flight) => flight.clone(),
+                None => {
+                    let (sender, receiver) = watch::channel(None);
+                    flights.insert(host.into(), receiver.clone());
+                    let (table, host) = (Arc::clone(self), Box::<str>::from(host));
+                    drop(self.control.spawn(async move {
+                        let answer = table.read(&host).await;
+                        // Before the answer is given: whoever comes later asks anew.
+                        lock(&table.flights).remove(&host);
+                        sender.send_replace(Some(answer));
+                    }));
+                    receiver
+                }
+            }
+        };
+        match flight.wait_for(Option::is_some).await {
+            Ok(answer) => answer.clone().unwrap_or(Err(StoreError::Unavailable)),
+            Err(_look_up_is_gone) => Err(StoreError::Unavailable),
+        }
+    }
+
+    /// Reads the route of `host` and keeps it, unless a change overtook the answer.
+    async fn read(self: &Arc<Self>, host: &str) -> Result<Arc<Route>, StoreError> {
+        let dependencies = Dependencies::of(host);
+        let mut overtaken = 0;
+        loop {
+            let before = self.routes.mark(&dependencies);
+            let record = self.store.read_host(host).await?;
+            let previous = self.last_known(host);
+            if let Some(problem) = &record.dead_problem {
+                report(previous.as_deref(), problem);
+            }
+            let route = Arc::new(Route::new(host, record, previous.as_deref(), self.clock.now()));
+            report_broken_rows(previous.as_deref(), &route);
+            if let Some(repair) = route.repair() {
+                self.repair(repair);
+            }
+            if self.routes.insert(&route, &dependencies, before) || overtaken == MAX_OVERTAKEN {
+                return Ok(route);
+            }
+            overtaken += 1;
+            debug!(host, "answer of Redis was overtaken by a change, asking again");
+        }
+    }
+
+    /// Puts a dead set right whose positions mean an older list, in the background.
+    fn repair(self: &Arc<Self>, repair: Repair) {
+        if !lock(&self.repairs).insert(repair.host.as_str().into()) {
+            return;
+        }
+        let table = Arc::clone(self);
+        drop(self.control.spawn(async move {
+            match table.store.repair_dead(&repair).await {
+                Ok(true) => info!(
+                    host = repair.host, from = ?repair.from, to = ?repair.to,
+                    "dead set follows the edited list"
+                ),
+                Ok(false) => debug!(host = repair.host, "dead set was put right by someone else"),
+                Err(error) => debug!(host = repair.host, %error, "dead set not put right"),
+            }
+            lock(&table.repairs).remove(repair.host.as_str());
+        }));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says once per load that a dead set is unreadable; the host is served as if it were empty.

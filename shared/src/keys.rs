@@ -19,6 +19,16 @@ pub fn dead(prefix: &str, host: &str) -> String {
     format!("{prefix}dead:{host}")
 }
 
+/// What begins every `frontend:` key.
+pub fn frontend_prefix(prefix: &str) -> String {
+    frontend(prefix, "")
+}
+
+/// What begins every `dead:` key.
+pub fn dead_prefix(prefix: &str) -> String {
+    dead(prefix, "")
+}
+
 /// Message on [`DEAD_CHANNEL`]: `<host>;<backend url>;<position>;<number of backends>`.
 pub fn dead_message(host: &str, url: &str, position: usize, count: usize) -> String {
     format!("{host};{url};{position};{count}")

@@ -14,6 +14,7 @@ use crate::driver::Driver;
 use crate::{host, keys};
 
 mod link;
+mod scripts;
 
 use link::Link;
 
@@ -37,6 +38,42 @@ pub enum StoreError {
     /// The command failed.
     #[error("Redis did not answer as expected")]
     Command(#[source] Arc<RedisError>),
+}
+
+/// Hears about the keys that are read. Called from the task that reads the connection: must not
+/// block.
+pub trait Watcher: std::fmt::Debug + Send + Sync + 'static {
+    /// There is a connection, and what [`Tracking`] says holds for it. Called before anything is
+    /// read over it.
+    fn connected(&self, tracking: &Tracking);
+
+    /// There is none any more. What was read over it may be out of date from now on.
+    fn disconnected(&self);
+
+    /// Something was written, deleted or has expired.
+    fn changed(&self, change: Change<'_>);
+}
+
+/// Whether Redis tells us about changes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tracking {
+    /// Every change of the keys that we read is announced on the connection.
+    Active,
+    /// Nobody asked for it.
+    Off,
+    /// Redis cannot or may not do so, for this reason.
+    Unsupported(String),
+}
+
+/// What has changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change<'a> {
+    /// The dead set of this host.
+    Dead(&'a str),
+    /// All keys, for example by FLUSHALL.
+    Everything,
+    /// The list of this name, which may be a wildcard.
+    Frontend(&'a str),
 }
 
 /// What Redis holds for one requested host, read in one `MULTI`.
@@ -76,6 +113,10 @@ pub struct KeyProblem {
 pub struct Mark {
     /// The requested host, whose dead set is written.
     pub host: String,
+    /// Name of the list that the backend stands in, such as `*.example.com`.
+    pub frontend: String,
+    /// The backend's row in that list, to the byte.
+    pub row: Vec<u8>,
     /// The backend's URL as the `dead` channel carries it.
     pub url: String,
     /// Its 0-based position in the list.
@@ -84,6 +125,32 @@ pub struct Mark {
     pub count: usize,
     /// How long it stays dead.
     pub ttl: Duration,
+}
+
+/// What became of a mark.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Marked {
+    /// The dead set holds it, at the position that the backend has now.
+    At(usize),
+    /// It was announced only: an external checker keeps the dead set.
+    LeftToChecker,
+    /// The backend is no longer in the list.
+    Gone,
+}
+
+/// A dead set whose positions mean an older list, and what they mean now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Repair {
+    /// The requested host, whose dead set it is.
+    pub host: String,
+    /// Name of the list.
+    pub frontend: String,
+    /// The set as it must still stand in Redis.
+    pub from: Vec<u32>,
+    /// The set as it is to be.
+    pub to: Vec<u32>,
+    /// Items 1 to n of the list as they must stand in Redis.
+    pub rows: Vec<Vec<u8>>,
 }
 
 /// The routes' store. Cheap to clone; usable from every thread.
@@ -107,12 +174,16 @@ impl Store {
     /// # Panics
     ///
     /// Outside a Tokio runtime, or when `config.drivers` is empty.
-    pub fn start(config: &StoreConfig, shutdown: &CancellationToken) -> Self {
+    pub fn start(
+        config: &StoreConfig,
+        watcher: Option<Arc<dyn Watcher>>,
+        shutdown: &CancellationToken,
+    ) -> Self {
         let first = config.drivers.first().expect("the configuration has at least one driver");
         let last = config.drivers.last().expect("the configuration has at least one driver");
-        let read = Link::start(first, config, "read", shutdown);
+        let read = Link::start(first, config, "read", watcher, shutdown);
         let write = if config.drivers.len() > 1 {
-            Link::start(last, config, "write", shutdown)
+            Link::start(last, config, "write", None, shutdown)
         } else {
             read.clone()
         };
@@ -195,31 +266,64 @@ impl Store {
     }
 
     /// Marks a backend dead as Hipache does: `SADD` and `EXPIRE` unless an external checker is at
-    /// work, and the announcement on the `dead` channel always. Returns whether a checker was.
+    /// work, and the announcement on the `dead` channel always. The backend is found by its row:
+    /// a list that was edited meanwhile cannot turn the mark against another one.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when Redis is away or slow, or the set has another type.
-    pub async fn mark_dead(&self, mark: &Mark) -> Result<bool, StoreError> {
+    pub async fn mark_dead(&self, mark: &Mark) -> Result<Marked, StoreError> {
         let checker_is_alive = self.checker_is_alive().await?;
-        let mut pipe = redis::pipe();
-        pipe.atomic().ignore_errors();
-        if !checker_is_alive {
-            let key = keys::dead(&self.inner.write_prefix, &mark.host);
-            pipe.cmd("SADD").arg(&key).arg(mark.position);
-            // EXPIRE takes whole seconds; zero would delete the mark at once.
-            pipe.cmd("EXPIRE").arg(&key).arg(mark.ttl.as_secs().max(1));
-        }
-        let message = keys::dead_message(&mark.host, &mark.url, mark.position, mark.count);
-        pipe.cmd("PUBLISH").arg(keys::DEAD_CHANNEL).arg(message);
-        for answer in self.inner.write.query(&pipe).await? {
-            answer.map_err(|error| StoreError::Command(Arc::new(error)))?;
-        }
-        Ok(checker_is_alive)
+        let prefix = &self.inner.write_prefix;
+        let command = scripts::mark(prefix, mark, checker_is_alive);
+        let position = match self.inner.write.run(&command).await {
+            Ok(value) => i64::from_redis_value(value).ok(),
+            Err(StoreError::Command(error)) if scripts::are_refused(&error) => {
+                for answer in self
+                    .inner
+                    .write
+                    .query(&scripts::plain_mark(prefix, mark, checker_is_alive))
+                    .await?
+                {
+                    answer.map_err(|error| StoreError::Command(Arc::new(error)))?;
+                }
+                i64::try_from(mark.position).ok()
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(match position.and_then(|position| usize::try_from(position).ok()) {
+            None => Marked::Gone,
+            Some(_) if checker_is_alive => Marked::LeftToChecker,
+            Some(position) => Marked::At(position),
+        })
+    }
+
+    /// Rewrites a dead set whose positions mean an older list, if list and set still are what
+    /// `repair` says; its time to live stays. Returns whether it was rewritten: of several
+    /// routers that see the same edit, one does it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when Redis is away, slow or refuses scripts.
+    pub async fn repair_dead(&self, repair: &Repair) -> Result<bool, StoreError> {
+        let command = scripts::repair(&self.inner.write_prefix, repair);
+        let value = self.inner.write.run(&command).await?;
+        Ok(i64::from_redis_value(value).is_ok_and(|done| done == 1))
     }
 }
 
 impl Link {
+    /// Runs one command.
+    async fn run(&self, command: &redis::Cmd) -> Result<Value, StoreError> {
+        let mut connection = self.connection().ok_or(StoreError::Unavailable)?;
+        command.query_async::<Value>(&mut connection).await.map_err(|error| {
+            if error.is_io_error() || error.is_timeout() {
+                self.suspect();
+            }
+            StoreError::Command(Arc::new(error))
+        })
+    }
+
     /// Runs a pipeline whose commands may fail one by one.
     async fn query(&self, pipe: &Pipeline) -> Result<Vec<RedisResult<Value>>, StoreError> {
         let mut connection = self.connection().ok_or(StoreError::Unavailable)?;

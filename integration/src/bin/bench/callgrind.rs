@@ -49,9 +49,7 @@ async fn instructions(
 ) -> anyhow::Result<u64> {
     eprintln!("bench: {contender} under callgrind, {requests} requests");
     let out = setup.dir.path().join("callgrind.out");
-    let proxy = contender
-        .start_in(setup, AccessLog::Off, &Mode::Callgrind(out.clone()))
-        .await?;
+    let proxy = contender.start_in(setup, AccessLog::Off, &Mode::Callgrind(out.clone())).await?;
 
     let within = Duration::from_secs(60 + requests / SLOWEST_REQUESTS_PER_SECOND);
     timeout(within, drive(proxy.port, connections, requests))
@@ -91,11 +89,7 @@ async fn drive_one(port: u16, requests: u64) -> anyhow::Result<()> {
             let answer = sender.send_request(request).await?;
             ensure!(answer.status() == 200, "status {}", answer.status());
             let body = answer.into_body().collect().await?.to_bytes();
-            ensure!(
-                body.len() == Scenario::Small.body_bytes(),
-                "{} bytes",
-                body.len()
-            );
+            ensure!(body.len() == Scenario::Small.body_bytes(), "{} bytes", body.len());
         }
         Ok(())
     };
@@ -106,13 +100,7 @@ async fn drive_one(port: u16, requests: u64) -> anyhow::Result<()> {
 }
 
 fn total(callgrind: &str) -> Option<u64> {
-    callgrind
-        .lines()
-        .rev()
-        .find_map(|line| line.strip_prefix("totals: "))?
-        .trim()
-        .parse()
-        .ok()
+    callgrind.lines().rev().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -96,22 +96,10 @@ impl Setup {
         load_core: u32,
         router: PathBuf,
     ) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("bench-")
-            .tempdir()
-            .context("no directory")?;
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir().context("no directory")?;
         let (origin, origin_port) = start_origin(load_core, dir.path()).await?;
         let (redis, redis_port) = start_redis(load_core, dir.path(), origin_port).await?;
-        Ok(Self {
-            proxy_core,
-            load_core,
-            router,
-            origin,
-            origin_port,
-            redis,
-            redis_port,
-            dir,
-        })
+        Ok(Self { proxy_core, load_core, router, origin, origin_port, redis, redis_port, dir })
     }
 
     pub(crate) async fn stop(self) {
@@ -178,14 +166,8 @@ impl Contender {
         };
         let mut process = Process::start(self.name(), setup.proxy_core, own, program, args)?;
         ready(&mut process, port).await?;
-        verify(port)
-            .await
-            .with_context(|| format!("{self}{}", process.log_tail()))?;
-        Ok(Proxy {
-            process,
-            port,
-            _dir: dir,
-        })
+        verify(port).await.with_context(|| format!("{self}{}", process.log_tail()))?;
+        Ok(Proxy { process, port, _dir: dir })
     }
 
     fn name(self) -> &'static str {
@@ -276,11 +258,7 @@ pub(crate) fn check_tools(contenders: &[Contender], callgrind: bool) -> anyhow::
     if contenders.contains(&Contender::Haproxy) {
         tools.push(("haproxy", "haproxy"));
     }
-    tools.push(if callgrind {
-        ("valgrind", "valgrind")
-    } else {
-        ("wrk", "wrk")
-    });
+    tools.push(if callgrind { ("valgrind", "valgrind") } else { ("wrk", "wrk") });
 
     let path = env::var_os("PATH").unwrap_or_default();
     let mut packages: Vec<&str> = tools
@@ -313,11 +291,7 @@ pub(crate) async fn build_router() -> anyhow::Result<PathBuf> {
         .output()
         .await
         .context("could not start cargo")?;
-    ensure!(
-        output.status.success(),
-        "the router could not be built ({})",
-        output.status
-    );
+    ensure!(output.status.success(), "the router could not be built ({})", output.status);
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .find_map(executable)
@@ -368,16 +342,7 @@ async fn start_origin(core: u32, dir: &Path) -> anyhow::Result<(Process, u16)> {
 async fn start_redis(core: u32, dir: &Path, origin: u16) -> anyhow::Result<(Process, u16)> {
     let port = free_port()?;
     let port_text = port.to_string();
-    let args = [
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        &port_text,
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-    ];
+    let args = ["--bind", "127.0.0.1", "--port", &port_text, "--save", "", "--appendonly", "no"];
     let mut process = Process::start("redis", core, dir, "redis-server", args)?;
 
     let key = format!("frontend:{HOST}");
@@ -390,17 +355,12 @@ async fn start_redis(core: u32, dir: &Path, origin: u16) -> anyhow::Result<(Proc
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output = timeout(READY_WITHIN, run)
-            .await
-            .context("redis-cli hangs")??;
+        let output = timeout(READY_WITHIN, run).await.context("redis-cli hangs")??;
         let printed = String::from_utf8_lossy(&output.stdout);
         if printed.trim() == "2" {
             return Ok((process, port));
         }
-        ensure!(
-            Instant::now() < deadline,
-            "Redis did not take the route: {printed}"
-        );
+        ensure!(Instant::now() < deadline, "Redis did not take the route: {printed}");
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -438,10 +398,7 @@ fn nginx_config(setup: &Setup, port: u16, log: AccessLog, mode: &Mode, dir: &Pat
         AccessLog::Off => "off".to_owned(),
         // Buffered, as the router writes its log.
         AccessLog::On => {
-            format!(
-                "{} combined buffer=64k flush=1s",
-                dir.join("access.log").display()
-            )
+            format!("{} combined buffer=64k flush=1s", dir.join("access.log").display())
         }
     };
     format!(
@@ -479,11 +436,7 @@ fn nginx_config(setup: &Setup, port: u16, log: AccessLog, mode: &Mode, dir: &Pat
 }
 
 fn nginx_main(mode: &Mode) -> String {
-    let user = if nix::unistd::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    };
+    let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
     let processes = match mode {
         Mode::Normal => "worker_processes 1;",
         // One process: valgrind counts into one file.
@@ -504,10 +457,7 @@ fn haproxy_config(setup: &Setup, port: u16, log: AccessLog) -> String {
     // Its standard output is a file; it writes each line by itself, having no buffered log.
     let (global_log, log) = match log {
         AccessLog::Off => ("", ""),
-        AccessLog::On => (
-            "log stdout format raw local0",
-            "log global\n    option httplog",
-        ),
+        AccessLog::On => ("log stdout format raw local0", "log global\n    option httplog"),
     };
     format!(
         "global
@@ -549,10 +499,7 @@ async fn ready(process: &mut Process, port: u16) -> anyhow::Result<()> {
             Err(error) => format!("{error:#}"),
         };
         if Instant::now() > deadline {
-            bail!(
-                "no 200 within {READY_WITHIN:?}, last: {last}{}",
-                process.log_tail()
-            );
+            bail!("no 200 within {READY_WITHIN:?}, last: {last}{}", process.log_tail());
         }
         sleep(Duration::from_millis(20)).await;
     }
@@ -563,25 +510,14 @@ async fn verify(port: u16) -> anyhow::Result<()> {
     for scenario in [Scenario::Small, Scenario::Large] {
         let (status, body) = get(port, scenario.path()).await?;
         ensure!(status == 200, "{scenario}: status {status}");
-        ensure!(
-            body.len() == scenario.body_bytes(),
-            "{scenario}: a body of {} bytes",
-            body.len()
-        );
+        ensure!(body.len() == scenario.body_bytes(), "{scenario}: a body of {} bytes", body.len());
     }
     let (_, body) = get(port, "/echo").await?;
     let body = String::from_utf8_lossy(&body).into_owned();
     let fields: Vec<&str> = body.split('|').collect();
     // The router writes IPv4 addresses as Hipache did, `::ffff:127.0.0.1`.
     let same_work = match fields[..] {
-        [
-            host,
-            forwarded_for,
-            real_ip,
-            proto,
-            protocol,
-            forwarded_port,
-        ] => {
+        [host, forwarded_for, real_ip, proto, protocol, forwarded_port] => {
             host == HOST
                 && forwarded_for.ends_with("127.0.0.1")
                 && real_ip.ends_with("127.0.0.1")
@@ -591,10 +527,7 @@ async fn verify(port: u16) -> anyhow::Result<()> {
         }
         _ => false,
     };
-    ensure!(
-        same_work,
-        "other headers at the origin than expected: {body}"
-    );
+    ensure!(same_work, "other headers at the origin than expected: {body}");
     Ok(())
 }
 
@@ -608,9 +541,7 @@ async fn get(port: u16, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
         stream.read_to_end(&mut answer).await?;
         anyhow::Ok(answer)
     };
-    let answer = timeout(READY_WITHIN, exchange)
-        .await
-        .context("no answer")??;
+    let answer = timeout(READY_WITHIN, exchange).await.context("no answer")??;
     parse_answer(&answer).context("no HTTP answer")
 }
 
@@ -618,12 +549,7 @@ fn parse_answer(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let (head, body) = answer.split_at(end);
     let head = std::str::from_utf8(head).ok()?;
-    let status = head
-        .strip_prefix("HTTP/1.1 ")?
-        .split(' ')
-        .next()?
-        .parse()
-        .ok()?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()?;
     Some((status, body.get(4..)?.to_vec()))
 }
 

@@ -82,9 +82,7 @@ pub(crate) async fn sample(
     seconds: Duration,
 ) -> anyhow::Result<Sample> {
     let warm_up = start_wrk(setup, proxy, scenario, connections, WARM_UP)?;
-    finish(warm_up, WARM_UP, scenario)
-        .await
-        .context("warm-up")?;
+    finish(warm_up, WARM_UP, scenario).await.context("warm-up")?;
 
     let (cpu_before, started) = (proxy.process.cpu()?, Instant::now());
     let wrk = start_wrk(setup, proxy, scenario, connections, seconds)?;
@@ -130,11 +128,7 @@ fn start_wrk(
     if scenario == Scenario::Connect {
         args.push("--header=Connection: close".to_owned());
     }
-    args.push(format!(
-        "http://127.0.0.1:{}{}",
-        proxy.port,
-        scenario.path()
-    ));
+    args.push(format!("http://127.0.0.1:{}{}", proxy.port, scenario.path()));
     Process::start("wrk", setup.load_core, setup.dir.path(), "wrk", args)
 }
 
@@ -144,22 +138,14 @@ async fn finish(wrk: Process, seconds: Duration, scenario: Scenario) -> anyhow::
     ensure!(counts.failed == 0.0, "requests failed: {printed}");
     ensure!(counts.requests > 0.0, "no request was answered: {printed}");
     // Bytes count as they come, requests when they are done: only too few would be wrong.
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "a body's length is far below 2^52"
-    )]
+    #[allow(clippy::cast_precision_loss, reason = "a body's length is far below 2^52")]
     let whole = counts.requests * scenario.body_bytes() as f64;
-    ensure!(
-        counts.bytes >= whole,
-        "answers without their body: {printed}"
-    );
+    ensure!(counts.bytes >= whole, "answers without their body: {printed}");
     Ok(counts)
 }
 
 fn parse(printed: &str) -> Option<Counts> {
-    let line = printed
-        .lines()
-        .find_map(|line| line.strip_prefix("bench "))?;
+    let line = printed.lines().find_map(|line| line.strip_prefix("bench "))?;
     let fields: HashMap<&str, f64> = line
         .split(' ')
         .map(|field| {

@@ -55,21 +55,11 @@ struct Args {
     connections: u64,
 
     /// What to ask for
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "small,connect,large"
-    )]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "small,connect,large")]
     scenario: Vec<Scenario>,
 
     /// What to measure
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "router,nginx,haproxy"
-    )]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "router,nginx,haproxy")]
     proxies: Vec<Contender>,
 
     /// With the access log off, on, or both: one table each
@@ -123,10 +113,8 @@ fn dedup<T: Copy + PartialEq>(values: &mut Vec<T>) {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     // One thread: the parent-death signal of the children belongs to the thread that started them.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -144,22 +132,14 @@ async fn work(args: &Args) -> anyhow::Result<()> {
     let (proxy_core, load_core) = choose_cores(args)?;
 
     let router = match &args.router_bin {
-        Some(path) => path
-            .canonicalize()
-            .with_context(|| path.display().to_string())?,
+        Some(path) => path.canonicalize().with_context(|| path.display().to_string())?,
         None if args.proxies.contains(&Contender::Router) => contenders::build_router().await?,
         None => PathBuf::new(),
     };
     let setup = Setup::start(proxy_core, load_core, router).await?;
 
     let outcome = if args.callgrind {
-        callgrind::count(
-            &setup,
-            &args.proxies,
-            args.connections,
-            args.callgrind_requests,
-        )
-        .await
+        callgrind::count(&setup, &args.proxies, args.connections, args.callgrind_requests).await
     } else {
         measure(args, &setup).await
     };
@@ -171,9 +151,7 @@ async fn measure(args: &Args, setup: &Setup) -> anyhow::Result<()> {
     let mut report = Report::new(report::Conditions::read(setup, &args.proxies, args).await);
     for &access_log in &args.access_log {
         for &scenario in &args.scenario {
-            report
-                .tables
-                .push(Table::new(scenario, access_log, &args.proxies));
+            report.tables.push(Table::new(scenario, access_log, &args.proxies));
         }
     }
 

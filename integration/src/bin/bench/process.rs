@@ -69,21 +69,12 @@ impl Process {
             .with_context(|| format!("could not start {name}"))?;
         let id = child.id().context("a fresh child has an id")?;
         let group = Pid::from_raw(i32::try_from(id).context("a process id fits in an i32")?);
-        Ok(Self {
-            name,
-            child,
-            group,
-            log,
-        })
+        Ok(Self { name, child, group, log })
     }
 
     /// Fails when the process has ended, with the end of what it printed.
     pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
-        match self
-            .child
-            .try_wait()
-            .with_context(|| format!("{}: no status", self.name))?
-        {
+        match self.child.try_wait().with_context(|| format!("{}: no status", self.name))? {
             None => Ok(()),
             Some(status) => bail!("{} ended ({status}){}", self.name, self.log_tail()),
         }
@@ -115,21 +106,13 @@ impl Process {
             }
         }
         // The drop kills the whole group.
-        bail!(
-            "{} still runs after {STOP_TRIES} times SIGTERM{}",
-            self.name,
-            self.log_tail()
-        )
+        bail!("{} still runs after {STOP_TRIES} times SIGTERM{}", self.name, self.log_tail())
     }
 
     pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
         let mut total = Cpu::default();
         for pid in members(self.group)? {
-            for task in fs::read_dir(format!("/proc/{pid}/task"))
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
                 // A thread that ended between the listing and this is missing: workers stay.
                 let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else {
                     continue;
@@ -140,10 +123,7 @@ impl Process {
             }
         }
         if total.ran.is_zero() {
-            bail!(
-                "{} has no CPU time: is the kernel built without CONFIG_SCHED_INFO?",
-                self.name
-            );
+            bail!("{} has no CPU time: is the kernel built without CONFIG_SCHED_INFO?", self.name);
         }
         Ok(total)
     }
@@ -166,11 +146,7 @@ impl Process {
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(20)..].join("\n");
-        if tail.is_empty() {
-            String::new()
-        } else {
-            format!("; it printed:\n{tail}")
-        }
+        if tail.is_empty() { String::new() } else { format!("; it printed:\n{tail}") }
     }
 }
 
@@ -188,11 +164,7 @@ fn members(group: Pid) -> anyhow::Result<Vec<i32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("/proc")? {
         let Ok(entry) = entry else { continue };
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
@@ -215,10 +187,9 @@ fn parse_process_group(stat: &str) -> Option<i32> {
 fn parse_schedstat(text: &str) -> anyhow::Result<Cpu> {
     let mut fields = text.split_ascii_whitespace().map(str::parse::<u64>);
     match (fields.next(), fields.next()) {
-        (Some(Ok(ran)), Some(Ok(waited))) => Ok(Cpu {
-            ran: Duration::from_nanos(ran),
-            waited: Duration::from_nanos(waited),
-        }),
+        (Some(Ok(ran)), Some(Ok(waited))) => {
+            Ok(Cpu { ran: Duration::from_nanos(ran), waited: Duration::from_nanos(waited) })
+        }
         _ => bail!("unexpected content {text:?}"),
     }
 }
@@ -254,10 +225,7 @@ fn parse_cores(list: &str) -> Option<Vec<u32>> {
 /// A port that is free now. Another process may take it first: starting retries with a new one.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
-    Ok(listener
-        .local_addr()
-        .context("a bound socket has an address")?
-        .port())
+    Ok(listener.local_addr().context("a bound socket has an address")?.port())
 }
 
 #[cfg(test)]
@@ -266,23 +234,14 @@ mod tests {
 
     #[test]
     fn process_group_is_read_behind_a_hostile_name() {
-        assert_eq!(
-            parse_process_group("12 (a) b (c)) S 1 77 12 0 -1"),
-            Some(77)
-        );
+        assert_eq!(parse_process_group("12 (a) b (c)) S 1 77 12 0 -1"), Some(77));
         assert_eq!(parse_process_group("12 (cut"), None);
     }
 
     #[test]
     fn schedstat_is_in_nanoseconds() {
         let cpu = parse_schedstat("1500 20 3\n").unwrap();
-        assert_eq!(
-            cpu,
-            Cpu {
-                ran: Duration::from_nanos(1500),
-                waited: Duration::from_nanos(20)
-            }
-        );
+        assert_eq!(cpu, Cpu { ran: Duration::from_nanos(1500), waited: Duration::from_nanos(20) });
         parse_schedstat("").unwrap_err();
     }
 

@@ -29,17 +29,11 @@ pub(crate) struct Table {
 
 impl Report {
     pub(crate) fn new(conditions: Conditions) -> Self {
-        Self {
-            conditions,
-            tables: Vec::new(),
-        }
+        Self { conditions, tables: Vec::new() }
     }
 
     fn samples(&self) -> impl Iterator<Item = &Sample> {
-        self.tables
-            .iter()
-            .flat_map(|table| &table.rows)
-            .flat_map(|(_, samples)| samples)
+        self.tables.iter().flat_map(|table| &table.rows).flat_map(|(_, samples)| samples)
     }
 }
 
@@ -59,10 +53,7 @@ impl Conditions {
         let load = load.split(' ').next().unwrap_or_default();
         Self {
             lines: vec![
-                format!(
-                    "{model}, Linux {}, load average before {load}",
-                    kernel.trim()
-                ),
+                format!("{model}, Linux {}, load average before {load}", kernel.trim()),
                 versions.join("; "),
                 format!(
                     "{} connections, {} rounds of {} s, proxy on core {}, the rest on core {}",
@@ -75,15 +66,8 @@ impl Conditions {
 
 impl Table {
     pub(crate) fn new(scenario: Scenario, access_log: AccessLog, contenders: &[Contender]) -> Self {
-        let rows = contenders
-            .iter()
-            .map(|&contender| (contender, Vec::new()))
-            .collect();
-        Self {
-            scenario,
-            access_log,
-            rows,
-        }
+        let rows = contenders.iter().map(|&contender| (contender, Vec::new())).collect();
+        Self { scenario, access_log, rows }
     }
 
     pub(crate) fn push(&mut self, contender: Contender, sample: Sample) {
@@ -97,11 +81,8 @@ impl Table {
         let Some((_, nginx)) = self.rows.iter().find(|(row, _)| *row == Contender::Nginx) else {
             return "–".to_owned();
         };
-        let ratios: Vec<f64> = samples
-            .iter()
-            .zip(nginx)
-            .map(|(own, other)| figure(own) / figure(other))
-            .collect();
+        let ratios: Vec<f64> =
+            samples.iter().zip(nginx).map(|(own, other)| figure(own) / figure(other)).collect();
         format!("{:.2}", median(&ratios))
     }
 }
@@ -111,10 +92,7 @@ impl fmt::Display for Report {
         for line in &self.conditions.lines {
             writeln!(f, "- {line}")?;
         }
-        let disturbed = self
-            .samples()
-            .filter(|sample| sample.is_disturbed())
-            .count();
+        let disturbed = self.samples().filter(|sample| sample.is_disturbed()).count();
         if disturbed > 0 {
             writeln!(
                 f,
@@ -183,10 +161,7 @@ fn median(values: &[f64]) -> f64 {
 fn spread(values: &[f64], decimals: usize) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!(
-        "{:.decimals$} ({least:.decimals$}–{most:.decimals$})",
-        median(values)
-    )
+    format!("{:.decimals$} ({least:.decimals$}–{most:.decimals$})", median(values))
 }
 
 fn latency(microseconds: f64) -> String {
@@ -197,15 +172,9 @@ fn latency(microseconds: f64) -> String {
     }
 }
 
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "kibibytes of memory are far below 2^52"
-)]
+#[allow(clippy::cast_precision_loss, reason = "kibibytes of memory are far below 2^52")]
 fn mebibytes(samples: &[Sample], figure: fn(&Sample) -> u64) -> String {
-    let values: Vec<f64> = samples
-        .iter()
-        .map(|sample| figure(sample) as f64 / 1024.0)
-        .collect();
+    let values: Vec<f64> = samples.iter().map(|sample| figure(sample) as f64 / 1024.0).collect();
     format!("{:.1} MiB", median(&values))
 }
 
@@ -214,10 +183,7 @@ mod tests {
     use super::*;
 
     fn sample(cpu: f64) -> Sample {
-        Sample {
-            cpu_us_per_request: cpu,
-            ..Sample::default()
-        }
+        Sample { cpu_us_per_request: cpu, ..Sample::default() }
     }
 
     #[test]
@@ -248,14 +214,8 @@ mod tests {
             table.push(Contender::Nginx, sample(nginx));
         }
         let text = table.to_string();
-        assert!(
-            text.contains("| router | 9.00 (9.00–18.00) | 0.90 |"),
-            "{text}"
-        );
-        assert!(
-            text.contains("| nginx | 10.00 (10.00–20.00) | 1.00 |"),
-            "{text}"
-        );
+        assert!(text.contains("| router | 9.00 (9.00–18.00) | 0.90 |"), "{text}");
+        assert!(text.contains("| nginx | 10.00 (10.00–20.00) | 1.00 |"), "{text}");
     }
 
     #[test]

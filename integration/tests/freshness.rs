@@ -1,0 +1,296 @@
+//! The router's default: answers come from memory, and a change in Redis counts at once, because
+//! Redis announces it.
+
+use integration::backend::Backend;
+use integration::client::Client;
+use integration::eventually::{DEADLINE, eventually};
+use integration::ports::Reserved;
+use integration::redis::Redis;
+use integration::router::Router;
+use pretty_assertions::assert_eq;
+
+/// Reads of lists that Redis has seen.
+fn reads(redis: &Redis) -> u64 {
+    redis.calls("lrange")
+}
+
+fn answer(client: &mut Client, host: &str) -> String {
+    let response = client.get(host, "/");
+    match response.status() {
+        200 => response.text(),
+        status => status.to_string(),
+    }
+}
+
+/// Waits until `host` is answered so.
+fn becomes(client: &mut Client, host: &str, wanted: &str) {
+    eventually(DEADLINE, &format!("{host} is answered with {wanted}"), || {
+        answer(client, host) == wanted
+    });
+}
+
+#[test]
+fn answers_come_from_memory_and_every_kind_of_change_counts() {
+    let redis = Redis::start();
+    let (one, two) = (Backend::start("one"), Backend::start("two"));
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    let key = "frontend:a.w.test";
+    assert_eq!(answer(&mut client, "a.w.test"), "400");
+    let steps: [(&[&str], &str); 14] = [
+        (&["RPUSH", "frontend:*", "id", &one.url()], "one"),
+        (&["RPUSH", "frontend:*.w.test", "id", &two.url()], "two"),
+        (&["DEL", "frontend:*.w.test"], "one"),
+        (&["RPUSH", key, "id"], "502"),
+        (&["RPUSH", key, &two.url()], "two"),
+        (&["LSET", key, "1", &one.url()], "one"),
+        (&["RPUSH", "frontend:next", "id", &two.url()], "one"),
+        (&["RENAME", "frontend:next", key], "two"),
+        (&["SADD", "dead:a.w.test", "0"], "502"),
+        (&["SREM", "dead:a.w.test", "0"], "two"),
+        (&["LREM", key, "1", &two.url()], "502"),
+        (&["RPUSH", key, &one.url()], "one"),
+        (&["FLUSHALL"], "400"),
+        (&["RPUSH", key, "id", &two.url()], "two"),
+    ];
+    for (command, wanted) in steps {
+        redis.run(command);
+        becomes(&mut client, "a.w.test", wanted);
+        let before = reads(&redis);
+        for _ in 0..5 {
+            assert_eq!(answer(&mut client, "a.w.test"), wanted);
+        }
+        assert_eq!(reads(&redis), before, "{command:?}: what is known is not asked again");
+    }
+}
+
+#[test]
+fn changes_elsewhere_cost_no_look_up() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    assert_eq!(answer(&mut client, "a.test"), "b");
+    let before = reads(&redis);
+    for number in 0..200 {
+        redis.frontend(&format!("other{number}.test"), "id", &[&backend.url()]);
+        redis.run(&["SADD", &format!("dead:other{number}.test"), "0"]);
+        redis.run(&["SET", &format!("session:{number}"), "x"]);
+        assert_eq!(answer(&mut client, "a.test"), "b");
+    }
+    assert_eq!(reads(&redis), before);
+}
+
+#[test]
+fn the_prefix_of_the_driver_holds_for_announcements() {
+    let redis = Redis::start();
+    let (one, two) = (Backend::start("one"), Backend::start("two"));
+    redis.run(&["RPUSH", "x:frontend:a.test", "id", &one.url()]);
+    let router = Router::builder(&redis)
+        .unset("server.cache")
+        .set("driver", format!("{}/0#x:", redis.url().trim_end_matches('/')))
+        .start();
+    let mut client = Client::connect(router.addr());
+    assert_eq!(answer(&mut client, "a.test"), "one");
+    redis.run(&["LSET", "x:frontend:a.test", "1", &two.url()]);
+    becomes(&mut client, "a.test", "two");
+}
+
+/// A mark ends when its time is over, without anybody saying so.
+#[test]
+fn the_expiry_of_a_dead_set_counts_by_itself() {
+    let redis = Redis::start();
+    let (one, two) = (Backend::start("one"), Backend::start("two"));
+    redis.frontend("a.test", "id", &[&one.url(), &two.url()]);
+    redis.run(&["SADD", "dead:a.test", "0"]);
+    redis.run(&["PEXPIRE", "dead:a.test", "700"]);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    assert_eq!(answer(&mut client, "a.test"), "two");
+    eventually(DEADLINE, "the revived backend is used", || answer(&mut client, "a.test") == "one");
+}
+
+/// Whatever changed while nobody could announce it counts once there is a connection again.
+#[test]
+fn nothing_is_trusted_after_the_connection_was_lost() {
+    let redis = Redis::start();
+    let (one, two) = (Backend::start("one"), Backend::start("two"));
+    redis.frontend("a.test", "id", &[&one.url()]);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    for (index, wanted) in [&two, &one, &two, &one].into_iter().enumerate() {
+        // One transaction: the change happens while the router has no connection.
+        redis.run(&[
+            "EVAL",
+            "redis.call('LSET', KEYS[1], 1, ARGV[1]) return 1",
+            "1",
+            "frontend:a.test",
+            &wanted.url(),
+        ]);
+        redis.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        becomes(&mut client, "a.test", wanted.name());
+        assert!(router.is_running(), "{index}");
+    }
+}
+
+/// Redis killed: known hosts go on from the last known table, unknown ones get 503; afterwards
+/// what Redis says counts again.
+#[test]
+fn known_hosts_are_served_while_redis_is_away() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    assert_eq!(answer(&mut client, "a.test"), "b");
+    redis.kill();
+    eventually(DEADLINE, "the loss is noticed", || {
+        assert_eq!(answer(&mut client, "a.test"), "b");
+        answer(&mut client, "unknown.test") == "503"
+    });
+    for _ in 0..100 {
+        assert_eq!(answer(&mut client, "a.test"), "b");
+    }
+    redis.launch();
+    redis.frontend("b.test", "id", &[&backend.url()]);
+    becomes(&mut client, "b.test", "b");
+    // The server came back empty.
+    becomes(&mut client, "a.test", "400");
+}
+
+/// Redis frozen: as long as it is not noticed nothing can have changed, and then it is away.
+#[test]
+fn a_frozen_redis_costs_no_request() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    assert_eq!(answer(&mut client, "a.test"), "b");
+    redis.pause();
+    assert_eq!(answer(&mut client, "unknown.test"), "503", "within the store's time limit");
+    eventually(DEADLINE, "the loss is noticed", || {
+        assert_eq!(answer(&mut client, "a.test"), "b");
+        router.log().contains("lost the connection to Redis")
+    });
+    for _ in 0..100 {
+        assert_eq!(answer(&mut client, "a.test"), "b");
+    }
+    redis.resume();
+    redis.frontend("unknown.test", "id", &[&backend.url()]);
+    becomes(&mut client, "unknown.test", "b");
+}
+
+/// Managed servers that forbid `CLIENT`, and servers without RESP3: said, and read per request.
+#[test]
+fn a_redis_that_cannot_announce_is_read_at_every_request() {
+    for command in ["CLIENT", "HELLO"] {
+        let redis = Redis::with_arguments(&["--rename-command", command, ""]);
+        let (one, two) = (Backend::start("one"), Backend::start("two"));
+        redis.frontend("a.test", "id", &[&one.url()]);
+        let router = Router::tracking(&redis);
+        let mut client = Client::connect(router.addr());
+        assert_eq!(answer(&mut client, "a.test"), "one", "{command}");
+        redis.run(&["LSET", "frontend:a.test", "1", &two.url()]);
+        assert_eq!(answer(&mut client, "a.test"), "two", "{command}");
+        router.wait_for_log(&["Redis does not announce changes"]);
+    }
+}
+
+/// Requests for one host that come together share one look-up.
+#[test]
+fn a_host_is_looked_up_once_for_many_requests() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::tracking(&redis);
+    redis.pause();
+    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(router.addr())).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    }
+    // Redis answers before the look-up's time is over.
+    redis.resume();
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "b");
+    }
+    assert!(redis.calls("smembers") <= 2, "{} look-ups", redis.calls("smembers"));
+}
+
+/// hipache.md 5: a list edit moves positions; the set in Redis follows the backends, keeps its
+/// time to live, and of several routers one writes it.
+#[test]
+fn dead_sets_follow_edited_lists_once() {
+    let redis = Redis::start();
+    let refusing = Reserved::new();
+    let (one, two) = (Backend::start("one"), Backend::start("two"));
+    redis.frontend("a.test", "id", &[&one.url(), &refusing.url(), &two.url()]);
+    let routers = [Router::tracking(&redis), Router::tracking(&redis), Router::tracking(&redis)];
+    redis.run(&["SADD", "dead:a.test", "1"]);
+    redis.run(&["EXPIRE", "dead:a.test", "1000"]);
+    let mut clients: Vec<_> = routers.iter().map(|r| Client::connect(r.addr())).collect();
+    for client in &mut clients {
+        for _ in 0..10 {
+            assert_ne!(answer(client, "a.test"), "502");
+        }
+    }
+    redis.run(&["LREM", "frontend:a.test", "1", &one.url()]);
+    for client in &mut clients {
+        becomes(client, "a.test", "two");
+    }
+    eventually(DEADLINE, "the set follows", || redis.dead("a.test").contains("0"));
+    assert_eq!(redis.dead("a.test").len(), 1);
+    let left: i64 = redis.query(&["TTL", "dead:a.test"]);
+    assert!((900..=1000).contains(&left), "{left}");
+    for client in &mut clients {
+        for _ in 0..20 {
+            assert_eq!(answer(client, "a.test"), "two");
+        }
+    }
+    let repairs: usize =
+        routers.iter().map(|r| r.log().matches("dead set follows the edited list").count()).sum();
+    assert_eq!(repairs, 1);
+    assert_eq!(redis.dead("a.test").len(), 1, "nobody has written it again");
+}
+
+/// A list swapped by `RENAME` has nothing to do with the marks of the old one.
+#[test]
+fn a_swapped_list_begins_without_marks() {
+    let redis = Redis::start();
+    let (blue, green) = (Backend::start("blue"), Backend::start("green"));
+    redis.frontend("a.test", "id", &[&blue.url(), &blue.url()]);
+    redis.run(&["SADD", "dead:a.test", "0"]);
+    redis.run(&["EXPIRE", "dead:a.test", "1000"]);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    assert_eq!(answer(&mut client, "a.test"), "blue");
+    redis.frontend("next", "id", &[&green.url()]);
+    redis.run(&["RENAME", "frontend:next", "frontend:a.test"]);
+    becomes(&mut client, "a.test", "green");
+    eventually(DEADLINE, "the old marks are gone", || redis.dead("a.test").is_empty());
+}
+
+/// A mark is written for the backend, wherever it stands by then.
+#[test]
+fn a_mark_finds_its_backend_in_a_list_that_was_edited() {
+    let redis = Redis::start();
+    let (refusing, good) = (Reserved::new(), Backend::start("good"));
+    redis.frontend("a.test", "id", &[&refusing.url(), &good.url()]);
+    // The answer is kept, so the router works with the list as it was.
+    let router = Router::builder(&redis)
+        .set("server.cache", "ttl")
+        .set("server.lruCache", serde_json::json!({"size": 10, "ttl": 1000}))
+        .start();
+    let mut client = Client::connect(router.addr());
+    // Until this expires the refusing backend is not tried.
+    redis.run(&["SADD", "dead:a.test", "0"]);
+    redis.run(&["PEXPIRE", "dead:a.test", "700"]);
+    assert_eq!(answer(&mut client, "a.test"), "good");
+    redis.run(&["LINSERT", "frontend:a.test", "BEFORE", &refusing.url(), &good.url()]);
+    eventually(DEADLINE, "the mark is at position 1", || {
+        assert_eq!(answer(&mut client, "a.test"), "good");
+        redis.dead("a.test").contains("1")
+    });
+    assert_eq!(redis.dead("a.test").len(), 1);
+}
