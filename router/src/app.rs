@@ -73,7 +73,12 @@ impl App {
         let listeners = config
             .listen
             .iter()
-            .map(|address| Bound::new(*address, config.workers))
+            .map(|address| {
+                let is_twin = |other: &std::net::SocketAddr| {
+                    other.is_ipv4() && other.port() == address.port()
+                };
+                Bound::new(*address, config.workers, config.listen.iter().any(is_twin))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let owner = target.as_ref().map(|target| (target.uid, target.gid));
         let access_log = match Opened::new(&config.access_log, owner) {
@@ -215,7 +220,12 @@ impl App {
             warn!("a worker does not end");
         }
         if let Some(log) = access_log {
-            log.stop();
+            // A disk or a reader that takes nothing must not keep the process.
+            let stopped = tokio::task::spawn_blocking(move || log.stop());
+            tokio::select! {
+                _ = tokio::time::timeout(STOP_PATIENCE, stopped) => {}
+                () = signals.terminate() => {}
+            }
         }
         shutdown.cancel();
         info!("stopped");

@@ -66,6 +66,7 @@ pub struct Connection {
     deadline: AtomicU64,
     expired: AtomicBool,
     draining: AtomicBool,
+    closing: AtomicBool,
     /// Bytes written to the socket.
     written: AtomicU64,
     waker: OnceLock<Waker>,
@@ -97,6 +98,7 @@ impl Connection {
             deadline: AtomicU64::new(NEVER),
             expired: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             written: AtomicU64::new(0),
             waker: OnceLock::new(),
             is_finished: AtomicBool::new(false),
@@ -161,6 +163,11 @@ impl Connection {
     /// Whether no further request is wanted on this connection.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection is to end as soon as it carries no request.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     /// Bytes written to the client so far.
@@ -304,10 +311,17 @@ impl Connections {
         });
     }
 
-    /// Asks every connection to end after its current request.
+    /// Has every connection end with the next answer that it carries.
     pub fn drain(&self) {
         for connection in lock(&self.list).iter().filter_map(Weak::upgrade) {
             connection.draining.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has every connection end as soon as it carries no request.
+    pub fn close_idle(&self) {
+        for connection in lock(&self.list).iter().filter_map(Weak::upgrade) {
+            connection.closing.store(true, Ordering::Relaxed);
             connection.wake();
         }
     }

@@ -56,17 +56,19 @@ impl Bound {
     /// # Errors
     ///
     /// [`BindError`] says what to do about it.
-    pub fn new(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
+    /// `[::]` listens for IPv4 as well, as in Node, unless `only_v6` says that somebody else of
+    /// this process does.
+    pub fn new(address: SocketAddr, workers: usize, only_v6: bool) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
         if address.port() != 0 {
             // With SO_REUSEPORT alone a second router of the same user would silently share the
             // port; without it the kernel tells.
-            drop(bind(address, false).map_err(failed)?);
+            drop(bind(address, false, only_v6).map_err(failed)?);
         }
         let mut sockets = Vec::with_capacity(workers);
         let mut actual = address;
         for _ in 0..workers {
-            let socket = bind(actual, true).map_err(failed)?;
+            let socket = bind(actual, true, only_v6).map_err(failed)?;
             actual = socket.local_addr().map_err(failed)?;
             sockets.push(socket);
         }
@@ -74,12 +76,10 @@ impl Bound {
     }
 }
 
-fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
+fn bind(address: SocketAddr, reuse_port: bool, only_v6: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // `[::]` is everything, as Node listens; an IPv4 address of its own may still be bound.
-        let is_any = address.ip().is_unspecified();
-        socket.set_only_v6(!is_any)?;
+        socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
@@ -141,13 +141,13 @@ mod tests {
 
     #[test]
     fn every_worker_gets_a_socket_on_the_same_port() {
-        let bound = Bound::new("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let bound = Bound::new("127.0.0.1:0".parse().unwrap(), 3, false).unwrap();
         assert_ne!(bound.address.port(), 0);
         assert_eq!(bound.sockets.len(), 3);
         for socket in &bound.sockets {
             assert_eq!(socket.local_addr().unwrap(), bound.address);
         }
-        let second = Bound::new(bound.address, 1).unwrap_err();
+        let second = Bound::new(bound.address, 1, false).unwrap_err();
         assert!(second.to_string().contains("another program listens there"), "{second}");
     }
 

@@ -178,7 +178,9 @@ pub async fn answer(
         },
         Err(error) => client.refuse(&error, &debugging, is_head, log),
     };
-    if client.connection.is_draining() {
+    // From here on a client that takes nothing for too long is given up.
+    client.connection.begin_streaming(client.settings.tcp_timeout);
+    if client.connection.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
@@ -449,7 +451,11 @@ impl Client {
         poll_fn(|cx| {
             loop {
                 let has_ended = exchange.drive(cx).is_ready();
-                self.pass_on_informational(exchange, expectations);
+                if exchange.wire().take_progress() {
+                    // Also a head that comes in pieces is no silence.
+                    self.connection.allow_for(self.settings.tcp_timeout);
+                    self.pass_on_informational(exchange, expectations);
+                }
                 if let Poll::Ready(result) = response.as_mut().poll(cx) {
                     return Poll::Ready(result.map_err(Failure::from));
                 }
@@ -550,8 +556,8 @@ impl Client {
             Some((protocol, on_upgrade)) => {
                 parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 parts.headers.insert(http::header::UPGRADE, protocol);
-                if let Some((stream, early, guard)) = lease.into_tunnel() {
-                    let upstream = Upstream { stream, early, guard };
+                if let Some((stream, early)) = lease.into_tunnel() {
+                    let upstream = Upstream { stream, early };
                     let idle_timeout = self.settings.tunnel_idle_timeout;
                     self.shared.tunnels.spawn(on_upgrade, upstream, idle_timeout, log.take());
                 }

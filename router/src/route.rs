@@ -3,7 +3,7 @@
 //! No Redis, no HTTP, no clock, no random source: all of that is handed in.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::backend::{BackendUrl, BackendUrlError, Origin};
@@ -24,6 +24,8 @@ pub struct Route {
     pub target: Target,
     /// When Redis said so.
     pub loaded_at: Millis,
+    /// The dead set could not be read.
+    pub has_dead_problem: bool,
     marks: Mutex<Marks>,
     /// By position: until when the backend is dead; 0 is alive.
     dead: Box<[AtomicU64]>,
@@ -46,14 +48,14 @@ struct Marks {
 pub enum Target {
     /// The `frontend:` key cannot be read.
     Broken(KeyProblem),
-    /// Forward to one of its backends.
-    Frontend(Frontend),
+    /// Forward to one of its backends. Shared by the hosts under one wildcard.
+    Frontend(Arc<Frontend>),
     /// No key of the look-up order holds a list.
     Unknown,
 }
 
 /// One `frontend:` list.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub struct Frontend {
     /// The name behind `frontend:` that matched, such as `*.example.com`.
     pub name: Box<str>,
@@ -84,12 +86,20 @@ impl Route {
     /// Dead sets hold positions, and an edit of the list by hand shifts them. When the list has
     /// changed and the dead set has not, the positions still mean the old list: they are
     /// translated through it, so that the mark stays with its backend.
-    pub fn new(host: &str, record: HostRecord, previous: Option<&Self>, now: Millis) -> Self {
+    ///
+    /// `share` may put an equal frontend that is in memory already in the place of a new one.
+    pub fn new(
+        host: &str,
+        record: HostRecord,
+        previous: Option<&Self>,
+        now: Millis,
+        share: impl FnOnce(Frontend) -> Arc<Frontend>,
+    ) -> Self {
         let target = match record.found {
             None => Target::Unknown,
             Some(found) => match found.rows {
                 Err(problem) => Target::Broken(problem),
-                Ok(rows) => Target::Frontend(Frontend::new(&found.name, &rows)),
+                Ok(rows) => Target::Frontend(share(Frontend::new(&found.name, &rows))),
             },
         };
         let count = match &target {
@@ -112,6 +122,7 @@ impl Route {
             host: host.into(),
             target,
             loaded_at: now,
+            has_dead_problem: record.dead_problem.is_some(),
             marks: Mutex::new(Marks { in_redis, positions }),
             dead,
             unconfirmed: Mutex::default(),
@@ -341,7 +352,7 @@ mod tests {
     use proptest::prelude::*;
     use shared::store::{Found, HostRecord};
 
-    use super::{Pick, Route};
+    use super::{Arc, Pick, Route};
 
     fn record(rows: &[&str], dead: &[u32], dead_ttl: Option<u64>) -> HostRecord {
         let rows = rows.iter().map(|row| row.as_bytes().to_vec()).collect::<Vec<_>>();
@@ -353,8 +364,12 @@ mod tests {
         }
     }
 
+    fn new_route(host: &str, record: HostRecord, previous: Option<&Route>, now: u64) -> Route {
+        Route::new(host, record, previous, now, Arc::new)
+    }
+
     fn route(rows: &[&str], dead: &[u32], dead_ttl: Option<u64>) -> Route {
-        Route::new("a.test", record(rows, dead, dead_ttl), None, 1000)
+        new_route("a.test", record(rows, dead, dead_ttl), None, 1000)
     }
 
     /// hipache.md 1, "Pick: uniformly random among the positions not dead".
@@ -395,7 +410,7 @@ mod tests {
             assert_eq!(route(rows, dead, None).pick(1000, &[], |_| 0), pick, "{rows:?} {dead:?}");
         }
         let unknown = HostRecord { found: None, dead: vec![], dead_ttl: None, dead_problem: None };
-        assert_eq!(Route::new("x", unknown, None, 0).pick(0, &[], |_| 0), Pick::NoneAlive);
+        assert_eq!(new_route("x", unknown, None, 0).pick(0, &[], |_| 0), Pick::NoneAlive);
     }
 
     #[test]
@@ -414,7 +429,7 @@ mod tests {
         assert!(old.is_dead(2, 1000) && !old.is_dead(1, 1000));
 
         // The list was edited meanwhile: the mark follows its backend.
-        let edited = Route::new(
+        let edited = new_route(
             "a.test",
             record(&["id", "http://b", "http://a"], &[], None),
             Some(&old),
@@ -424,10 +439,10 @@ mod tests {
         assert!(!edited.is_dead(1, 5000));
 
         edited.confirm(&old, 0);
-        let revived = Route::new("a.test", record(&rows, &[], None), Some(&edited), 2000);
+        let revived = new_route("a.test", record(&rows, &[], None), Some(&edited), 2000);
         assert!(!revived.is_dead(0, 2000), "Redis decides once it has the mark");
         // The mark was written for the old list, of which Redis still holds the position.
-        let known = Route::new(
+        let known = new_route(
             "a.test",
             record(&["id", "http://b", "http://a"], &[0], None),
             Some(&edited),
@@ -443,7 +458,7 @@ mod tests {
         route.withdraw(&route, 0);
         assert!(!route.is_dead(0, 1000) && route.is_dead(1, 1000));
         let reloaded =
-            Route::new("a.test", record(&["id", "http://a"], &[], None), Some(&route), 1000);
+            new_route("a.test", record(&["id", "http://a"], &[], None), Some(&route), 1000);
         assert!(!reloaded.is_dead(0, 1000));
     }
 
@@ -456,7 +471,7 @@ mod tests {
                 .collect()
         };
         let edit = |old: &Route, rows: &[&str], dead: &[u32]| {
-            Route::new("a.test", record(rows, dead, None), Some(old), 1000)
+            new_route("a.test", record(rows, dead, None), Some(old), 1000)
         };
         let first = route(&["id", "http://a", "http://b", "http://c"], &[1], None);
         // LREM of the first: b moved to 0, and stays dead there while the set says 1.

@@ -8,7 +8,7 @@
 //! on serving.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use shared::store::{Change, Repair, Store, StoreError, Tracking, Watcher};
 use tokio::runtime::Handle;
@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::config::CachePolicy;
-use crate::route::{Route, Target};
+use crate::route::{Frontend, Route, Target};
 
 mod routes;
 
@@ -26,6 +26,9 @@ use routes::{Dependencies, Routes, Verdict};
 /// An answer overtaken by a change is asked for again at most so often; then it serves the
 /// requests that wait for it, which is right, and is not kept.
 const MAX_OVERTAKEN: usize = 3;
+
+/// Lists of wildcards to share before those that nobody uses any more are forgotten.
+const MAX_WILDCARDS: usize = 10_000;
 
 /// Routes by requested host, shared by all workers.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Table {
     control: Handle,
     flights: Mutex<HashMap<Box<str>, Flight>>,
     repairs: Mutex<HashSet<Box<str>>>,
+    /// Lists of wildcards in memory, which any number of hosts may have in common.
+    wildcards: Mutex<HashMap<Box<str>, Weak<Frontend>>>,
 }
 
 /// A look-up under way; all requests for the host wait for the same one.
@@ -79,8 +84,15 @@ impl Table {
     /// A table over `store` that remembers in `memory`. `control` runs look-ups.
     pub fn new(store: Store, memory: &Memory, clock: Arc<Clock>, control: Handle) -> Self {
         let routes = Arc::clone(&memory.0);
-        let (flights, repairs) = (Mutex::default(), Mutex::default());
-        Self { store, clock, routes, control, flights, repairs }
+        Self {
+            store,
+            clock,
+            routes,
+            control,
+            flights: Mutex::default(),
+            repairs: Mutex::default(),
+            wildcards: Mutex::default(),
+        }
     }
 
     /// The route of `host`, if what is in memory counts.
@@ -151,8 +163,17 @@ impl Table {
             if let Some(problem) = &record.dead_problem {
                 report(previous.as_deref(), problem);
             }
-            let route = Arc::new(Route::new(host, record, previous.as_deref(), self.clock.now()));
-            report_broken_rows(previous.as_deref(), &route);
+            let mut is_new = true;
+            let share = |frontend: Frontend| {
+                let (frontend, is_known) = self.share(frontend);
+                is_new = !is_known;
+                frontend
+            };
+            let now = self.clock.now();
+            let route = Arc::new(Route::new(host, record, previous.as_deref(), now, share));
+            if is_new {
+                report_broken_rows(previous.as_deref(), &route);
+            }
             if let Some(repair) = route.repair() {
                 self.repair(repair);
             }
@@ -162,6 +183,25 @@ impl Table {
             overtaken += 1;
             debug!(host, "answer of Redis was overtaken by a change, asking again");
         }
+    }
+
+    /// Takes an equal list of a wildcard from memory. Says whether there was one.
+    fn share(&self, frontend: Frontend) -> (Arc<Frontend>, bool) {
+        if !frontend.name.starts_with('*') {
+            return (Arc::new(frontend), false);
+        }
+        let mut wildcards = lock(&self.wildcards);
+        if let Some(known) = wildcards.get(&frontend.name).and_then(Weak::upgrade)
+            && *known == frontend
+        {
+            return (known, true);
+        }
+        if wildcards.len() >= MAX_WILDCARDS {
+            wildcards.retain(|_, frontend| frontend.strong_count() > 0);
+        }
+        let frontend = Arc::new(frontend);
+        wildcards.insert(frontend.name.clone(), Arc::downgrade(&frontend));
+        (frontend, false)
     }
 
     /// Puts a dead set right whose positions mean an older list, in the background.
@@ -188,9 +228,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says once per load that a dead set is unreadable; the host is served as if it were empty.
+/// Says once that a dead set is unreadable; the host is served as if it were empty.
 fn report(previous: Option<&Route>, problem: &shared::store::KeyProblem) {
-    if previous.is_none() {
+    if previous.is_none_or(|previous| !previous.has_dead_problem) {
         warn!(key = %problem.key, "dead set ignored: {}", problem.detail);
     }
 }

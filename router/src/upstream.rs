@@ -96,7 +96,8 @@ pub struct Exchange {
 pub struct Lease {
     exchange: Option<Box<Exchange>>,
     pool: Arc<Pool>,
-    permit: OwnedSemaphorePermit,
+    /// Held until the lease ends.
+    _permit: OwnedSemaphorePermit,
     is_reused: bool,
     /// What came over it could be read in more than one way.
     is_doubtful: bool,
@@ -133,7 +134,13 @@ impl Upstreams {
         let pool = self.pool(origin);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
         let exchange = pool.take_idle()?;
-        Some(Lease { exchange: Some(exchange), pool, permit, is_reused: true, is_doubtful: false })
+        Some(Lease {
+            exchange: Some(exchange),
+            pool,
+            _permit: permit,
+            is_reused: true,
+            is_doubtful: false,
+        })
     }
 
     /// Makes a new connection, waiting for its turn when there are too many. The connection that
@@ -157,7 +164,7 @@ impl Upstreams {
                     return Ok(Lease {
                         exchange: Some(exchange),
                         pool,
-                        permit,
+                        _permit: permit,
                         is_reused: true,
                         is_doubtful: false,
                     });
@@ -174,7 +181,13 @@ impl Upstreams {
             .map_err(ConnectError::Handshake)?;
         let driver = Some(driver);
         let exchange = Box::new(Exchange { sender, driver, wire, is_done: false });
-        Ok(Lease { exchange: Some(exchange), pool, permit, is_reused: false, is_doubtful: false })
+        Ok(Lease {
+            exchange: Some(exchange),
+            pool,
+            _permit: permit,
+            is_reused: false,
+            is_doubtful: false,
+        })
     }
 
     /// Closes connections that have been unused for too long or that the backend has closed, and
@@ -223,10 +236,11 @@ impl Lease {
         self.is_doubtful = true;
     }
 
-    /// Takes the connection out for good, for a tunnel. It still counts until the guard drops.
-    pub fn into_tunnel(mut self) -> Option<(TcpStream, bytes::Bytes, impl Send + use<>)> {
+    /// Takes the connection out for good, for a tunnel. It counts no more: `maxSockets` is for
+    /// requests, which end (Node's agent lets upgraded sockets go, too).
+    pub fn into_tunnel(mut self) -> Option<(TcpStream, bytes::Bytes)> {
         let parts = self.exchange.take()?.driver?.into_parts();
-        Some((parts.io.inner.into_inner(), parts.read_buf, (self.permit, self.pool)))
+        Some((parts.io.inner.into_inner(), parts.read_buf))
     }
 
     /// Gives the connection back to the pool if it can carry another request.

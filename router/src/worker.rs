@@ -28,6 +28,10 @@ const MAX_HEAD: usize = 80 * 1024;
 /// Sweeps of the connections for each sweep of the pools.
 const TICKS_PER_POOL_SWEEP: u32 = 20;
 
+/// How long idle connections stay open for further requests when draining: as long as a client
+/// in a steady exchange commonly pauses.
+const IDLE_GRACE: Duration = Duration::from_millis(500);
+
 /// Time for tunnels that are cut off to write their log lines.
 const TUNNEL_END: Duration = Duration::from_millis(500);
 
@@ -85,9 +89,19 @@ impl Worker {
         acceptors.wait().await;
         connections.drain();
         tracker.close();
+        // A request that is on its way to an idle connection would be lost by closing it now. For
+        // a moment such requests are answered, with `Connection: close`.
+        let idle = async {
+            let _all_ended = tokio::time::timeout(IDLE_GRACE, tracker.wait()).await;
+            connections.close_idle();
+            std::future::pending::<()>().await;
+        };
         let tunnels = &self.shared.tunnels.tracker;
         let finished = async {
-            tracker.wait().await;
+            tokio::select! {
+                () = tracker.wait() => {}
+                () = idle => {}
+            }
             tunnels.close();
             tunnels.wait().await;
         };
@@ -179,7 +193,7 @@ async fn serve_connection(stream: TcpStream, client: Arc<Client>) {
     let mut is_ending = false;
     let result = std::future::poll_fn(|cx| {
         connection.register(cx.waker());
-        if connection.is_draining() && !is_ending {
+        if connection.is_closing() && !is_ending {
             is_ending = true;
             http.as_mut().graceful_shutdown();
         }

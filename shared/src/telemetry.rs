@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::str::FromStr;
 
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -29,9 +30,12 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Changes the level while the program runs.
-#[derive(Clone, Debug)]
-pub struct LevelHandle(reload::Handle<EnvFilter, Registry>);
+/// The running log: changes its level, and writes what is left when it is dropped.
+#[derive(Debug)]
+pub struct LevelHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    _writer: WorkerGuard,
+}
 
 impl LevelHandle {
     /// Sets the level: `error`, `warn`, `info`, `debug`, `trace` or a filter directive.
@@ -41,7 +45,7 @@ impl LevelHandle {
     /// When `level` is no such directive; the old one stays.
     pub fn set(&self, level: &str) -> Result<(), String> {
         let filter = parse_level(level)?;
-        self.0.reload(filter).map_err(|error| error.to_string())
+        self.filter.reload(filter).map_err(|error| error.to_string())
     }
 }
 
@@ -63,23 +67,23 @@ pub fn parse_level(level: &str) -> Result<EnvFilter, String> {
 /// When `level` is not one, or logging was already started.
 pub fn init(format: LogFormat, level: &str) -> Result<LevelHandle, String> {
     let (filter, handle) = reload::Layer::new(parse_level(level)?);
+    // Whoever reads the log must not be able to stop the program by not reading: lines wait in a
+    // bounded queue, and are dropped when it is full.
+    let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
     let layer = match format {
         LogFormat::Text => fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .boxed(),
-        LogFormat::Json => fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_writer(std::io::stderr)
-            .with_target(false)
-            .boxed(),
+        LogFormat::Json => {
+            fmt::layer().json().flatten_event(true).with_writer(stderr).with_target(false).boxed()
+        }
     };
     tracing_subscriber::registry()
         .with(filter)
         .with(layer)
         .try_init()
         .map_err(|error| error.to_string())?;
-    Ok(LevelHandle(handle))
+    Ok(LevelHandle { filter: handle, _writer: guard })
 }

@@ -135,7 +135,6 @@ impl ResponseBody {
             lease.give_back(now, &mut Context::from_waker(Waker::noop()));
             return Self::empty(log);
         }
-        log.connection.begin_streaming(limit);
         let content = UpstreamContent { incoming, lease: Some(lease), limit, now };
         Self { content: Content::Upstream(Box::new(content)), log }
     }

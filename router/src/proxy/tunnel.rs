@@ -21,21 +21,23 @@ use crate::connection::ClientIo;
 /// Bytes taken from a socket at a time. A direction holds a buffer only while it has bytes.
 const BUFFER: usize = 16 * 1024;
 
+/// Silence after which a tunnel ends that one side has closed: a peer that is gone for good looks
+/// just like one that only has nothing more to say.
+const HALF_CLOSED: Duration = Duration::from_secs(60);
+
 /// The backend's side of a tunnel.
 #[derive(Debug)]
-pub struct Upstream<G> {
+pub struct Upstream {
     /// The socket.
     pub stream: TcpStream,
     /// What the backend sent right behind its 101.
     pub early: Bytes,
-    /// Counts the connection until the tunnel ends.
-    pub guard: G,
 }
 
 /// Waits for the client's side and then pipes. Writes the access-log `record` at the end.
-pub async fn run<G: Send>(
+pub async fn run(
     upgrade: OnUpgrade,
-    upstream: Upstream<G>,
+    upstream: Upstream,
     idle_timeout: Option<Duration>,
     shutdown: CancellationToken,
     record: Option<Box<Record>>,
@@ -60,13 +62,13 @@ pub async fn run<G: Send>(
         idle_timeout,
         idle: Box::pin(tokio::time::sleep(idle_timeout.unwrap_or(Duration::ZERO))),
         last_activity: Instant::now(),
+        was_half_closed: false,
     };
     let result = shutdown.run_until_cancelled(&mut pipe).await;
     debug!(
         client.addr = %connection.peer, to_client = pipe.to_client.total,
         to_backend = pipe.to_backend.total, ?result, "tunnel ended"
     );
-    drop(upstream.guard);
     if let Some(record) = record {
         record.emit(connection.written() + pipe.to_client.total);
     }
@@ -89,6 +91,7 @@ struct Pipe {
     idle_timeout: Option<Duration>,
     idle: Pin<Box<Sleep>>,
     last_activity: Instant,
+    was_half_closed: bool,
 }
 
 /// One direction of a tunnel.
@@ -172,9 +175,16 @@ impl Future for Pipe {
         if moved {
             this.last_activity = Instant::now();
         }
-        let Some(limit) = this.idle_timeout else {
-            return Poll::Pending;
+        let is_half_closed = this.to_backend.write_closed || this.to_client.write_closed;
+        let limit = match (this.idle_timeout, is_half_closed) {
+            (limit, true) => limit.map_or(HALF_CLOSED, |limit| limit.min(HALF_CLOSED)),
+            (Some(limit), false) => limit,
+            (None, false) => return Poll::Pending,
         };
+        if is_half_closed && !this.was_half_closed {
+            this.was_half_closed = true;
+            this.idle.as_mut().reset(this.last_activity + limit);
+        }
         while this.idle.as_mut().poll(cx).is_ready() {
             let deadline = this.last_activity + limit;
             if Instant::now() >= deadline {
@@ -197,10 +207,10 @@ pub struct Tunnels {
 
 impl Tunnels {
     /// Runs `tunnel` as a task that the drain knows of.
-    pub fn spawn<G: Send + 'static>(
+    pub fn spawn(
         self: &Arc<Self>,
         upgrade: OnUpgrade,
-        upstream: Upstream<G>,
+        upstream: Upstream,
         idle_timeout: Option<Duration>,
         record: Option<Box<Record>>,
     ) {

@@ -253,7 +253,7 @@ mod tests {
         let rows = Ok(vec![b"id".to_vec(), b"http://a".to_vec()]);
         let found = name.map(|name| Found { name: name.to_owned(), rows });
         let record = HostRecord { found, dead: vec![], dead_ttl: None, dead_problem: None };
-        Arc::new(Route::new(host, record, None, 0))
+        Arc::new(Route::new(host, record, None, 0, Arc::new))
     }
 
     fn put(routes: &Routes, host: &str, name: Option<&str>) {

@@ -26,6 +26,7 @@ const MAX_HEADERS: usize = 100;
 #[derive(Debug, Default)]
 pub struct Wire {
     awaits_head: AtomicBool,
+    has_progress: AtomicBool,
     has_informational: AtomicBool,
     notes: Mutex<Notes>,
 }
@@ -88,6 +89,7 @@ impl Wire {
         let mut notes = self.notes();
         if !bytes.is_empty() {
             notes.records = false;
+            self.has_progress.store(true, Ordering::Relaxed);
         }
         if notes.head.is_empty() {
             let length = bytes.len().min(INFORMATIONAL.len());
@@ -110,6 +112,15 @@ impl Wire {
             notes.head = Vec::new();
             self.awaits_head.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// Whether bytes of the response's head came in since this was asked last.
+    pub fn take_progress(&self) -> bool {
+        let has_progress = self.has_progress.load(Ordering::Relaxed);
+        if has_progress {
+            self.has_progress.store(false, Ordering::Relaxed);
+        }
+        has_progress
     }
 
     /// Informational responses since this was asked last.
