@@ -208,7 +208,7 @@ fn a_bad_value_is_reported_with_line_key_and_expectation() {
         ("{\"http\": {\n\"port\": 65536}}", &["c.json:2", "http.port", "65536"]),
         ("{\"http\": {\n\"bind\": {\"address\": 1}}}", &["c.json:2", "http.bind"]),
         ("{\n\"driver\": \"mysql://x\"}", &["c.json:2", "driver", "redis"]),
-        ("{\n\"driver\": \"redis://h/notanumber\"}", &["c.json:2", "driver", "notanumber"]),
+        ("{\n\"driver\": \"redis://h/notanumber\"}", &["c.json:2", "driver", "database"]),
         ("{\n\"server\": []}", &["c.json:2", "server"]),
     ] {
         assert_says(&complaint(text), words);

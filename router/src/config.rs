@@ -293,6 +293,10 @@ fn resolve(cli: &Cli, mut loaded: Loaded, named: Option<PathBuf>) -> Result<Conf
     };
     let https = tls_listeners(&loaded, &mut warnings)?;
 
+    if listen.is_empty() && https.is_empty() {
+        return Err(loaded.error("http.bind", "there is no address to listen on"));
+    }
+
     let drivers = drivers(cli, &loaded, &mut warnings)?;
 
     let seconds = |key: &str, flag: Option<Duration>, value: Option<f64>, default: Duration| {
@@ -762,7 +766,10 @@ mod tests {
             listen(r#"{"http": {"port": 1, "bind": ["::1", {"address": "10.0.0.1", "port": 2}]}}"#),
             ["[::1]:1", "10.0.0.1:2"]
         );
-        assert_eq!(listen(r#"{"http": {"bind": []}}"#), Vec::<String>::new());
+        assert_eq!(
+            load(r#"{"http": {"bind": []}}"#, &[]).unwrap_err(),
+            "c.json:1: http.bind: there is no address to listen on"
+        );
         assert_eq!(
             load("{\"http\": {\n\"bind\": [\"::1\",\n\"no such host\"]}}", &[])
                 .unwrap_err()
@@ -847,7 +854,8 @@ mod tests {
             (
                 "{\"driver\": [\"redis:\",\n\"redis://h/x\"]}",
                 &[],
-                "c.json:2: driver.1: the database of the driver must be a number, not `x`",
+                "c.json:2: driver.1: the database of the driver must be a number (a `/` in a \
+                 password is written %2F)",
             ),
             (
                 "{\"server\": {\"trustedProxies\": \"10.0.0.0/99\"}}",

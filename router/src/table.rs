@@ -27,6 +27,9 @@ use routes::{Dependencies, Routes, Verdict};
 /// requests that wait for it, which is right, and is not kept.
 const MAX_OVERTAKEN: usize = 3;
 
+/// Rows of one list that are named in the log because they cannot be used.
+const MAX_REPORTED: usize = 5;
+
 /// Lists of wildcards to share before those that nobody uses any more are forgotten.
 const MAX_WILDCARDS: usize = 10_000;
 
@@ -249,13 +252,17 @@ fn report_broken_rows(previous: Option<&Route>, route: &Route) {
             if old.is_some_and(|old| old.backends == frontend.backends) {
                 return;
             }
-            for (position, backend) in frontend.backends.iter().enumerate() {
-                if let Err(error) = backend {
-                    warn!(
-                        frontend = %frontend.name, backend.position = position,
-                        "backend skipped: {error}; write it as http://host:port"
-                    );
-                }
+            let broken = frontend.backends.iter().filter(|backend| backend.is_err()).count();
+            if broken > MAX_REPORTED {
+                warn!(frontend = %frontend.name, broken, "many backends skipped, the first are:");
+            }
+            let rows = frontend.backends.iter().enumerate();
+            let rows = rows.filter_map(|(position, row)| Some((position, row.as_ref().err()?)));
+            for (position, error) in rows.take(MAX_REPORTED) {
+                warn!(
+                    frontend = %frontend.name, backend.position = position,
+                    "backend skipped: {error}; write it as http://host:port"
+                );
             }
             if frontend.backends.is_empty() {
                 warn!(frontend = %frontend.name, "frontend has an identifier but no backends");

@@ -34,6 +34,10 @@ pub fn dead_message(host: &str, url: &str, position: usize, count: usize) -> Str
     format!("{host};{url};{position};{count}")
 }
 
+/// A ping from further in the future than this, in seconds, is no clock that runs ahead but
+/// garbage, which would count for ever.
+const MAX_CLOCK_SKEW: f64 = 3600.0;
+
 /// Whether a checker that wrote `ping` (Unix seconds, as text) is alive at `now` (Unix seconds).
 /// Garbage counts as no checker: then we keep the dead set ourselves.
 pub fn checker_is_alive(ping: Option<&[u8]>, now: u64) -> bool {
@@ -41,7 +45,7 @@ pub fn checker_is_alive(ping: Option<&[u8]>, now: u64) -> bool {
         .and_then(|text| text.trim().parse::<f64>().ok())
         .is_some_and(|written| {
             let age = now as f64 - written;
-            age < CHECKER_ALIVE_SECONDS as f64
+            age < CHECKER_ALIVE_SECONDS as f64 && age > -MAX_CLOCK_SKEW
         })
 }
 
@@ -72,5 +76,9 @@ mod tests {
         assert!(!checker_is_alive(Some(b"1000"), 1030));
         assert!(!checker_is_alive(Some(b"soon"), 1000));
         assert!(!checker_is_alive(None, 1000));
+        assert!(checker_is_alive(Some(b"1100"), 1000), "its clock runs ahead");
+        for garbage in [&b"inf"[..], b"1e300", b"99999", b"NaN"] {
+            assert!(!checker_is_alive(Some(garbage), 1000));
+        }
     }
 }

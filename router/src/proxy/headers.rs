@@ -252,7 +252,8 @@ pub enum Framing {
     Ambiguous,
     /// In one way.
     Clear,
-    /// By a transfer coding other than chunked, which cannot be passed on.
+    /// By a transfer coding other than chunked, or by a length that is a list, neither of which can
+    /// be passed on.
     Unknown,
 }
 
@@ -260,14 +261,18 @@ pub enum Framing {
 /// connection may carry our own `Connection: keep-alive`.
 pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) -> Framing {
     let mut has_hop_by_hop = false;
-    let mut has_length = false;
+    let mut lengths = 0;
+    let mut is_number = true;
     let mut codings = 0;
     let mut is_chunked = true;
     for (name, value) in &*headers {
         match name.as_str() {
             "connection" => has_hop_by_hop |= value.as_bytes() != b"keep-alive" || !keep_connection,
             "keep-alive" | "proxy-connection" | "upgrade" | "te" => has_hop_by_hop = true,
-            "content-length" => has_length = true,
+            "content-length" => {
+                lengths += 1;
+                is_number &= value.as_bytes().iter().all(u8::is_ascii_digit);
+            }
             "transfer-encoding" => {
                 codings += 1;
                 is_chunked &= value.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -281,10 +286,10 @@ pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) -> Framing
             headers.remove(CONNECTION);
         }
     }
-    if codings > 1 || !is_chunked {
+    if codings > 1 || !is_chunked || lengths > 1 || !is_number {
         return Framing::Unknown;
     }
-    if codings == 1 && has_length {
+    if codings == 1 && lengths == 1 {
         headers.remove(CONTENT_LENGTH);
         return Framing::Ambiguous;
     }
@@ -512,6 +517,8 @@ mod tests {
             (&[("content-length", "5")][..], Framing::Clear),
             (&[("transfer-encoding", "chunked")], Framing::Clear),
             (&[("transfer-encoding", "chunked"), ("content-length", "5")], Framing::Ambiguous),
+            (&[("content-length", "5, 5")], Framing::Unknown),
+            (&[("content-length", "5"), ("content-length", "5")], Framing::Unknown),
             (&[("transfer-encoding", "gzip, chunked")], Framing::Unknown),
             (
                 &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],

@@ -84,9 +84,12 @@ fn script(text: &str, prefix: &str, host: &str, frontend: &str) -> Cmd {
     command
 }
 
+/// About ten years: beyond some number EXPIRE fails, and the mark would stay for ever.
+const MAX_SECONDS: u64 = 315_360_000;
+
 /// EXPIRE takes whole seconds; zero would delete the mark at once.
 fn seconds(mark: &Mark) -> u64 {
-    mark.ttl.as_secs().max(1)
+    mark.ttl.as_secs().clamp(1, MAX_SECONDS)
 }
 
 /// The command that marks a backend dead.
