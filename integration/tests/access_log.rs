@@ -196,7 +196,7 @@ fn ours_a_client_cannot_forge_a_line() {
     assert_eq!(line.request, "GET /a\\x22b HTTP/1.1");
     assert_eq!(line.user_agent, "x\\x22 \\x22y\\x5C\\xC3\\xA9");
     assert_eq!(line.referer, "\\x22");
-    assert_eq!(line.client, "::ffff:1\\x22 2");
+    assert_eq!(line.client, "::ffff:1\\x22\\x202");
     assert_eq!(parse(&lines[1]).identifier, "id\\x22 0 0\\x0Ax");
 }
 

@@ -178,6 +178,37 @@ fn no_request_that_was_begun_is_lost_under_load() {
     assert_eq!(router.access_log(answered).len(), answered, "every line is written");
 }
 
+/// Clients that keep one connection busy lose nothing: the answer that they get while the router
+/// drains says `Connection: close`.
+#[test]
+fn busy_connections_end_with_an_answer() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::builder(&redis).workers(2).start();
+    let addr = router.addr();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Client::connect(addr);
+                loop {
+                    let response = client.get("a.test", "/");
+                    assert_eq!(response.text(), "b");
+                    if response.header("connection").is_some_and(|v| v.contains("close")) {
+                        return client.is_closed();
+                    }
+                }
+            })
+        })
+        .collect();
+    backend.wait_for_requests(200);
+    router.signal(Signal::SIGTERM);
+    for client in clients {
+        assert!(client.join().expect("every request was answered"));
+    }
+    assert_eq!(router.wait(DEADLINE).code(), Some(0));
+}
+
 /// Sends requests until nobody accepts connections any more; returns how many were answered.
 fn load(addr: SocketAddr) -> usize {
     let mut count = 0;

@@ -72,7 +72,7 @@ impl Record {
         if !self.client.as_bytes().starts_with(b"::") {
             line.extend_from_slice(b"::ffff:");
         }
-        escape(self.client.as_bytes(), line);
+        escape_word(self.client.as_bytes(), line);
         line.extend_from_slice(b" - - [");
         line.extend_from_slice(timestamp.as_bytes());
         line.extend_from_slice(b"] \"");
@@ -145,6 +145,16 @@ fn escape(value: &[u8], line: &mut Vec<u8>) {
             let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
             line.extend_from_slice(&[b'\\', b'x', HEX[high], HEX[low]]);
         }
+    }
+}
+
+/// The same for a field without quotes, which a space would end.
+fn escape_word(value: &[u8], line: &mut Vec<u8>) {
+    for (index, word) in value.split(|byte| *byte == b' ').enumerate() {
+        if index > 0 {
+            line.extend_from_slice(b"\\x20");
+        }
+        escape(word, line);
     }
 }
 
@@ -434,6 +444,9 @@ mod tests {
         record.client = HeaderValue::from_static("1.2.3.4");
         record.user_agent = Some(HeaderValue::from_bytes(b"a\" 200 0 \"\\\tx\xff").unwrap());
         record.version = Version::HTTP_10;
+        record.client = HeaderValue::from_static("1.2.3.4 - - [x]");
+        assert!(line(&record).starts_with("::ffff:1.2.3.4\\x20-\\x20-\\x20[x] - - ["));
+        record.client = HeaderValue::from_static("1.2.3.4");
         assert_eq!(
             line(&record),
             "::ffff:1.2.3.4 - - [23/Nov/2026:09:24:35 +0000] \"GET /x?y=1 HTTP/1.0\" 200 179 \

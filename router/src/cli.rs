@@ -16,8 +16,8 @@ use shared::telemetry::LogFormat;
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "router", version, max_term_width = 100, args_conflicts_with_subcommands = false)]
 pub struct Cli {
-    /// Configuration file in Hipache's JSON format [default: config/config.json, or
-    /// `config/config_<SETTINGS_FLAVOR>.json` when that variable is set]
+    /// Configuration file in Hipache's JSON format (default: config/config.json, or
+    /// config/config_FLAVOR.json when SETTINGS_FLAVOR is set)
     #[arg(short, long, global = true, value_name = "FILE", env = "ROUTER_CONFIG")]
     pub config: Option<PathBuf>,
 

@@ -153,7 +153,6 @@ pub struct Scan {
     pub host: Option<HeaderValue>,
     /// There is a second one.
     pub has_several_hosts: bool,
-    has_content_length: bool,
     has_transfer_encoding: bool,
     /// There is something that concerns one connection only, beyond a plain
     /// `Connection: keep-alive`.
@@ -175,7 +174,6 @@ impl Scan {
                     connections += 1;
                     scan.has_hop_by_hop |= connections > 1 || value.as_bytes() != b"keep-alive";
                 }
-                "content-length" => scan.has_content_length = true,
                 "expect" => scan.expects = true,
                 "host" if scan.host.is_none() => scan.host = Some(value.clone()),
                 "host" => scan.has_several_hosts = true,
@@ -190,7 +188,9 @@ impl Scan {
     }
 }
 
-/// Checks that there is one way only to read where the body ends (RFC 9112 6).
+/// Checks that there is one way only to read where the body ends (RFC 9112 6). A `Content-Length`
+/// beside a `Transfer-Encoding` is none of them any more: hyper has dropped it, and closes the
+/// connection after this request (RFC 9112 6.3).
 ///
 /// # Errors
 ///
@@ -205,9 +205,6 @@ pub fn check_framing(
     }
     if version == Version::HTTP_10 {
         return Err("Transfer-Encoding in HTTP/1.0");
-    }
-    if scan.has_content_length {
-        return Err("both Content-Length and Transfer-Encoding");
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let is_chunked = codings.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
@@ -575,7 +572,6 @@ mod tests {
             (&[("transfer-encoding", ",chunked")], false),
             (&[("transfer-encoding", "gzip, chunked")], false),
             (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
-            (&[("transfer-encoding", "chunked"), ("content-length", "5")], false),
         ] {
             let headers = map(lines);
             let result = check_framing(&headers, &Scan::new(&headers), Version::HTTP_11);
