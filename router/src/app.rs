@@ -1,7 +1,7 @@
 //! The only wiring: settings and sockets become threads and tasks, signals end them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::access_log::{AccessLog, Opened, Sink};
+use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError};
 use crate::dead_marks;
 use crate::listen::Bound;
+use crate::metrics::{Counters, Metrics, State};
 use crate::privileges;
 use crate::proxy::pages::Pages;
 use crate::proxy::tunnel::Tunnels;
@@ -54,6 +56,7 @@ pub fn panics() -> u64 {
 pub struct App {
     config: Config,
     listeners: Vec<Bound>,
+    admin: Option<Bound>,
     access_log: Opened,
 }
 
@@ -80,6 +83,7 @@ impl App {
                 Bound::new(*address, config.workers, config.listen.iter().any(is_twin))
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let admin = config.admin.map(|address| Bound::new(address, 1, false)).transpose()?;
         let owner = target.as_ref().map(|target| (target.uid, target.gid));
         let access_log = match Opened::new(&config.access_log, owner) {
             Ok(opened) => opened,
@@ -94,7 +98,7 @@ impl App {
             target.become_it()?;
             info!(uid = target.uid.as_raw(), gid = target.gid.as_raw(), "privileges dropped");
         }
-        Ok(Self { config, listeners, access_log })
+        Ok(Self { config, listeners, admin, access_log })
     }
 
     /// Routes until a signal ends it. `reload` reads the configuration anew for SIGHUP.
@@ -122,7 +126,7 @@ impl App {
         level: &LevelHandle,
         reload: impl Fn() -> Result<Config, ConfigError>,
     ) -> anyhow::Result<()> {
-        let Self { config, listeners, access_log } = self;
+        let Self { config, listeners, admin, access_log } = self;
         // Before anything is started: a signal that comes early must not be lost.
         let mut signals = Signals::new()?;
         let shutdown = CancellationToken::new();
@@ -159,8 +163,25 @@ impl App {
         let drain = CancellationToken::new();
         let stop = CancellationToken::new();
         let mut threads = Vec::new();
+        let counters: Vec<_> = (0..config.workers).map(|_| Arc::<Counters>::default()).collect();
+        let tunnels: Vec<_> = (0..config.workers)
+            .map(|_| Arc::new(Tunnels { shutdown: stop.clone(), ..Tunnels::default() }))
+            .collect();
+        let state: Arc<dyn State> =
+            Arc::new(Observed { table: Arc::clone(&table), tunnels: tunnels.clone() });
+        let admin_state = Arc::new(Admin {
+            metrics: Metrics::new(counters.clone(), Arc::clone(&state)),
+            state,
+            is_draining: AtomicBool::new(false),
+        });
+        let admin_address = admin.as_ref().map(|bound| bound.address);
+        if let Some(socket) = admin.and_then(|bound| bound.sockets.into_iter().next()) {
+            drop(tokio::spawn(admin::serve(socket, Arc::clone(&admin_state))));
+        }
+        let mut workers = counters.into_iter().zip(tunnels);
         for index in 0..config.workers {
             let sink: Option<Arc<Sink>> = sinks.pop();
+            let (counters, tunnels) = workers.next().unwrap_or_default();
             let worker = Worker {
                 sockets: sockets.iter_mut().filter_map(Iterator::next).collect(),
                 shared: Arc::new(Shared {
@@ -174,7 +195,8 @@ impl App {
                     pages: Arc::clone(&pages),
                     clock: Arc::clone(&clock),
                     sink,
-                    tunnels: Arc::new(Tunnels { shutdown: stop.clone(), ..Tunnels::default() }),
+                    tunnels,
+                    counters,
                 }),
                 settings: Arc::clone(&settings),
                 drain: drain.clone(),
@@ -187,7 +209,7 @@ impl App {
         drop(marks);
 
         let is_up = store.wait_until_up(STORE_START_PATIENCE).await;
-        announce(&config, &addresses, is_up);
+        announce(&config, &addresses, admin_address, is_up);
         signals
             .serve(
                 &config,
@@ -197,6 +219,7 @@ impl App {
             )
             .await;
 
+        admin_state.is_draining.store(true, Ordering::Relaxed);
         notify(&[sd_notify::NotifyState::Stopping]);
         info!(
             seconds = config.drain_timeout.as_secs_f64(),
@@ -248,8 +271,14 @@ fn settings(config: &Config) -> Settings {
 
 /// Says what is served and from where: in the log for people, to the service manager for
 /// programs.
-fn announce(config: &Config, addresses: &[std::net::SocketAddr], redis_is_up: bool) {
-    let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
+fn announce(
+    config: &Config,
+    addresses: &[std::net::SocketAddr],
+    admin: Option<std::net::SocketAddr>,
+    redis_is_up: bool,
+) {
+    let urls = addresses.iter().map(|address| format!("http://{address}"));
+    let urls: Vec<_> = urls.chain(admin.map(|admin| format!("admin=http://{admin}"))).collect();
     let urls = urls.join(" ");
     let CachePolicy { tracks, size, ttl } = config.cache;
     let cache = match (tracks, ttl) {
@@ -303,6 +332,31 @@ fn log_panics() {
             "{panic}; one connection is lost, please report this"
         );
     }));
+}
+
+/// What the admin listener reads off.
+#[derive(Debug)]
+struct Observed {
+    table: Arc<Table>,
+    tunnels: Vec<Arc<Tunnels>>,
+}
+
+impl State for Observed {
+    fn redis_is_up(&self) -> (bool, bool) {
+        self.table.redis_is_up()
+    }
+
+    fn panics(&self) -> u64 {
+        panics()
+    }
+
+    fn routes(&self) -> usize {
+        self.table.len()
+    }
+
+    fn tunnels(&self) -> usize {
+        self.tunnels.iter().map(|tunnels| tunnels.tracker.len()).sum()
+    }
 }
 
 /// What SIGHUP and SIGUSR1 work on.
@@ -382,6 +436,7 @@ fn apply(old: &Config, new: &Config, level: &LevelHandle, targets: &Reloadable<'
     }
     let needs_restart: Vec<_> = [
         ("http.bind, http.port", old.listen != new.listen),
+        ("server.admin", old.admin != new.admin),
         ("https", old.https != new.https),
         ("driver", old.drivers != new.drivers),
         ("server.workers", old.workers != new.workers),

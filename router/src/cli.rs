@@ -36,6 +36,11 @@ pub struct Cli {
     )]
     pub listen: Vec<String>,
 
+    /// Address of the admin listener with /livez, /readyz and /metrics [config: server.admin;
+    /// default: none]
+    #[arg(long, global = true, value_name = "ADDR:PORT", env = "ROUTER_ADMIN")]
+    pub admin: Option<String>,
+
     /// Redis to use, repeatable: the first is read from, the last written to [config: driver;
     /// default: redis://127.0.0.1:6379/0]
     #[arg(long, global = true, value_name = "URL", env = "ROUTER_REDIS", value_delimiter = ',')]

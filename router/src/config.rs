@@ -55,6 +55,8 @@ const MAX_WORKERS: u32 = 1024;
 pub struct Config {
     /// Where to listen for plain HTTP.
     pub listen: Vec<SocketAddr>,
+    /// Where the admin listener listens, if anywhere.
+    pub admin: Option<SocketAddr>,
     /// Where HTTPS is configured to listen.
     pub https: Vec<TlsListener>,
     /// Redis; the first is read from, the last written to.
@@ -239,6 +241,7 @@ impl Config {
             .collect();
         let value = json!({
             "server": {
+                "admin": self.admin.map(|address| address.to_string()),
                 "debug": self.debug,
                 "workers": self.workers,
                 "maxSockets": self.max_sockets,
@@ -286,7 +289,7 @@ fn resolve(cli: &Cli, mut loaded: Loaded, named: Option<PathBuf>) -> Result<Conf
         texts => {
             let mut addresses = Vec::new();
             for text in texts {
-                addresses.extend(parse_listen(text)?);
+                addresses.extend(parse_listen("--listen", text)?);
             }
             addresses
         }
@@ -389,8 +392,20 @@ fn resolve(cli: &Cli, mut loaded: Loaded, named: Option<PathBuf>) -> Result<Conf
     let user =
         Some(user.unwrap_or_else(|| DEFAULT_USER.to_owned())).filter(|user| !user.is_empty());
 
+    let admin = match cli.admin.as_ref().or(server.admin.as_ref()).filter(|text| *text != "none") {
+        None => None,
+        Some(text) => {
+            let addresses = parse_listen("--admin", text).map_err(|error| match cli.admin {
+                Some(_) => error,
+                None => loaded.error("server.admin", error.problem),
+            })?;
+            addresses.into_iter().next()
+        }
+    };
+
     Ok(Config {
         listen,
+        admin,
         https,
         drivers,
         workers: workers.map_or(cores, |workers| workers as usize),
@@ -521,9 +536,9 @@ fn listeners<'a>(
 }
 
 /// `--listen`: `addr:port`, `[v6]:port`, `:port` or a port alone.
-fn parse_listen(text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
+fn parse_listen(flag: &str, text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
     let problem =
-        || flag_error("--listen", format!("expected ADDR:PORT such as 0.0.0.0:80, not `{text}`"));
+        || flag_error(flag, format!("expected ADDR:PORT such as 0.0.0.0:80, not `{text}`"));
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, port),
         None => ("127.0.0.1", text),

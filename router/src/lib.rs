@@ -1,9 +1,10 @@
 //! `router`: a Hipache-compatible HTTP and WebSocket router whose routes are Redis lists.
 //!
 //! `main → app → worker → proxy → {table, upstream, access_log} → route → shared`: nothing points
-//! back, and a test of the crate `integration` sees to it. See ARCHITECTURE.md.
+//! back, and a test sees to it. See ARCHITECTURE.md.
 
 pub mod access_log;
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod connection;
 pub mod dead_marks;
 pub mod healthcheck;
 pub mod listen;
+pub mod metrics;
 pub mod privileges;
 pub mod proxy;
 pub mod request_body;

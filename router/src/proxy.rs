@@ -29,6 +29,7 @@ use crate::access_log::{Record, Sink};
 use crate::clock::Clock;
 use crate::connection::{BodyState, Connection};
 use crate::dead_marks::{DeadMarks, Reason};
+use crate::metrics::Counters;
 use crate::request_body::{Gate, RequestBody};
 use crate::route::{Millis, Pick, Route, Target};
 use crate::table::Table;
@@ -99,6 +100,8 @@ pub struct Shared {
     pub sink: Option<Arc<Sink>>,
     /// Upgraded connections.
     pub tunnels: Arc<Tunnels>,
+    /// What is counted.
+    pub counters: Arc<Counters>,
 }
 
 /// What all requests of one client connection share.
@@ -178,6 +181,7 @@ pub async fn answer(
         },
         Err(error) => client.refuse(&error, &debugging, is_head, log),
     };
+    client.shared.counters.answered(response.status());
     // From here on a client that takes nothing for too long is given up.
     client.connection.begin_streaming(client.settings.tcp_timeout);
     if client.connection.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -252,8 +256,14 @@ impl Client {
             return Ok(None);
         }
         let route = match self.shared.table.fresh(&host) {
-            Some(route) => Known::Route(route),
-            None => Known::Host(host.into()),
+            Some(route) => {
+                self.shared.counters.cache_hits.add();
+                Known::Route(route)
+            }
+            None => {
+                self.shared.counters.cache_misses.add();
+                Known::Host(host.into())
+            }
         };
         let upgrade_asked = headers::strip_request(request.headers_mut(), scan);
         // A body cannot be told from the bytes of the new protocol by every backend.
@@ -378,6 +388,7 @@ impl Client {
                     if !error.may_retry() || tried.len() >= retries || slot.is_none() {
                         return Err(error);
                     }
+                    shared.counters.retries.add();
                     tried.push(position);
                     last_error = Some(error);
                 }

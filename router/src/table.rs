@@ -129,6 +129,21 @@ impl Table {
         self.routes.get(host).map(|(route, _)| route)
     }
 
+    /// Hosts in memory.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether Redis is connected, on the side that is read and on the side that is written.
+    pub fn redis_is_up(&self) -> (bool, bool) {
+        (self.store.is_up(), self.store.can_write())
+    }
+
     /// Waits for the look-up that is under way for `host`, or begins one.
     async fn join(self: &Arc<Self>, host: &str) -> Result<Arc<Route>, StoreError> {
         let mut flight = {

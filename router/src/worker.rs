@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use crate::clock::TICK;
 use crate::connection::{ClientIo, Connection, Connections, Phase};
 use crate::listen::accept_loop;
+use crate::metrics::Counters;
 use crate::proxy::{Client, Settings, Shared, answer};
 
 /// Time for a request head, from the first byte of a connection or of a further request on.
@@ -180,8 +181,25 @@ impl Acceptor {
     }
 }
 
+/// Counts a connection as long as it lives.
+struct Open(Arc<Counters>);
+
+impl Open {
+    fn new(counters: &Arc<Counters>) -> Self {
+        counters.connections.add();
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections_ended.add();
+    }
+}
+
 async fn serve_connection(stream: TcpStream, client: Arc<Client>) {
     let connection = Arc::clone(&client.connection);
+    let _open = Open::new(&client.shared.counters);
     let io = ClientIo::new(stream, Arc::clone(&connection));
     let service = service_fn(move |request| answer(Arc::clone(&client), request));
     let http = http1::Builder::new()

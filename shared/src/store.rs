@@ -196,6 +196,11 @@ impl Store {
         self.inner.read.is_up()
     }
 
+    /// Whether the side that is written to is connected.
+    pub fn can_write(&self) -> bool {
+        self.inner.write.is_up()
+    }
+
     /// Waits until the side that is read from is connected, at most `limit`.
     pub async fn wait_until_up(&self, limit: Duration) -> bool {
         self.inner.read.wait_until_up(limit).await

@@ -131,6 +131,10 @@ impl Routes {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.exact.len() + self.others.len()
+    }
+
     fn tracked_epoch(&self) -> Option<u64> {
         let epoch = self.epoch.load(Ordering::Acquire);
         (self.tracks && epoch % 2 == 1).then_some(epoch)

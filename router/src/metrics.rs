@@ -1,0 +1,232 @@
+//! What is counted, and how it is shown to Prometheus.
+//!
+//! Each worker counts in memory of its own with plain writes; the sums are made when somebody
+//! asks. Labels have few values, all of ours: nothing that a client sends becomes one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::StatusCode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+/// A number that one thread counts and others read.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// One more.
+    pub fn add(&self) {
+        // Only the worker's own thread writes: no read-modify-write needed.
+        self.0.store(self.value() + 1, Ordering::Relaxed);
+    }
+
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker counts.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Answers by the first digit of their status.
+    answers: [Count; 6],
+    /// Look-ups that memory answered.
+    pub cache_hits: Count,
+    /// Look-ups that Redis was asked for.
+    pub cache_misses: Count,
+    /// Attempts beyond a request's first.
+    pub retries: Count,
+    /// Client connections that were accepted.
+    pub connections: Count,
+    /// Client connections that have ended, tunnels apart.
+    pub connections_ended: Count,
+}
+
+impl Counters {
+    /// Counts an answer.
+    pub fn answered(&self, status: StatusCode) {
+        if let Some(count) = self.answers.get(usize::from(status.as_u16() / 100)) {
+            count.add();
+        }
+    }
+}
+
+/// What is read off at the moment of asking.
+pub trait State: fmt::Debug + Send + Sync + 'static {
+    /// Whether Redis is connected, on the side that is read and on the side that is written.
+    fn redis_is_up(&self) -> (bool, bool);
+
+    /// Panics since the start.
+    fn panics(&self) -> u64;
+
+    /// Hosts in memory.
+    fn routes(&self) -> usize;
+
+    /// Upgraded connections that are open.
+    fn tunnels(&self) -> usize;
+}
+
+/// All metrics of a router.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Those of `workers`.
+    pub fn new(workers: Vec<Arc<Counters>>, state: Arc<dyn State>) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Sums { workers, state }));
+        Self { registry }
+    }
+
+    /// The text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string fails only if a metric is wrong, which a test would have seen.
+        let _is_complete = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[derive(Debug)]
+struct Sums {
+    workers: Vec<Arc<Counters>>,
+    state: Arc<dyn State>,
+}
+
+impl Sums {
+    fn sum(&self, pick: impl Fn(&Counters) -> &Count) -> u64 {
+        self.workers.iter().map(|worker| pick(worker).value()).sum()
+    }
+}
+
+impl Collector for Sums {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let name = "router_http_requests";
+        let help = "Requests answered, by class of status";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (class, code) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate() {
+            let value = self.workers.iter().filter_map(|worker| worker.answers.get(class + 1));
+            let value: u64 = value.map(Count::value).sum();
+            ConstCounter::new(value).encode(family.encode_family(&[("code", code)])?)?;
+        }
+        for (name, help, value) in [
+            (
+                "router_route_cache_hits",
+                "Look-ups answered from memory",
+                self.sum(|worker| &worker.cache_hits),
+            ),
+            (
+                "router_route_cache_misses",
+                "Look-ups that Redis was asked for",
+                self.sum(|worker| &worker.cache_misses),
+            ),
+            (
+                "router_retries",
+                "Attempts beyond a request's first",
+                self.sum(|worker| &worker.retries),
+            ),
+            (
+                "router_connections_accepted",
+                "Client connections accepted",
+                self.sum(|worker| &worker.connections),
+            ),
+            ("router_panics", "Panics, each of which lost a connection", self.state.panics()),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+
+        let (read, write) = self.state.redis_is_up();
+        let name = "router_redis_up";
+        let help = "Whether Redis is connected";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (role, is_up) in [("read", read), ("write", write)] {
+            let gauge = ConstGauge::new(i64::from(is_up));
+            gauge.encode(family.encode_family(&[("role", role)])?)?;
+        }
+        let name = "router_connections";
+        let help = "Open client connections";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let ended = self.sum(|worker| &worker.connections_ended);
+        let open = self.sum(|worker| &worker.connections).saturating_sub(ended);
+        let tunnels = self.state.tunnels() as u64;
+        for (kind, value) in [("http", open), ("tunnel", tunnels)] {
+            ConstGauge::new(value).encode(family.encode_family(&[("kind", kind)])?)?;
+        }
+        let name = "router_routes";
+        let gauge = ConstGauge::new(self.state.routes() as u64);
+        let help = "Hosts in memory";
+        gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        let name = "router_build_info";
+        let help = "Version of this router";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        ConstGauge::new(1_u64).encode(family.encode_family(&version)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::StatusCode;
+
+    use super::{Counters, Metrics, State};
+
+    #[derive(Debug)]
+    struct Fixed;
+
+    impl State for Fixed {
+        fn redis_is_up(&self) -> (bool, bool) {
+            (true, false)
+        }
+
+        fn panics(&self) -> u64 {
+            3
+        }
+
+        fn routes(&self) -> usize {
+            7
+        }
+
+        fn tunnels(&self) -> usize {
+            2
+        }
+    }
+
+    #[test]
+    fn the_sums_of_all_workers_are_shown() {
+        let workers = vec![Arc::new(Counters::default()), Arc::new(Counters::default())];
+        workers[0].answered(StatusCode::OK);
+        workers[1].answered(StatusCode::CREATED);
+        workers[1].answered(StatusCode::BAD_GATEWAY);
+        workers[0].connections.add();
+        workers[0].cache_hits.add();
+        let text = Metrics::new(workers, Arc::new(Fixed)).text();
+        for line in [
+            "router_http_requests_total{code=\"2xx\"} 2",
+            "router_http_requests_total{code=\"5xx\"} 1",
+            "router_route_cache_hits_total 1",
+            "router_route_cache_misses_total 0",
+            "router_panics_total 3",
+            "router_redis_up{role=\"read\"} 1",
+            "router_redis_up{role=\"write\"} 0",
+            "router_connections{kind=\"http\"} 1",
+            "router_connections{kind=\"tunnel\"} 2",
+            "router_routes 7",
+            "router_build_info{version=",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|shown| shown.starts_with(line)), "{line}\n{text}");
+        }
+    }
+}
