@@ -245,3 +245,21 @@ fn failures_leave_the_pool_usable() {
         assert_eq!(get(router.addr(), "a.test", "/").text(), "fine", "after {target}");
     }
 }
+
+/// A client that goes away takes its exchange with it, also when bytes of a next request stand
+/// behind the one that is being answered: the backend's connection ends and its place is free.
+#[test]
+fn a_client_that_goes_away_ends_its_exchange() {
+    for behind in ["", "G", "GET /next HTTP/1.1\r\nHost: a.test\r\n\r\n"] {
+        let redis = Redis::start();
+        let backend = Backend::hanging("b");
+        redis.frontend("a.test", "id", &[&backend.url()]);
+        let router =
+            Router::builder(&redis).set("server.maxSockets", 1).set("server.tcpTimeout", 0).start();
+        let mut client = Client::connect(router.addr());
+        client.send(format!("GET /first HTTP/1.1\r\nHost: a.test\r\n\r\n{behind}"));
+        backend.wait_for_requests(1);
+        drop(client);
+        backend.wait_for_open(0);
+    }
+}

@@ -227,7 +227,7 @@ enum Output {
 
 /// Why an access log could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the access log {path}: {source}")]
+#[error("cannot open the access log {path}")]
 pub struct OpenError {
     path: PathBuf,
     #[source]

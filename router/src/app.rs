@@ -89,7 +89,8 @@ impl App {
             Ok(opened) => opened,
             // Nobody asked for Hipache's default path; a machine without it can still route.
             Err(error) if !config.access_log_is_explicit => {
-                warn!("{error}: no access log is written; set one with --access-log");
+                let error = anyhow::Error::new(error);
+                warn!("{error:#}: no access log is written; set one with --access-log");
                 Opened::new(&AccessLogTarget::None, None)?
             }
             Err(error) => return Err(error.into()),
@@ -399,6 +400,7 @@ impl Signals {
         reload: &impl Fn() -> Result<Config, ConfigError>,
         targets: &Reloadable<'_>,
     ) {
+        let mut current = config.clone();
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
@@ -408,7 +410,13 @@ impl Signals {
                     reopen(targets);
                     targets.pages.reload();
                     match reload() {
-                        Ok(new) => apply(config, &new, level, targets),
+                        Ok(new) => {
+                            apply(config, &new, targets);
+                            if current.debug != new.debug {
+                                set_level(level, new.debug);
+                            }
+                            current = new;
+                        }
                         Err(error) => warn!(%error, "configuration not reloaded, the old one stays"),
                     }
                 }
@@ -423,17 +431,18 @@ fn reopen(targets: &Reloadable<'_>) {
     }
 }
 
+fn set_level(level: &LevelHandle, is_debug: bool) {
+    if let Err(error) = level.set(if is_debug { "debug" } else { "info" }) {
+        warn!(error, "log level not changed");
+    }
+}
+
 /// Takes over what can change without a restart, and names what cannot.
-fn apply(old: &Config, new: &Config, level: &LevelHandle, targets: &Reloadable<'_>) {
+fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
     for warning in &new.warnings {
         warn!("{warning}");
     }
     targets.settings.store(Arc::new(settings(new)));
-    if old.debug != new.debug
-        && let Err(error) = level.set(if new.debug { "debug" } else { "info" })
-    {
-        warn!(error, "log level not changed");
-    }
     let needs_restart: Vec<_> = [
         ("http.bind, http.port", old.listen != new.listen),
         ("server.admin", old.admin != new.admin),

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -15,14 +15,20 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::access_log::Record;
 use crate::clock::Clock;
 use crate::route::{Millis, millis};
 
+/// Longest time between requests where `tcpTimeout` sets none. A connection without a request is
+/// worth nothing to its client that a new one is not.
+const MAX_IDLE: Duration = Duration::from_secs(300);
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
+/// Sweeps after which a running request's client is looked for: about one second.
+const SWEEPS_PER_QUESTION: u8 = 20;
 /// Bytes of informational responses that may wait for one client.
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
@@ -65,6 +71,11 @@ pub struct Connection {
     phase: AtomicU8,
     deadline: AtomicU64,
     expired: AtomicBool,
+    /// The socket is to be asked whether the client is still there.
+    is_in_question: AtomicBool,
+    is_abandoned: AtomicBool,
+    /// Sweeps since the current request began.
+    age: AtomicU8,
     draining: AtomicBool,
     closing: AtomicBool,
     /// Bytes written to the socket.
@@ -78,6 +89,8 @@ pub struct Connection {
     /// Informational responses that wait to be written.
     early: Mutex<Vec<u8>>,
     idle_timeout: Millis,
+    /// Silence that is allowed while a response is being sent.
+    stream_timeout: Millis,
     head_timeout: Millis,
 }
 
@@ -87,7 +100,7 @@ impl Connection {
         peer: SocketAddr,
         local: SocketAddr,
         clock: Arc<Clock>,
-        idle_timeout: Option<Duration>,
+        tcp_timeout: Option<Duration>,
         head_timeout: Duration,
     ) -> Arc<Self> {
         let connection = Self {
@@ -97,6 +110,9 @@ impl Connection {
             phase: AtomicU8::new(Phase::Idle as u8),
             deadline: AtomicU64::new(NEVER),
             expired: AtomicBool::new(false),
+            is_in_question: AtomicBool::new(false),
+            is_abandoned: AtomicBool::new(false),
+            age: AtomicU8::new(0),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             written: AtomicU64::new(0),
@@ -106,7 +122,8 @@ impl Connection {
             body_state: AtomicU8::new(BodyState::Moving as u8),
             has_early: AtomicBool::new(false),
             early: Mutex::new(Vec::new()),
-            idle_timeout: idle_timeout.map_or(NEVER, millis),
+            idle_timeout: millis(tcp_timeout.unwrap_or(MAX_IDLE)),
+            stream_timeout: tcp_timeout.map_or(NEVER, millis),
             head_timeout: millis(head_timeout),
         };
         connection.enter(Phase::Idle, connection.head_timeout);
@@ -131,6 +148,7 @@ impl Connection {
     /// A request begins: until it sets a limit there is none.
     pub fn begin_request(&self) {
         self.enter(Phase::Busy, NEVER);
+        self.age.store(0, Ordering::Relaxed);
         self.set_body_state(BodyState::Moving);
     }
 
@@ -158,6 +176,24 @@ impl Connection {
     /// Whether the deadline has passed.
     pub fn has_expired(&self) -> bool {
         self.expired.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client closed its side while its request was being answered.
+    pub fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed)
+    }
+
+    /// One sweep of a request that takes its time. hyper does not see a client go away while bytes
+    /// of its next request wait to be read, so now and then the socket itself is asked.
+    fn grow_older(&self) {
+        let age = self.age.load(Ordering::Relaxed) + 1;
+        if age < SWEEPS_PER_QUESTION {
+            self.age.store(age, Ordering::Relaxed);
+        } else {
+            self.age.store(0, Ordering::Relaxed);
+            self.is_in_question.store(true, Ordering::Relaxed);
+            self.wake();
+        }
     }
 
     /// Whether no further request is wanted on this connection.
@@ -307,6 +343,9 @@ impl Connections {
                 connection.expired.store(true, Ordering::Relaxed);
                 connection.wake();
             }
+            if connection.phase() == Phase::Busy {
+                connection.grow_older();
+            }
             true
         });
     }
@@ -382,11 +421,24 @@ impl ClientIo {
         Poll::Ready(Ok(()))
     }
 
+    /// Looks whether the client has closed its side. Such a client is taken to be gone, as nginx
+    /// and Node do: nobody else than a rare script half-closes a connection and goes on reading.
+    fn ask_socket(&self, cx: &mut Context<'_>) {
+        self.connection.is_in_question.store(false, Ordering::Relaxed);
+        let mut readiness = pin!(self.inner.inner().ready(Interest::READABLE));
+        if let Poll::Ready(Ok(readiness)) = readiness.as_mut().poll(cx)
+            && readiness.is_read_closed()
+        {
+            self.connection.is_abandoned.store(true, Ordering::Relaxed);
+            self.connection.wake();
+        }
+    }
+
     fn note_written(&self, result: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(count)) = result {
             self.connection.count_written(*count);
             if self.connection.phase() == Phase::Streaming {
-                self.connection.allow(self.connection.idle_timeout);
+                self.connection.allow(self.connection.stream_timeout);
             }
         }
     }
@@ -443,6 +495,9 @@ impl Write for ClientIo {
             std::task::ready!(self.poll_early(cx))?;
         }
         self.connection.flushed();
+        if self.connection.is_in_question.load(Ordering::Relaxed) {
+            self.ask_socket(cx);
+        }
         Poll::Ready(Ok(()))
     }
 

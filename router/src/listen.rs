@@ -16,7 +16,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}{}", hint(.source, .address))]
+#[error("cannot listen on {address}{}", hint(.source, .address))]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,

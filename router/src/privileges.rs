@@ -33,7 +33,7 @@ pub enum PrivilegeError {
         name: String,
     },
     /// The system refused.
-    #[error("cannot become user {uid}, group {gid}: {source}")]
+    #[error("cannot become user {uid}, group {gid}")]
     Refused {
         /// User.
         uid: Uid,

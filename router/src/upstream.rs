@@ -354,7 +354,11 @@ impl Read for UpstreamIo {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.wire.awaits_head() {
-            return Pin::new(&mut self.inner).poll_read(cx, buf);
+            let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+            if result.is_ready() {
+                self.wire.note_progress();
+            }
+            return result;
         }
         // The first bytes of an answer are looked at on their way to hyper.
         let mut head = [const { MaybeUninit::uninit() }; HEAD_READ];

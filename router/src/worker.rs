@@ -215,6 +215,9 @@ async fn serve_connection(stream: TcpStream, client: Arc<Client>) {
             is_ending = true;
             http.as_mut().graceful_shutdown();
         }
+        if connection.is_abandoned() {
+            return Poll::Ready(Ok(()));
+        }
         if connection.has_expired() {
             match connection.phase() {
                 // The request itself sees to it.

@@ -305,12 +305,16 @@ impl Store {
 
     /// Rewrites a dead set whose positions mean an older list, if list and set still are what
     /// `repair` says; its time to live stays. Returns whether it was rewritten: of several
-    /// routers that see the same edit, one does it.
+    /// routers that see the same edit, one does it. While an external checker is at work the set is
+    /// its business, and nothing is written.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when Redis is away, slow or refuses scripts.
     pub async fn repair_dead(&self, repair: &Repair) -> Result<bool, StoreError> {
+        if self.checker_is_alive().await? {
+            return Ok(false);
+        }
         let command = scripts::repair(&self.inner.write_prefix, repair);
         let value = self.inner.write.run(&command).await?;
         Ok(i64::from_redis_value(value).is_ok_and(|done| done == 1))

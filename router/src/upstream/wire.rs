@@ -114,6 +114,11 @@ impl Wire {
         }
     }
 
+    /// Bytes came in.
+    pub(super) fn note_progress(&self) {
+        self.has_progress.store(true, Ordering::Relaxed);
+    }
+
     /// Whether bytes of the response's head came in since this was asked last.
     pub fn take_progress(&self) -> bool {
         let has_progress = self.has_progress.load(Ordering::Relaxed);
