@@ -1,0 +1,166 @@
+//! Addresses to listen on, from `http`, `https`, `--listen` and older keys.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use shared::secret::Secret;
+
+use super::file::{self, Bind, Listener, Loaded};
+use super::resolve::flag_error;
+use super::{ConfigError, TlsListener};
+
+/// Hipache's port and address for plain HTTP.
+pub(super) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
+/// Hipache's port for HTTPS.
+const DEFAULT_HTTPS_PORT: u16 = 443;
+
+/// Moves `server.port`, `server.address` and `server.https` of older files to where they belong.
+pub(super) fn apply_legacy(loaded: &mut Loaded, warnings: &mut Vec<String>) {
+    if loaded.file.server.port.is_some() {
+        warnings.push(format!("{} is old, write http.port", loaded.place("server.port")));
+    }
+    if loaded.file.server.address.is_some() {
+        warnings.push(format!("{} is old, write http.bind", loaded.place("server.address")));
+    }
+    if loaded.file.server.https.is_some() {
+        warnings.push(format!("{} is old, write https", loaded.place("server.https")));
+    }
+    let file = &mut loaded.file;
+    file.http.port = file.http.port.or(file.server.port);
+    if file.http.bind.is_none()
+        && let Some(addresses) = &file.server.address
+    {
+        let binds = addresses.list().iter().cloned().map(Bind::Address).collect();
+        file.http.bind = Some(file::Binds::Many(binds));
+    }
+    if let Some(mut https) = file.server.https.take() {
+        // In those files the addresses of HTTPS are those of HTTP.
+        if https.bind.is_none() {
+            https.bind = file.http.bind.clone();
+        }
+        if file.https.bind.is_none() {
+            file.https = https;
+        }
+    }
+}
+
+/// The addresses of a `bind` list with what each overrides.
+pub(super) fn listeners<'a>(
+    loaded: &Loaded,
+    section: &'a Listener,
+    name: &str,
+    default: SocketAddr,
+) -> Result<Vec<(SocketAddr, Option<&'a file::BindObject>)>, ConfigError> {
+    let default_port = section.port.unwrap_or_else(|| default.port());
+    let Some(binds) = &section.bind else {
+        return Ok(vec![(SocketAddr::new(default.ip(), default_port), None)]);
+    };
+    let mut addresses = Vec::new();
+    for (index, bind) in binds.list().iter().enumerate() {
+        let key = match binds {
+            file::Binds::One(_) => format!("{name}.bind"),
+            file::Binds::Many(_) => format!("{name}.bind.{index}"),
+        };
+        let (text, port, object) = match bind {
+            Bind::Address(text) => (text.as_str(), default_port, None),
+            Bind::Object(object) => (
+                object.address.as_deref().unwrap_or("127.0.0.1"),
+                object.port.unwrap_or(default_port),
+                Some(&**object),
+            ),
+        };
+        let resolved = resolve_address(text, port)
+            .map_err(|problem| loaded.error(&key, format!("`{text}` {problem}")))?;
+        addresses.extend(resolved.into_iter().map(|address| (address, object)));
+    }
+    Ok(addresses)
+}
+
+/// `--listen`: `addr:port`, `[v6]:port`, `:port` or a port alone.
+pub(super) fn parse_listen(flag: &str, text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
+    let problem =
+        || flag_error(flag, format!("expected ADDR:PORT such as 0.0.0.0:80, not `{text}`"));
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port),
+        None => ("127.0.0.1", text),
+    };
+    let port = port.parse::<u16>().map_err(|_not_a_port| problem())?;
+    let host = match host {
+        "" => "::",
+        host => host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host),
+    };
+    resolve_address(host, port).map_err(|_unresolved| problem())
+}
+
+fn resolve_address(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let addresses: Vec<_> = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("is neither an address nor a name of this machine ({error})"))?
+        .collect();
+    if addresses.is_empty() {
+        return Err("is a name without an address".to_owned());
+    }
+    Ok(addresses)
+}
+
+/// The addresses of `https`, each with its key and certificate, checked to be there.
+pub(super) fn tls_listeners(
+    loaded: &Loaded,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<TlsListener>, ConfigError> {
+    let section = &loaded.file.https;
+    if section.bind.is_none() {
+        return Ok(Vec::new());
+    }
+    let default = SocketAddr::new(DEFAULT_LISTEN.ip(), DEFAULT_HTTPS_PORT);
+    let mut listeners_found = Vec::new();
+    for (address, object) in listeners(loaded, section, "https", default)? {
+        let own = |pick: fn(&file::BindObject) -> Option<PathBuf>| object.and_then(pick);
+        let missing = |what: &str| {
+            loaded.error("https.bind", format!("{address} needs https.{what}: the path of a file"))
+        };
+        let key = own(|o| o.key.clone()).or_else(|| section.key.clone());
+        let key = key.ok_or_else(|| missing("key"))?;
+        let cert = own(|o| o.cert.clone()).or_else(|| section.cert.clone());
+        let cert = cert.ok_or_else(|| missing("cert"))?;
+        let ca = object.and_then(|o| o.ca.as_ref()).or(section.ca.as_ref());
+        let ca: Vec<PathBuf> =
+            ca.map(|ca| ca.list().iter().map(PathBuf::from).collect()).unwrap_or_default();
+        for (name, path) in
+            [("key", &key), ("cert", &cert)].into_iter().chain(ca.iter().map(|path| ("ca", path)))
+        {
+            if let Err(error) = std::fs::metadata(path) {
+                let problem = format!("{} cannot be read: {error}", path.display());
+                return Err(loaded.error(&format!("https.{name}"), problem));
+            }
+        }
+        let passphrase = object.and_then(|o| o.passphrase.clone());
+        let passphrase = passphrase.or_else(|| section.passphrase.clone()).map(Secret::new);
+        listeners_found.push(TlsListener { address, key, cert, ca, passphrase });
+    }
+    for (key, is_set) in [
+        ("secureProtocol", section.secure_protocol.is_some()),
+        ("secureOptions", section.secure_options.is_some()),
+        ("ciphers", section.ciphers.is_some()),
+        ("honorCipherOrder", section.honor_cipher_order.is_some()),
+    ] {
+        if is_set {
+            warnings.push(format!(
+                "{} is an OpenSSL setting and is not used; TLS 1.2 and 1.3 with their modern \
+                 ciphers will be",
+                loaded.place(&format!("https.{key}"))
+            ));
+        }
+    }
+    for listener in &listeners_found {
+        warnings.push(format!(
+            "{} {} is valid, but this version does not serve HTTPS yet: nothing listens there",
+            loaded.place("https.bind"),
+            listener.address
+        ));
+    }
+    Ok(listeners_found)
+}

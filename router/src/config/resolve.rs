@@ -1,0 +1,266 @@
+//! What the settings mean: flag before variable before file before default, and every value checked.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::drivers::drivers;
+use super::file::{self, CountOrSwitch, Loaded};
+use super::listeners::{DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, tls_listeners};
+use super::{AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE};
+use crate::cli::{CacheMode, Cli};
+
+/// Hipache's cap of sockets per backend and worker.
+const DEFAULT_MAX_SOCKETS: u32 = 100;
+/// Hipache's limit for silence.
+const DEFAULT_TCP_TIMEOUT: Duration = Duration::from_secs(30);
+/// A SYN that got lost is sent again after 1 s; 3 s leaves room for that once, while a request
+/// for a host that is gone can still be answered by another backend before people give up.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Hipache's time for which a failed backend is left out.
+const DEFAULT_DEAD_BACKEND_TTL: Duration = Duration::from_secs(30);
+/// Hipache's number of retries.
+const DEFAULT_RETRY_ON_ERROR: u32 = 3;
+/// Hipache's access log.
+const DEFAULT_ACCESS_LOG: &str = "/var/log/hipache/access.log";
+/// Long enough for an idle chat or terminal, short enough to forget vanished peers.
+const DEFAULT_TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
+/// What orchestrators commonly leave between SIGTERM and SIGKILL.
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Hipache's user and group.
+const DEFAULT_USER: &str = "www-data";
+/// Hipache's `lruCache.ttl` when only its `size` is given.
+const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(5);
+/// Threads that one process may reasonably have as workers.
+const MAX_WORKERS: u32 = 1024;
+
+/// Resolves every setting of `cli` and the file that was `loaded` from `named`.
+///
+/// # Errors
+///
+/// [`ConfigError`] names file, line and key, or the flag.
+pub(super) fn resolve(
+    cli: &Cli,
+    mut loaded: Loaded,
+    named: Option<PathBuf>,
+) -> Result<Config, ConfigError> {
+    let mut warnings = std::mem::take(&mut loaded.warnings);
+    apply_legacy(&mut loaded, &mut warnings);
+    let file = &loaded.file;
+    let server = &file.server;
+
+    let listen = match cli.listen.as_slice() {
+        [] => listeners(&loaded, &file.http, "http", DEFAULT_LISTEN)?
+            .into_iter()
+            .map(|(address, _)| address)
+            .collect(),
+        texts => {
+            let mut addresses = Vec::new();
+            for text in texts {
+                addresses.extend(parse_listen("--listen", text)?);
+            }
+            addresses
+        }
+    };
+    let https = tls_listeners(&loaded, &mut warnings)?;
+
+    if listen.is_empty() && https.is_empty() {
+        return Err(loaded.error("http.bind", "there is no address to listen on"));
+    }
+
+    let drivers = drivers(cli, &loaded, &mut warnings)?;
+
+    let seconds = |key: &str, flag: Option<Duration>, value: Option<f64>, default: Duration| {
+        if let Some(flag) = flag {
+            return Ok(flag);
+        }
+        let Some(value) = value else {
+            return Ok(default);
+        };
+        Duration::try_from_secs_f64(value).map_err(|_out_of_range| {
+            loaded.error(key, format!("expected a number of seconds from 0 on, not {value}"))
+        })
+    };
+    let or_never = |limit: Duration| Some(limit).filter(|limit| !limit.is_zero());
+    let at_least_one = |key: &str, flag: &str, from_cli: Option<u32>, from_file: Option<u32>| {
+        let problem = "expected a number from 1 on, not 0";
+        match (from_cli, from_file) {
+            (Some(0), _) => Err(flag_error(flag, problem)),
+            (None, Some(0)) => Err(loaded.error(key, problem)),
+            (from_cli, from_file) => Ok(from_cli.or(from_file)),
+        }
+    };
+
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers =
+        at_least_one("server.workers", "--workers", cli.workers.map(u32::from), server.workers)?;
+    if workers.is_some_and(|workers| workers > MAX_WORKERS) {
+        let problem = format!("expected a number from 1 to {MAX_WORKERS}");
+        return Err(loaded.error("server.workers", problem));
+    }
+    let max_sockets =
+        at_least_one("server.maxSockets", "--max-sockets", cli.max_sockets, server.max_sockets)?
+            .unwrap_or(DEFAULT_MAX_SOCKETS);
+
+    let tcp_timeout =
+        seconds("server.tcpTimeout", cli.tcp_timeout, server.tcp_timeout, DEFAULT_TCP_TIMEOUT)?;
+    let connect_timeout = seconds(
+        "server.connectTimeout",
+        cli.connect_timeout,
+        server.connect_timeout,
+        DEFAULT_CONNECT_TIMEOUT,
+    )?;
+    if connect_timeout.is_zero() {
+        return Err(loaded.error("server.connectTimeout", "expected more than 0 seconds"));
+    }
+    // Hipache knows only tcpTimeout: a shorter one limits connecting, too.
+    let connect_timeout = match or_never(tcp_timeout) {
+        Some(limit) => connect_timeout.min(limit),
+        None => connect_timeout,
+    };
+
+    let retry_on_error = cli.retry_on_error.unwrap_or(match server.retry_on_error {
+        None | Some(CountOrSwitch::Switch(true)) => DEFAULT_RETRY_ON_ERROR,
+        Some(CountOrSwitch::Switch(false)) => 0,
+        Some(CountOrSwitch::Count(count)) => count,
+    });
+
+    let mode = match (cli.cache, &server.cache) {
+        (Some(mode), _) => mode,
+        (None, Some(text)) => {
+            text.parse().map_err(|problem: String| loaded.error("server.cache", problem))?
+        }
+        (None, None) => CacheMode::Tracking,
+    };
+    let cache = cache_policy(mode, server.lru_cache.as_deref(), |ttl| {
+        seconds("server.lruCache.ttl", None, ttl, DEFAULT_CACHE_TTL)
+    })?;
+
+    let explicit = cli.access_log.as_deref().or(server.access_log.as_deref());
+    let access_log = AccessLogTarget::parse(explicit.unwrap_or(DEFAULT_ACCESS_LOG));
+
+    let static_dir = cli.static_dir.clone().or_else(|| server.static_dir.clone());
+    if let Some(directory) = &static_dir
+        && !directory.is_dir()
+    {
+        let problem = format!("{} is not a directory", directory.display());
+        return Err(match &cli.static_dir {
+            Some(_) => flag_error("--static-dir", problem),
+            None => loaded.error("server.staticDir", problem),
+        });
+    }
+
+    let user = cli.user.clone().or_else(|| file.user.as_ref().map(ToString::to_string));
+    let group = cli.group.clone().or_else(|| file.group.as_ref().map(ToString::to_string));
+    // A group of its own makes no sense for root; naming a user alone means the user's own group.
+    let group = group.or_else(|| match user {
+        Some(_) => None,
+        None => Some(DEFAULT_USER.to_owned()),
+    });
+    let user =
+        Some(user.unwrap_or_else(|| DEFAULT_USER.to_owned())).filter(|user| !user.is_empty());
+
+    let admin = match cli.admin.as_ref().or(server.admin.as_ref()).filter(|text| *text != "none") {
+        None => None,
+        Some(text) => {
+            let addresses = parse_listen("--admin", text).map_err(|error| match cli.admin {
+                Some(_) => error,
+                None => loaded.error("server.admin", error.problem),
+            })?;
+            addresses.into_iter().next()
+        }
+    };
+
+    Ok(Config {
+        listen,
+        admin,
+        https,
+        drivers,
+        workers: workers.map_or(cores, |workers| workers as usize),
+        max_sockets: max_sockets as usize,
+        tcp_timeout: or_never(tcp_timeout),
+        connect_timeout,
+        dead_backend_ttl: seconds(
+            "server.deadBackendTTL",
+            cli.dead_backend_ttl,
+            server.dead_backend_ttl,
+            DEFAULT_DEAD_BACKEND_TTL,
+        )?,
+        retry_on_error,
+        access_log,
+        access_log_is_explicit: explicit.is_some(),
+        backend_keep_alive: server.http_keep_alive.unwrap_or(true),
+        dead_backend_on_500: server.dead_backend_on500.unwrap_or(true),
+        static_dir,
+        cache,
+        trusted_proxies: trusted_proxies(cli, &loaded)?,
+        plain_ipv4: cli.plain_ipv4.or(server.plain_ipv4).unwrap_or(false),
+        tunnel_idle_timeout: or_never(seconds(
+            "server.tunnelIdleTimeout",
+            cli.tunnel_idle_timeout,
+            server.tunnel_idle_timeout,
+            DEFAULT_TUNNEL_IDLE_TIMEOUT,
+        )?),
+        drain_timeout: seconds(
+            "server.drainTimeout",
+            cli.drain_timeout,
+            server.drain_timeout,
+            DEFAULT_DRAIN_TIMEOUT,
+        )?,
+        user,
+        group,
+        debug: server.debug.unwrap_or(false),
+        file: named,
+        warnings,
+    })
+}
+
+/// `lruCache` gives the size of the memory in any mode, and the time to live that counts where
+/// Redis announces nothing.
+fn cache_policy(
+    mode: CacheMode,
+    lru: Option<&file::LruCache>,
+    seconds: impl Fn(Option<f64>) -> Result<Duration, ConfigError>,
+) -> Result<CachePolicy, ConfigError> {
+    let is_set = lru.is_some_and(|lru| lru.size.is_some() || lru.ttl.is_some());
+    let size = lru.and_then(|lru| lru.size);
+    let ttl = seconds(lru.and_then(|lru| lru.ttl))?;
+    let wants_ttl = match mode {
+        CacheMode::Off => false,
+        CacheMode::Tracking => is_set,
+        CacheMode::Ttl => true,
+    };
+    Ok(CachePolicy {
+        tracks: mode == CacheMode::Tracking,
+        size: size.filter(|size| *size > 0).unwrap_or(DEFAULT_CACHE_SIZE),
+        ttl: Some(ttl).filter(|ttl| wants_ttl && !ttl.is_zero() && size != Some(0)),
+    })
+}
+
+/// An error about a flag or its variable.
+pub(super) fn flag_error(flag: &str, problem: impl Into<String>) -> ConfigError {
+    ConfigError { file: None, line: None, key: Some(flag.to_owned()), problem: problem.into() }
+}
+
+fn trusted_proxies(cli: &Cli, loaded: &Loaded) -> Result<Option<Vec<IpNet>>, ConfigError> {
+    let parse = |text: &str| {
+        let text = text.trim();
+        let network = text.parse::<IpNet>();
+        let network = network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_no_address| {
+            format!("expected a network such as 10.0.0.0/8 or an address, not `{text}`")
+        })
+    };
+    if !cli.trusted_proxies.is_empty() {
+        let networks: Result<Vec<_>, _> =
+            cli.trusted_proxies.iter().map(|text| parse(text)).collect();
+        return networks.map(Some).map_err(|problem| flag_error("--trusted-proxies", problem));
+    }
+    let Some(texts) = &loaded.file.server.trusted_proxies else {
+        return Ok(None);
+    };
+    let networks: Result<Vec<_>, _> = texts.list().iter().map(|text| parse(text)).collect();
+    networks.map(Some).map_err(|problem| loaded.error("server.trustedProxies", problem))
+}
