@@ -424,7 +424,7 @@ mod tests {
         String::from_utf8(line).unwrap()
     }
 
-    /// hipache.md 3, the recorded line.
+    /// hipache-contract 3, the recorded line.
     #[test]
     fn the_line_is_hipaches() {
         let (log, sink, _directory) = sink();
@@ -436,7 +436,7 @@ mod tests {
         log.stop();
     }
 
-    /// hipache.md 3, "must not let a client forge a line".
+    /// hipache-contract 3, "must not let a client forge a line".
     #[test]
     fn values_of_clients_cannot_forge_a_line() {
         let (log, sink, _directory) = sink();
@@ -455,7 +455,7 @@ mod tests {
         log.stop();
     }
 
-    /// hipache.md 3, "milliseconds divided by 1000, no padding".
+    /// hipache-contract 3, "milliseconds divided by 1000, no padding".
     #[test]
     fn seconds_are_printed_without_padding() {
         for (millis, text) in [

@@ -271,7 +271,7 @@ mod tests {
         load(text, &[]).unwrap().listen.iter().map(ToString::to_string).collect()
     }
 
-    /// hipache.md 4, the table of defaults.
+    /// hipache-contract 4, the table of defaults.
     #[test]
     fn an_empty_file_means_hipaches_defaults() {
         let config = load("{}", &[]).unwrap();
@@ -292,7 +292,7 @@ mod tests {
         assert!(config.https.is_empty() && config.warnings.is_empty());
     }
 
-    /// hipache.md 4, `http.bind`.
+    /// hipache-contract 4, `http.bind`.
     #[test]
     fn bind_is_an_address_a_list_or_objects() {
         assert_eq!(listen(r#"{"http": {"port": 8080}}"#), ["127.0.0.1:8080"]);
@@ -314,7 +314,7 @@ mod tests {
         );
     }
 
-    /// hipache.md 4, "Older files".
+    /// hipache-contract 4, "Older files".
     #[test]
     fn older_keys_are_honoured_with_a_warning_that_names_the_new_one() {
         let text = r#"{"server": {"port": 81, "address": ["10.0.0.1", "::1"]},
@@ -414,7 +414,7 @@ mod tests {
         }
     }
 
-    /// hipache.md 4, `--dry`; also the driver's password, which Hipache showed.
+    /// hipache-contract 4, `--dry`; also the driver's password, which Hipache showed.
     #[test]
     fn the_printed_configuration_holds_no_secrets() {
         let text = r#"{"driver": "redis://:hunter2@h#p:"}"#;

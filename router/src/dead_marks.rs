@@ -74,7 +74,7 @@ pub fn channel(clock: &Arc<Clock>) -> (DeadMarks, Writer) {
 
 impl DeadMarks {
     /// Marks the backend at `position` dead for `ttl`, here at once and in Redis soon. A backend
-    /// that is alone is never marked (hipache.md 1).
+    /// that is alone is never marked (hipache-contract 1).
     pub fn mark(&self, route: &Arc<Route>, position: usize, ttl: Duration, reason: Reason) {
         if route.frontend().is_none_or(|frontend| frontend.backends.len() < 2) {
             return;

@@ -372,7 +372,7 @@ mod tests {
         new_route("a.test", record(rows, dead, dead_ttl), None, 1000)
     }
 
-    /// hipache.md 1, "Pick: uniformly random among the positions not dead".
+    /// hipache-contract 1, "Pick: uniformly random among the positions not dead".
     #[test]
     fn every_live_position_is_drawn_and_no_dead_one() {
         let route = route(&["id", "http://a", "http://b", "http://a", "http://c"], &[1], None);
@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(route.pick(0, &[0, 2], |_| 0), Pick::Backend(0));
     }
 
-    /// hipache.md 2, the rows of 502.
+    /// hipache-contract 2, the rows of 502.
     #[test]
     fn without_a_usable_backend_the_reason_is_told_apart() {
         for (rows, dead, pick) in [
@@ -462,7 +462,7 @@ mod tests {
         assert!(!reloaded.is_dead(0, 1000));
     }
 
-    /// hipache.md 5, "a list edit never makes a live backend look dead".
+    /// hipache-contract 5, "a list edit never makes a live backend look dead".
     #[test]
     fn marks_stay_with_their_backend_through_edits_of_the_list() {
         let dead = |route: &Route| -> Vec<usize> {

@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// hipache.md 2, the values of `x-debug-error`.
+    /// hipache-contract 2, the values of `x-debug-error`.
     #[test]
     fn debug_texts_are_hipaches() {
         let refused =

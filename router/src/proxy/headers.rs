@@ -67,7 +67,7 @@ impl Forwarded {
         &self.client
     }
 
-    /// Sets the `X-Forwarded-*` headers and `X-Real-IP` (hipache.md 2).
+    /// Sets the `X-Forwarded-*` headers and `X-Real-IP` (hipache-contract 2).
     pub fn apply(&self, headers: &mut HeaderMap) {
         if self.trust != Trust::Keep {
             remove_shadows(headers);
@@ -399,7 +399,7 @@ mod tests {
         Forwarded::new(peer.parse().unwrap(), "127.0.0.1:8080".parse().unwrap(), plain, trust)
     }
 
-    /// hipache.md 2, "Headers to the backend, each only if the client did not send it".
+    /// hipache-contract 2, "Headers to the backend, each only if the client did not send it".
     #[test]
     fn missing_forwarded_headers_are_added_behind_the_clients() {
         let mut headers = map(&[("host", "a.test"), ("x-forwarded-proto", "https")]);
@@ -429,7 +429,7 @@ mod tests {
         }
     }
 
-    /// hipache.md 2, `trustedProxies`.
+    /// hipache-contract 2, `trustedProxies`.
     #[test]
     fn trusted_proxies_are_appended_to_and_others_overwritten() {
         let brought = [

@@ -30,7 +30,7 @@ impl Pages {
     }
 
     /// The page for `status`: `error_<code>.html`, else `error_default.html`, else plain text
-    /// (hipache.md 2).
+    /// (hipache-contract 2).
     pub fn page(&self, status: StatusCode) -> Bytes {
         if self.directory.is_none() {
             return built_in(status);
@@ -108,7 +108,7 @@ mod tests {
 
     use super::Pages;
 
-    /// hipache.md 2, "The page is ...".
+    /// hipache-contract 2, "The page is ...".
     #[test]
     fn pages_are_found_by_code_then_default_then_plain_text() {
         let directory = tempfile::tempdir().unwrap();

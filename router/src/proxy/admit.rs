@@ -1,0 +1,175 @@
+//! The first phase: is this a request that may be forwarded, to which host, and as what.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, REFERER, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{Method, Request, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use shared::host;
+
+use super::Client;
+use super::body::RequestLog;
+use super::error::ProxyError;
+use super::headers::{self, Scan};
+use crate::access_log::Record;
+use crate::connection::BodyState;
+use crate::request_body::{Gate, RequestBody};
+use crate::route::{Millis, Route};
+
+/// A request that can be routed.
+pub(super) struct Admitted {
+    pub(super) request: Request<RequestBody>,
+    pub(super) route: Known,
+    /// The client asked for this protocol.
+    pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
+    pub(super) expectations: Expectations,
+    /// The client's.
+    pub(super) version: Version,
+}
+
+/// What is to happen with informational responses.
+pub(super) struct Expectations {
+    /// Opened by `100 Continue`.
+    pub(super) gate: Option<Arc<Gate>>,
+    /// The client can tell other ones from the response; one of HTTP/1.0 cannot.
+    pub(super) passes_hints: bool,
+}
+
+/// Where a request goes, as far as memory knows.
+pub(super) enum Known {
+    /// There.
+    Route(Arc<Route>),
+    /// To what Redis says of this host.
+    Host(Box<str>),
+}
+
+impl Client {
+    /// The access-log record of a request, if there is an access log.
+    pub(super) fn record(
+        &self,
+        request: &Request<Incoming>,
+        started: Millis,
+    ) -> Option<Box<Record>> {
+        let sink = self.shared.sink.as_ref()?;
+        let headers = request.headers();
+        Some(Box::new(Record {
+            sink: Arc::clone(sink),
+            client: self.forwarded.client().clone(),
+            method: request.method().clone(),
+            target: request.uri().clone(),
+            version: request.version(),
+            status: StatusCode::OK,
+            referer: headers.get(REFERER).cloned(),
+            user_agent: headers.get(USER_AGENT).cloned(),
+            route: None,
+            started,
+            backend_started: None,
+            written_before: self.connection.written(),
+        }))
+    }
+
+    /// Checks that the request may be forwarded and prepares it. `None` is a ping.
+    pub(super) fn admit(
+        &self,
+        mut request: Request<Incoming>,
+        scan: &Scan,
+        log: &mut RequestLog,
+    ) -> Result<Option<Admitted>, ProxyError> {
+        let has_body = !hyper::body::Body::is_end_stream(request.body());
+        if !has_body {
+            self.connection.set_body_state(BodyState::Complete);
+        }
+        // CONNECT would make us dial whatever a client names; TRACE would show it headers that
+        // proxies before us have added (RFC 9110 9.3.6, 9.3.8).
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(ProxyError::MethodNotAllowed);
+        }
+        headers::check_framing(request.headers(), scan, request.version())
+            .map_err(ProxyError::BadRequest)?;
+        let host_header = scan.host.as_ref().ok_or(ProxyError::NoHost)?;
+        if scan.has_several_hosts {
+            return Err(ProxyError::BadRequest("more than one host header"));
+        }
+        let host = host::normalize(host_header.as_bytes())
+            .map_err(|_error| ProxyError::BadRequest("invalid host header"))?;
+        check_target(request.uri(), request.method())?;
+        let host = match request.uri().authority().is_some() {
+            true => Cow::Owned(make_origin_form(&mut request)?),
+            false => host,
+        };
+        if host == host::PING {
+            return Ok(None);
+        }
+        let route = match self.shared.table.fresh(&host) {
+            Some(route) => {
+                self.shared.counters.cache_hits.add();
+                Known::Route(route)
+            }
+            None => {
+                self.shared.counters.cache_misses.add();
+                Known::Host(host.into())
+            }
+        };
+        let upgrade_asked = headers::strip_request(request.headers_mut(), scan);
+        // A body cannot be told from the bytes of the new protocol by every backend.
+        let upgrade_asked =
+            upgrade_asked.filter(|_| request.version() == Version::HTTP_11 && !has_body);
+        let upgrade = upgrade_asked.map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
+        self.forwarded.apply(request.headers_mut());
+        if let Some(record) = log.record()
+            && let Some(client) = request.headers().get(headers::X_REAL_IP)
+        {
+            record.client.clone_from(client);
+        }
+        let (mut parts, incoming) = request.into_parts();
+        let version = parts.version;
+        parts.version = Version::HTTP_11;
+        let expects_continue = scan.expects
+            && has_body
+            && version == Version::HTTP_11
+            && parts.headers.get(EXPECT).is_some_and(is_continue);
+        let gate = expects_continue.then(Arc::<Gate>::default);
+        if !self.settings.backend_keep_alive && upgrade.is_none() {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let limit = self.settings.tcp_timeout;
+        let body = RequestBody::new(incoming, &self.connection, limit, gate.clone());
+        let request = Request::from_parts(parts, body);
+        let expectations = Expectations { gate, passes_hints: version == Version::HTTP_11 };
+        Ok(Some(Admitted { request, route, upgrade, expectations, version }))
+    }
+}
+
+fn is_continue(expectation: &HeaderValue) -> bool {
+    expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
+/// Refuses targets that are neither a path nor a web URL (RFC 9112 3.2): `*` is for OPTIONS, an
+/// authority alone is for CONNECT.
+fn check_target(target: &Uri, method: &Method) -> Result<(), ProxyError> {
+    let is_good = match (target.scheme_str(), target.authority()) {
+        (Some("http" | "https"), Some(_)) => true,
+        (None, None) => target.path() != "*" || *method == Method::OPTIONS,
+        _ => false,
+    };
+    if is_good { Ok(()) } else { Err(ProxyError::BadRequest("invalid request target")) }
+}
+
+/// Turns an absolute-form target into origin-form. Its authority wins over the `Host` header and
+/// takes its place (RFC 9112 3.2.2). Returns the host to look up.
+fn make_origin_form(request: &mut Request<Incoming>) -> Result<String, ProxyError> {
+    let bad = || ProxyError::BadRequest("invalid host in the request target");
+    let authority = request.uri().authority().map_or("", http::uri::Authority::as_str);
+    let address = authority.rsplit_once('@').map_or(authority, |(_userinfo, address)| address);
+    let host = host::normalize(address.as_bytes()).map_err(|_error| bad())?.into_owned();
+    let value = HeaderValue::from_str(address).map_err(|_invalid| bad())?;
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    if let Some(header) = request.headers_mut().get_mut(HOST) {
+        *header = value;
+    }
+    Ok(host)
+}

@@ -1,0 +1,230 @@
+//! The middle phases: route, choose a backend, send, and wait for the head of its answer.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::header::HeaderValue;
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use shared::backend::Origin;
+use tracing::debug;
+
+use super::admit::{Admitted, Expectations, Known};
+use super::body::RequestLog;
+use super::error::ProxyError;
+use super::{Client, Debugging, headers};
+use crate::connection::BodyState;
+use crate::dead_marks::Reason;
+use crate::request_body::{Gate, RequestBody};
+use crate::route::{Pick, Route, Target};
+use crate::upstream::{Exchange, Lease};
+
+/// A response of a backend with what belongs to it.
+pub(super) struct Answered {
+    pub(super) response: Response<Incoming>,
+    pub(super) lease: Lease,
+    pub(super) route: Arc<Route>,
+    pub(super) position: usize,
+    pub(super) version: Version,
+    pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
+}
+
+impl Client {
+    /// Finds the route, picks a backend, sends the request, and tries again where that is safe.
+    pub(super) async fn forward(
+        &self,
+        admitted: Admitted,
+        debugging: &mut Debugging,
+        log: &mut RequestLog,
+    ) -> Result<Answered, ProxyError> {
+        let Admitted { request, route, upgrade, expectations, version } = admitted;
+        let shared = &self.shared;
+        let route = match route {
+            Known::Route(route) => route,
+            Known::Host(host) => {
+                Box::pin(shared.table.load(&host)).await.map_err(ProxyError::Store)?
+            }
+        };
+        match &route.target {
+            Target::Unknown => return Err(ProxyError::UnknownHost),
+            Target::Broken(problem) => return Err(ProxyError::BrokenFrontend(problem.clone())),
+            Target::Frontend(_) => {}
+        }
+        if let Some(record) = log.record() {
+            record.route = Some(Arc::clone(&route));
+        }
+        let mut slot = Some(request);
+        let mut tried: Vec<usize> = Vec::new();
+        let mut last_error = None;
+        loop {
+            let now = shared.clock.coarse();
+            let position = match route.pick(now, &tried, |count| fastrand::usize(..count)) {
+                Pick::Backend(position) => position,
+                Pick::NoneUsable => return Err(ProxyError::InvalidBackends),
+                Pick::NoneAlive => return Err(last_error.unwrap_or(ProxyError::NoBackend)),
+            };
+            let Some(url) = route.backend(position) else {
+                return Err(ProxyError::InvalidBackends);
+            };
+            let started = shared.clock.now();
+            debugging.backend_started.get_or_insert(started);
+            if let Some(record) = log.record() {
+                record.backend_started.get_or_insert(started);
+            }
+            match self.attempt(&url.origin, &mut slot, &expectations).await {
+                Ok((lease, response)) => {
+                    let route = Arc::clone(&route);
+                    return Ok(Answered { response, lease, route, position, version, upgrade });
+                }
+                Err(error) => {
+                    debug!(host = %route.host, backend.url = %url.href, %error, "attempt failed");
+                    if error.marks_dead() {
+                        let reason = match error {
+                            ProxyError::UpstreamTimedOut => Reason::TimedOut,
+                            _ => Reason::Connect,
+                        };
+                        let ttl = self.settings.dead_backend_ttl;
+                        shared.marks.mark(&route, position, ttl, reason);
+                    }
+                    let retries = self.settings.retry_on_error as usize;
+                    if !error.may_retry() || tried.len() >= retries || slot.is_none() {
+                        return Err(error);
+                    }
+                    shared.counters.retries.add();
+                    tried.push(position);
+                    last_error = Some(error);
+                }
+            }
+        }
+    }
+
+    /// Sends the request in `slot` to one backend and waits for the head of its answer. Leaves
+    /// the request in `slot` when nothing of it can have reached the backend.
+    async fn attempt(
+        &self,
+        origin: &Origin,
+        slot: &mut Option<Request<RequestBody>>,
+        expectations: &Expectations,
+    ) -> Result<(Lease, Response<Incoming>), ProxyError> {
+        let upstreams = &self.shared.upstreams;
+        let mut wants_new = false;
+        loop {
+            let idle = match wants_new || !self.settings.backend_keep_alive {
+                true => None,
+                false => upstreams.lease_idle(origin),
+            };
+            let mut lease = match idle {
+                Some(lease) => lease,
+                None => Box::pin(upstreams.lease_new(origin)).await.map_err(ProxyError::Lease)?,
+            };
+            let Some(request) = slot.take() else {
+                return Err(ProxyError::UpstreamProtocol("the request is gone"));
+            };
+            let is_reused = lease.is_reused();
+            // A used connection may have been closed at this very moment; whatever can be sent
+            // twice is kept for that (RFC 9112 9.3.1).
+            let may_replay =
+                is_reused && request.body().is_empty() && headers::is_idempotent(request.method());
+            self.connection.allow_for(self.settings.tcp_timeout);
+            match self.exchange(lease.exchange(), request, may_replay, expectations).await {
+                Ok(response) => return Ok((lease, response)),
+                Err(Failure::Unsent(request)) if is_reused => *slot = Some(*request),
+                Err(Failure::Unsent(_)) => {
+                    return Err(ProxyError::UpstreamProtocol("backend closed the connection"));
+                }
+                Err(Failure::TimedOut) => {
+                    return Err(match self.connection.body_state() {
+                        BodyState::Waiting => ProxyError::ClientTimedOut,
+                        _ => ProxyError::UpstreamTimedOut,
+                    });
+                }
+                Err(Failure::Broken(error)) => match lease.exchange().wire().take_request() {
+                    Some(request) => {
+                        wants_new = true;
+                        *slot = Some(request.map(|()| RequestBody::Empty));
+                    }
+                    None if self.connection.body_state() == BodyState::Broken => {
+                        return Err(ProxyError::ClientBody);
+                    }
+                    None => return Err(ProxyError::Upstream(error)),
+                },
+            }
+        }
+    }
+
+    /// Runs the request on the connection until the head of the response is there.
+    async fn exchange(
+        &self,
+        exchange: &mut Exchange,
+        request: Request<RequestBody>,
+        may_replay: bool,
+        expectations: &Expectations,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut response = pin!(exchange.send(request, may_replay));
+        poll_fn(|cx| {
+            loop {
+                let has_ended = exchange.drive(cx).is_ready();
+                if exchange.wire().take_progress() {
+                    // Also a head that comes in pieces is no silence.
+                    self.connection.allow_for(self.settings.tcp_timeout);
+                    self.pass_on_informational(exchange, expectations);
+                }
+                if let Poll::Ready(result) = response.as_mut().poll(cx) {
+                    return Poll::Ready(result.map_err(Failure::from));
+                }
+                if has_ended {
+                    exchange.abandon();
+                    return response.as_mut().poll(cx).map_err(Failure::from);
+                }
+                // 100 Continue has just come: the body can be sent now.
+                if expectations.gate.as_deref().is_some_and(Gate::was_just_opened) {
+                    continue;
+                }
+                if self.connection.has_expired() {
+                    return Poll::Ready(Err(Failure::TimedOut));
+                }
+                return Poll::Pending;
+            }
+        })
+        .await
+    }
+}
+
+impl Client {
+    /// Passes `103 Early Hints` and its like on to the client, and lets the body through at
+    /// `100 Continue` (RFC 9110 15.2: a proxy must forward 1xx responses).
+    fn pass_on_informational(&self, exchange: &Exchange, expectations: &Expectations) {
+        for informational in exchange.wire().take_informational() {
+            if informational.status != StatusCode::CONTINUE && expectations.passes_hints {
+                // What does not fit is not worth a failed request: such responses are hints.
+                let _is_queued = self.connection.send_early(&informational.head);
+            } else if informational.status == StatusCode::CONTINUE
+                && let Some(gate) = &expectations.gate
+            {
+                gate.open();
+            }
+        }
+    }
+}
+
+/// Why an exchange gave no response.
+enum Failure {
+    /// The connection ended, or what came is no HTTP.
+    Broken(hyper::Error),
+    /// Nobody spoke for too long.
+    TimedOut,
+    /// The connection ended before anything of the request was written.
+    Unsent(Box<Request<RequestBody>>),
+}
+
+impl From<hyper::client::conn::TrySendError<Request<RequestBody>>> for Failure {
+    fn from(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None => Self::Broken(error.into_error()),
+        }
+    }
+}

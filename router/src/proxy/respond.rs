@@ -1,0 +1,179 @@
+//! The last phase: the backend's answer becomes ours, or an error does.
+
+use std::sync::Arc;
+
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue, PRAGMA, RETRY_AFTER,
+};
+use http::{HeaderMap, Response, StatusCode, Version};
+use tracing::debug;
+
+use super::body::{RequestLog, ResponseBody};
+use super::error::ProxyError;
+use super::forward::Answered;
+use super::headers::{self, Framing};
+use super::tunnel::Upstream;
+use super::{Client, Debugging};
+use crate::dead_marks::Reason;
+use crate::route::Route;
+use crate::upstream::LeaseError;
+
+impl Client {
+    /// Turns the backend's answer into ours.
+    pub(super) fn respond(
+        &self,
+        answered: Answered,
+        debugging: &Debugging,
+        mut log: RequestLog,
+    ) -> Response<ResponseBody> {
+        let Answered { response, mut lease, route, position, version, upgrade } = answered;
+        let (mut parts, incoming) = response.into_parts();
+        self.judge(&route, position, &parts);
+        let upgraded = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let agreed = upgrade
+                .filter(|(asked, _)| headers::echoes_upgrade(&parts.headers, asked))
+                .filter(|_| lease.exchange().has_ended());
+            let Some((protocol, on_upgrade)) = agreed else {
+                let error = ProxyError::UpstreamProtocol("101 that was not asked for");
+                return self.refuse(&error, debugging, false, log);
+            };
+            Some((protocol, on_upgrade))
+        } else {
+            None
+        };
+        let framing = headers::strip_response(&mut parts.headers, version == Version::HTTP_11);
+        if framing == Framing::Unknown {
+            let error = ProxyError::UpstreamProtocol("unknown transfer coding");
+            return self.refuse(&error, debugging, false, log);
+        }
+        if framing == Framing::Ambiguous {
+            lease.never_again();
+        }
+        parts.version = Version::HTTP_11;
+        if debugging.is_wanted {
+            self.add_debug_headers(&mut parts.headers, debugging, &route, position);
+        }
+        log.answer(parts.status);
+        let now = self.shared.clock.coarse();
+        match upgraded {
+            Some((protocol, on_upgrade)) => {
+                parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                parts.headers.insert(http::header::UPGRADE, protocol);
+                if let Some((stream, early)) = lease.into_tunnel() {
+                    let upstream = Upstream { stream, early };
+                    let idle_timeout = self.settings.tunnel_idle_timeout;
+                    self.shared.tunnels.spawn(on_upgrade, upstream, idle_timeout, log.take());
+                }
+                Response::from_parts(parts, ResponseBody::empty(log))
+            }
+            None => {
+                let limit = self.settings.tcp_timeout;
+                let body = ResponseBody::upstream(incoming, lease, limit, now, log);
+                Response::from_parts(parts, body)
+            }
+        }
+    }
+
+    /// Marks the backend dead when its answer says so (hipache.md 2).
+    fn judge(&self, route: &Arc<Route>, position: usize, parts: &http::response::Parts) {
+        let ttl = self.settings.dead_backend_ttl;
+        match parts.status.as_u16() {
+            500 if self.settings.dead_backend_on_500 => {
+                self.shared.marks.announce_500(route, position, ttl);
+            }
+            // Maintenance that announces its end is no failure.
+            503 if parts.headers.contains_key(RETRY_AFTER) => {}
+            status @ 501..=599 => {
+                self.shared.marks.mark(route, position, ttl, Reason::Status(status));
+            }
+            _ => {}
+        }
+    }
+
+    fn add_debug_headers(
+        &self,
+        headers: &mut HeaderMap,
+        debugging: &Debugging,
+        route: &Route,
+        position: usize,
+    ) {
+        let now = self.shared.clock.now();
+        let identifier = route.frontend().map_or("", |frontend| &frontend.identifier);
+        let url = route.backend(position).map_or("", |url| &url.href);
+        let backend_time = now.saturating_sub(debugging.backend_started.unwrap_or(now));
+        add_version(headers);
+        let mut add = |name: &'static str, text: &str| {
+            // An identifier may be any text; what is no header value is left out.
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        add("x-debug-backend-url", url);
+        add("x-debug-backend-id", itoa::Buffer::new().format(position));
+        add("x-debug-vhost", identifier);
+        add("x-debug-frontend-key", &route.host);
+        let total = now.saturating_sub(debugging.started);
+        add("x-debug-time-total", itoa::Buffer::new().format(total));
+        add("x-debug-time-backend", itoa::Buffer::new().format(backend_time));
+    }
+
+    /// The answer to a request that no backend answered.
+    pub(super) fn refuse(
+        &self,
+        error: &ProxyError,
+        debugging: &Debugging,
+        is_head: bool,
+        mut log: RequestLog,
+    ) -> Response<ResponseBody> {
+        let status = error.status();
+        debug!(client.addr = %self.connection.peer, side = ?error.side(), %error, "request refused");
+        log.answer(status);
+        let page = self.shared.pages.page(status);
+        let length = page.len();
+        let body = match is_head {
+            true => ResponseBody::empty(log),
+            false => ResponseBody::full(page, log),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+        headers.insert(EXPIRES, HeaderValue::from_static("-1"));
+        if is_head {
+            headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if matches!(error, ProxyError::Store(_) | ProxyError::Lease(LeaseError::QueueTimedOut(_))) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if matches!(error, ProxyError::MethodNotAllowed) {
+            // RFC 9110 15.5.6 asks for the list; it is every method but these two.
+            let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+            headers.insert(http::header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        if matches!(error, ProxyError::BadRequest(_) | ProxyError::ClientTimedOut) {
+            // What follows on such a connection cannot be trusted to be a request.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if debugging.is_wanted {
+            let text = error.debug_text(self.settings.retry_on_error);
+            let value = HeaderValue::from_static(text);
+            headers.insert(HeaderName::from_static("x-debug-error"), value);
+            add_version(headers);
+        }
+        response
+    }
+}
+
+fn add_version(headers: &mut HeaderMap) {
+    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
+    headers.insert(HeaderName::from_static("x-debug-version-hipache"), version);
+}
+
+/// The answer to a load balancer's health check.
+pub(super) fn pong(log: RequestLog) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full("ok".into(), log));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
