@@ -1,4 +1,4 @@
-//! The access log: hipache.md section 3.
+//! The access log: docs/hipache-contract.md 3.
 
 use std::time::SystemTime;
 
@@ -263,7 +263,7 @@ fn a_request_that_was_given_up_is_logged() {
     assert_eq!((line.request.as_str(), line.bytes), ("GET /given-up HTTP/1.1", 0));
 }
 
-/// Issue, item 3: a tunnel has "byte counts, an access-log line at the end".
+/// A tunnel has one line, written at its end, with the bytes that went to the client.
 #[test]
 fn a_tunnel_is_logged_at_its_end() {
     let redis = Redis::start();

@@ -1,5 +1,5 @@
-//! The command line and the one JSON file: hipache.md section 4, and the issue's settings, exit
-//! codes and privileges.
+//! The command line and the one JSON file: docs/hipache-contract.md 4, and the router's own
+//! settings, exit codes and privileges.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -575,8 +575,7 @@ fn privileges_are_dropped_after_the_binds() {
     }
 }
 
-/// Issue, item 6: "SIGHUP re-reads what can be re-read", and a broken file leaves everything as it
-/// was.
+/// SIGHUP re-reads what can be re-read, and a broken file leaves everything as it was.
 #[test]
 fn sighup_rereads_the_file() {
     let redis = Redis::start();

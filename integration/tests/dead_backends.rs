@@ -1,5 +1,5 @@
-//! When a backend counts as dead, and what is written and published then: hipache.md section 1
-//! ("Marking dead") and the table of section 2.
+//! When a backend counts as dead, and what is written and published then: dead marks in
+//! docs/hipache-contract.md 1 and the answers of backends in 2.
 
 use std::net::SocketAddr;
 use std::time::Duration;

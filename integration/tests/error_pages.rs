@@ -1,5 +1,5 @@
-//! The answers that the router gives itself: the table and the paragraph "Error answers carry …" of
-//! hipache.md section 2.
+//! The answers that the router gives itself: the table of answers, error pages and `X-Debug` in
+//! docs/hipache-contract.md 2.
 
 use std::net::SocketAddr;
 

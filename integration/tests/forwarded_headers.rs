@@ -1,5 +1,5 @@
-//! What a backend sees of a request, and a client of a response: the paragraphs on headers of
-//! hipache.md section 2.
+//! What a backend sees of a request, and a client of a response: the headers in
+//! docs/hipache-contract.md 2.
 
 use std::net::SocketAddr;
 

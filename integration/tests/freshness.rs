@@ -218,7 +218,7 @@ fn a_host_is_looked_up_once_for_many_requests() {
     assert!(redis.calls("smembers") <= 2, "{} look-ups", redis.calls("smembers"));
 }
 
-/// hipache.md 5: a list edit moves positions; the set in Redis follows the backends, keeps its
+/// hipache-contract 5: a list edit moves positions; the set in Redis follows the backends, keeps its
 /// time to live, and of several routers one writes it.
 #[test]
 fn dead_sets_follow_edited_lists_once() {

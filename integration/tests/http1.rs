@@ -1,5 +1,5 @@
-//! HTTP/1.1 and 1.0 in full: issue item 3, hipache.md section 2 ("chunked bodies both ways,
-//! pipelined requests, HTTP/1.0 clients"), RFC 9110 and RFC 9112.
+//! HTTP/1.1 and 1.0 in full: chunked bodies both ways, pipelined requests, HTTP/1.0 clients
+//! (docs/hipache-contract.md 2), RFC 9110 and RFC 9112.
 
 use std::time::Duration;
 
@@ -390,8 +390,8 @@ fn a_client_of_http_1_0_gets_no_chunks() {
     }
 }
 
-/// Issue: "absolute-form targets". Its authority wins over `Host` (RFC 9112 3.2.2), and the backend
-/// gets the winner.
+/// The authority of an absolute-form target wins over `Host` (RFC 9112 3.2.2), and the backend gets
+/// the winner.
 #[test]
 fn the_authority_of_an_absolute_target_wins() {
     let backend = Backend::start("b");
@@ -412,8 +412,7 @@ fn the_authority_of_an_absolute_target_wins() {
     assert_eq!(other.connections(), 0);
 }
 
-/// Issue: "early responses while the body still comes". The answer reaches the client, which may
-/// still be sending.
+/// An early response, while the body still comes, reaches the client, which may still be sending.
 #[test]
 fn an_answer_while_the_body_still_comes_reaches_the_client() {
     let gate = Gate::new();

@@ -1,5 +1,5 @@
-//! Sizes, times and resources: issue items 3 and 6, and the classes "Time", "Size" and "Resources"
-//! that a proxy has to bear.
+//! Sizes, times and resources: how long, how much and how many a proxy has to bear, and where it
+//! ends.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use integration::router::Router;
 use integration::wire::Conn;
 use pretty_assertions::assert_eq;
 
-/// How much is pushed through in each direction, in MiB: the issue's 5 GB, which take 8 s on two
-/// cores with an unoptimised router; `LIMITS_STREAM_MIB` makes it less for a slower machine.
+/// How much is pushed through in each direction, in MiB: 5 GB, which take 8 s on two cores with an
+/// unoptimised router; `LIMITS_STREAM_MIB` makes it less for a slower machine.
 fn stream_size() -> u64 {
     let mib =
         std::env::var("LIMITS_STREAM_MIB").ok().map_or(5 * 1024, |text| text.parse().expect("MiB"));

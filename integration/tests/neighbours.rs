@@ -1,5 +1,5 @@
-//! Living with the other programs that use the same keys (hipache.md section 5), and with what
-//! people leave there by mistake (issue, "It must show").
+//! Living with the other programs that use the same keys (docs/hipache-contract.md 5), and with
+//! what people leave there by mistake.
 
 use integration::backend::Backend;
 use integration::client::{Client, get};

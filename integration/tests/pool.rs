@@ -1,5 +1,5 @@
-//! Connections to backends: issue item 4, and `server.maxSockets` and `server.httpKeepAlive` of
-//! hipache.md section 4.
+//! Connections to backends: kept, lent and given up, and `server.maxSockets` and
+//! `server.httpKeepAlive` of docs/hipache-contract.md 4.
 
 use std::time::Duration;
 

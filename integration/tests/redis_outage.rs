@@ -1,6 +1,5 @@
-//! Redis away, late, frozen or wrong: issue item 6, and "Redis away" of the design. A router is
-//! never worse off than its last knowledge, and never keeps a client waiting for a store that does
-//! not answer.
+//! Redis away, late, frozen or wrong. A router is never worse off than its last knowledge, and never
+//! keeps a client waiting for a store that does not answer.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! What is tried again and what is not: hipache.md section 2 ("connecting refused or timed out"),
-//! and the rule that nothing which may have been executed is sent twice (RFC 9110 section 9.2.2).
+//! What is tried again and what is not: a connection that is refused or takes too long
+//! (docs/hipache-contract.md 2), and the rule that nothing which may have been executed is sent twice
+//! (RFC 9110 section 9.2.2).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Which backend answers which host: hipache.md section 1, and "Host" and "a bare `host:port`" of
-//! section 2.
+//! Which backend answers which host: docs/hipache-contract.md 1, and the host and the backend URLs
+//! of 2.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -338,7 +338,7 @@ fn a_host_may_be_an_ipv6_address() {
     assert_eq!(answerer(router.addr(), "[::2]"), "400");
 }
 
-/// Issue: "Backends by IPv4, `[IPv6]`, name".
+/// A backend may be given by an IPv6 address in brackets, as by an IPv4 address or a name.
 #[test]
 fn a_backend_may_have_an_ipv6_address() {
     let redis = Redis::start();

@@ -1,5 +1,5 @@
-//! The end of a router: issue item 6, "SIGTERM drains (stop accepting, finish requests, tunnels to
-//! a deadline, exit 0), a second signal ends at once".
+//! The end of a router: SIGTERM drains (stop accepting, finish requests, tunnels to a deadline,
+//! exit 0), a second signal ends at once.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -232,8 +232,8 @@ fn load(addr: SocketAddr) -> usize {
     count
 }
 
-/// Issue: "A panic loses one connection" is proved from outside by what does not happen: nothing
-/// that a peer sends ends the router.
+/// That a panic would lose one connection only is proved from outside by what does not happen:
+/// nothing that a peer sends ends the router.
 #[test]
 fn nothing_that_peers_send_ends_the_router() {
     let redis = Redis::start();

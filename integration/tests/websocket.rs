@@ -1,4 +1,4 @@
-//! WebSocket and any other `Upgrade`: hipache.md section 2, last paragraph, and issue item 3.
+//! WebSocket and any other `Upgrade`: docs/hipache-contract.md 2, upgrades.
 
 use std::time::Duration;
 
@@ -43,8 +43,7 @@ fn bytes_pass_both_ways_unchanged() {
     assert_eq!(backend.wait_for_body(0).data.len(), 256 + 36 + 256_000);
 }
 
-/// Issue: "half-close". The client's end reaches the backend, which may still talk, and the other
-/// way round.
+/// Half-close: the client's end reaches the backend, which may still talk, and the other way round.
 #[test]
 fn each_direction_ends_by_itself() {
     let backend = Backend::with("b", |exchange| {
@@ -118,7 +117,7 @@ fn bytes_right_behind_the_101_are_not_lost() {
     assert_eq!(tunnel.conn().read_exact(5).unwrap(), b"FIRST");
 }
 
-/// Issue: "any Upgrade".
+/// Any `Upgrade` is passed on, not only that to WebSocket.
 #[test]
 fn another_protocol_is_upgraded_to_as_well() {
     let backend = Backend::upgrading("b");
@@ -222,8 +221,8 @@ fn a_101_to_another_protocol_is_refused() {
     assert_eq!(response.status(), 502);
 }
 
-/// Issue: "their own idle timeout". `tunnelIdleTimeout` ends a silent tunnel; `tcpTimeout` does
-/// not.
+/// Tunnels have an idle timeout of their own: `tunnelIdleTimeout` ends a silent tunnel,
+/// `tcpTimeout` does not.
 #[test]
 fn a_tunnel_has_its_own_idle_timeout() {
     let backend = Backend::upgrading("b");

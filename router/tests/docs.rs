@@ -39,3 +39,42 @@ fn every_metric_is_documented() {
     }
     assert!(count >= 9, "{count} names found");
 }
+
+/// Every row of the contract names a test that holds it, and every test named there exists.
+#[test]
+fn every_line_of_the_contract_has_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = page("hipache-contract.md");
+    let lines: Vec<_> = page.lines().collect();
+    let mut rows = 0;
+    for (number, line) in lines.iter().enumerate() {
+        let names: Vec<_> = line.split('`').skip(1).step_by(2).filter_map(as_test).collect();
+        let is_heading = lines.get(number + 1).is_some_and(|next| next.starts_with("|---"));
+        if line.starts_with("| ") && !is_heading {
+            assert!(!names.is_empty(), "no test is named in: {line}");
+            rows += 1;
+        }
+        for (file, name) in names {
+            let source = std::fs::read_to_string(root.join(&file))
+                .unwrap_or_else(|error| panic!("{file} of {name}: {error}"));
+            assert!(source.contains(&format!("fn {name}(")), "{file} has no test {name}");
+        }
+    }
+    assert!(rows >= 60, "{rows} rows found");
+}
+
+/// The file and the function of a test that is written as `routing::name` or `router::route::name`.
+fn as_test(text: &str) -> Option<(String, &str)> {
+    let is_path =
+        text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b":_".contains(&b));
+    let (module, name) = text.rsplit_once("::").filter(|_| is_path)?;
+    // Addresses such as `::ffff:` are no tests, nor is what the page explains itself with.
+    if module.is_empty() || name == "name" {
+        return None;
+    }
+    let path = module.replace("::", "/");
+    Some(match path.split_once('/') {
+        Some((member, rest)) => (format!("{member}/src/{rest}.rs"), name),
+        None => (format!("integration/tests/{path}.rs"), name),
+    })
+}

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(normalize(b"\xff.test").unwrap_err(), HostError::BadCharacter);
     }
 
-    /// hipache.md 1, look-up order.
+    /// hipache-contract 1, look-up order.
     #[test]
     fn names_are_tried_from_the_host_itself_to_the_catch_all() {
         let names = |host| lookup_names(host).collect::<Vec<_>>();

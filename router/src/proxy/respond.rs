@@ -74,7 +74,7 @@ impl Client {
         }
     }
 
-    /// Marks the backend dead when its answer says so (hipache.md 2).
+    /// Marks the backend dead when its answer says so (hipache-contract 2).
     fn judge(&self, route: &Arc<Route>, position: usize, parts: &http::response::Parts) {
         let ttl = self.settings.dead_backend_ttl;
         match parts.status.as_u16() {
