@@ -30,6 +30,8 @@ const WARM_UP: Duration = Duration::from_millis(300);
 const MOST_EXTRA: f64 = 0.03;
 /// Edits may take so much of a core.
 const MOST_OF_A_CORE: f64 = 0.05;
+/// Ratio of the 99th percentiles with and without edits that still is noise.
+const MOST_P99: f64 = 1.2;
 const EDITS_A_SECOND: u32 = 1000;
 /// Lists that are edited, none of which is asked for.
 const EDITED: usize = 1000;
@@ -119,7 +121,7 @@ pub(crate) fn requests(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<
         let before = router.process().memory_kb("VmRSS");
         load(addr, Hosts::Each(args.vhosts), Duration::from_secs(120), None)?;
         let after = router.process().memory_kb("VmRSS");
-        bytes_per_host.push((after - before) as f64 * 1024.0 / args.vhosts as f64);
+        bytes_per_host.push(after.saturating_sub(before) as f64 * 1024.0 / args.vhosts as f64);
     }
 
     println!("### CPU time a request, and memory\n");
@@ -181,7 +183,7 @@ pub(crate) fn edits(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<()>
     let mut setup = Setup::start(args.vhosts)?;
     for number in 0..EDITED {
         let mut pipe = redis::pipe();
-        pipe.cmd("RPUSH").arg(edited(number)).arg("id").arg("http://127.0.0.1:9");
+        pipe.cmd("RPUSH").arg(edited(args.seed, number)).arg("id").arg("http://127.0.0.1:9");
         pipe.exec(&mut setup.connection)?;
     }
     let router = setup.router("tracking")?;
@@ -198,7 +200,8 @@ pub(crate) fn edits(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<()>
             let with_edits = (round + turn) % 2;
             let stop = AtomicBool::new(false);
             std::thread::scope(|scope| {
-                let editor = (with_edits == 1).then(|| scope.spawn(|| edit(&mut edits, &stop)));
+                let editor =
+                    (with_edits == 1).then(|| scope.spawn(|| edit(&mut edits, args.seed, &stop)));
                 let sample = measure(addr, pid, args.vhosts, sample_time);
                 stop.store(true, Ordering::Release);
                 if let Some(editor) = editor {
@@ -211,7 +214,7 @@ pub(crate) fn edits(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<()>
             })?;
         }
     }
-    ensure!(calls(&setup)? == lookups, "edits elsewhere made the router ask Redis");
+    let lookups = calls(&setup)? - lookups;
     let [without, with] = figures.map(|figures| figures.map(|mut values| median(&mut values)));
     let seconds = (2 * args.seconds * args.rounds as u64) as f64 + WARM_UP.as_secs_f64();
     println!("### {EDITS_A_SECOND} list edits a second elsewhere in the key space\n");
@@ -230,15 +233,29 @@ pub(crate) fn edits(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<()>
         );
     }
     let price = with[0] - without[0];
-    println!("\nThe edits alone take {:.2} % of a core; the limit is 5 %.\n", price * 100.0);
+    println!(
+        "\nThe edits alone take {:.2} % of a core; the limit is 5 %. p99 with them is {:.2} times \
+         that without; the limit is {MOST_P99}. Routes that were read again, of hosts that nobody \
+         edited: {lookups}.\n",
+        price * 100.0,
+        with[3] / without[3]
+    );
+    if lookups > 0 {
+        misses.push(format!("edits elsewhere made the router ask Redis {lookups} times"));
+    }
+    if with[3] > MOST_P99 * without[3] {
+        misses
+            .push(format!("edits elsewhere move p99 from {:.0} to {:.0} µs", without[3], with[3]));
+    }
     if price > MOST_OF_A_CORE {
         misses.push(format!("edits elsewhere take {:.1} % of a core", price * 100.0));
     }
     Ok(())
 }
 
-fn edited(number: usize) -> String {
-    format!("frontend:edited{}.other.test", number % EDITED)
+/// Other names with another seed.
+fn edited(seed: u64, number: usize) -> String {
+    format!("frontend:edited{}.seed{seed}.test", number % EDITED)
 }
 
 /// Share of a core without requests and under load, p50 and p99 in microseconds.
@@ -256,13 +273,13 @@ fn measure(addr: SocketAddr, pid: u32, hosts: usize, time: Duration) -> anyhow::
 }
 
 /// Edits lists at an even pace until it is told to stop; how many.
-fn edit(redis: &mut Connection, stop: &AtomicBool) -> anyhow::Result<u32> {
+fn edit(redis: &mut Connection, seed: u64, stop: &AtomicBool) -> anyhow::Result<u32> {
     let start = Instant::now();
     let mut done = 0;
     while !stop.load(Ordering::Acquire) {
         let number = usize::try_from(done)?;
         let url = format!("http://127.0.0.1:{}", 10 + done % 90);
-        redis::cmd("LSET").arg(edited(number)).arg(1).arg(url).exec(redis)?;
+        redis::cmd("LSET").arg(edited(seed, number)).arg(1).arg(url).exec(redis)?;
         done += 1;
         let due = start + Duration::from_secs(1) * done / EDITS_A_SECOND;
         pause(due.saturating_duration_since(Instant::now()));
@@ -273,7 +290,7 @@ fn edit(redis: &mut Connection, stop: &AtomicBool) -> anyhow::Result<u32> {
 /// How often routes were read from Redis.
 fn calls(setup: &Setup) -> anyhow::Result<u64> {
     check()?;
-    Ok(setup.redis.calls("lrange"))
+    Ok(setup.redis.calls("smembers"))
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -52,8 +52,8 @@ pub(crate) fn judge(states: &[State], seen: &Observation) -> Verdict {
 }
 
 /// For each watched write that shares no answer with the state before: the time from its reply to
-/// the sending of the first request that got a new answer. `None` when the watch was over before
-/// anybody asked, or the next write came first. `seen` is about the one host and in the order of
+/// the sending of the first request that got a new answer, or of the last one that did not. `None` when
+/// the watch was over before anybody asked. `seen` is about the one host and in the order of
 /// sending.
 pub(crate) fn effects(states: &[State], seen: &[Observation]) -> Vec<Option<u64>> {
     let mut effects = Vec::new();
@@ -68,12 +68,13 @@ pub(crate) fn effects(states: &[State], seen: &[Observation]) -> Vec<Option<u64>
         let is_new =
             |seen: &&Observation| seen.received >= state.sent && seen.answer & state.allowed != 0;
         let watched = state.replied..state.watched_until;
+        let was_watched = after.iter().any(|seen| watched.contains(&seen.sent));
         effects.push(match after.iter().find(is_new) {
             Some(new) if new.sent <= state.replied => Some(0),
             // What was asked later than the watch says nothing, unless the watch saw the old.
-            Some(new) if after.iter().any(|seen| watched.contains(&seen.sent)) => {
-                Some(new.sent - state.replied)
-            }
+            Some(new) if was_watched => Some(new.sent - state.replied),
+            // It took longer than anybody saw.
+            None if was_watched => after.last().map(|last| last.sent - state.replied),
             _ => None,
         });
     }
@@ -129,6 +130,7 @@ mod tests {
         assert_eq!(effects(&STATES, &[seen(0b010, 160, 170)]), [None]);
         let late = [seen(0b001, 120, 125), seen(0b010, 160, 170)];
         assert_eq!(effects(&STATES, &late), [Some(50)]);
+        assert_eq!(effects(&STATES, &late[..1]), [Some(10)]);
     }
 
     #[test]

@@ -66,7 +66,7 @@ struct Args {
     #[arg(long, default_value_t = 10_000)]
     writes: usize,
 
-    /// Seed of the random writes
+    /// Seed of the random writes, and part of the names that are edited elsewhere
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
@@ -78,6 +78,10 @@ struct Args {
     #[arg(long, default_value_t = 6)]
     background: usize,
 
+    /// The router's `server.cache` in the part `fresh`: with `ttl`, answers have to be too old
+    #[arg(long, default_value = "tracking")]
+    cache: String,
+
     /// Seconds that Redis is away
     #[arg(long, default_value_t = 5)]
     outage_seconds: u64,
@@ -87,11 +91,11 @@ struct Args {
     vhosts: usize,
 
     /// Seconds of each sample of the cost
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     seconds: u64,
 
     /// Samples of each kind, interleaved
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 15)]
     rounds: usize,
 
     /// Fail when a threshold in the report is missed; times mean little on a busy machine
@@ -198,7 +202,7 @@ fn fresh(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<bool> {
     let origins = Origins::start(ORIGINS)?;
     let redis = Redis::start();
     let router = Router::builder(&redis)
-        .unset("server.cache")
+        .set("server.cache", args.cache.as_str())
         .set("server.accessLog", "none")
         .workers(2)
         .start();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Makes SIGINT and SIGTERM end the run by way of [`check`], so that everything that was started
+/// Makes SIGINT, SIGTERM and SIGHUP end the run by way of [`check`], so that everything that was started
 /// is stopped.
 pub(crate) fn catch_signals() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -18,12 +18,14 @@ pub(crate) fn catch_signals() -> anyhow::Result<()> {
     let guard = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     drop(guard);
     std::thread::spawn(move || {
         runtime.block_on(async {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
         });
         INTERRUPTED.store(true, Ordering::SeqCst);
