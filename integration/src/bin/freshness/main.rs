@@ -1,7 +1,7 @@
 //! The benchmark of freshness: how soon a change in Redis counts, what an outage of Redis costs,
 //! and what it takes to know.
 //!
-//! Lives here: the command line, the order of the work and the report. [`fresh`] writes at random
+//! Lives here: the command line, the order of the work and the report. [`mod@fresh`] writes at random
 //! and has each answer judged by [`judge`] against [`model`]; [`outage`] takes Redis away;
 //! [`cost`] measures processor time and memory. `docs/benchmarks.md` says what the numbers mean.
 
