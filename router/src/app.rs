@@ -469,3 +469,24 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{log_panics, panics};
+
+    #[test]
+    fn a_panic_ends_its_own_task_and_is_counted() {
+        log_panics();
+        let before = panics();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let other = tokio::spawn(async { 7 });
+            let lost = tokio::spawn(async { panic!("as if a connection did") });
+            assert!(lost.await.unwrap_err().is_panic());
+            assert_eq!(other.await.unwrap(), 7, "the worker goes on");
+        });
+        // Other tests of this process keep the usual messages.
+        drop(std::panic::take_hook());
+        assert!(panics() > before);
+    }
+}
