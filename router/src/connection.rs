@@ -27,8 +27,9 @@ use crate::route::{Millis, millis};
 const MAX_IDLE: Duration = Duration::from_secs(300);
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
-/// Sweeps after which a running request's client is looked for: about one second.
-const SWEEPS_PER_QUESTION: u8 = 20;
+/// Sweeps after which a running request's client is looked for, about three seconds: thousands of
+/// long polls must not cost a noticeable share of a core.
+const SWEEPS_PER_QUESTION: u8 = 60;
 /// Bytes of informational responses that may wait for one client.
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
