@@ -157,7 +157,12 @@ impl Writer {
             );
             match store.mark_dead(&mark).await {
                 Ok(marked) => {
-                    self.note_checker(marked == Marked::LeftToChecker);
+                    match marked {
+                        Marked::At(_) => self.note_checker(false),
+                        Marked::LeftToChecker => self.note_checker(true),
+                        // Says nothing about a checker.
+                        Marked::Gone => {}
+                    }
                     for route in current_and_own(&table, &failure.route) {
                         match marked {
                             Marked::LeftToChecker => {
