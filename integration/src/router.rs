@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::backend::Backend;
 use crate::eventually::{DEADLINE, eventually, wait_for};
 use crate::process::{Process, read_lossy};
 use crate::redis::Redis;
@@ -54,6 +55,14 @@ pub struct Ended {
     pub stdout: String,
     /// What it logged.
     pub stderr: String,
+}
+
+/// A router with the harness' defaults in front of this one backend, which serves `a.test`.
+pub fn stage(backend: &Backend) -> (Redis, Router) {
+    let redis = Redis::start();
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::start(&redis);
+    (redis, router)
 }
 
 impl Router {

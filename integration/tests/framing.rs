@@ -3,17 +3,8 @@
 
 use integration::backend::{Backend, Next};
 use integration::client::{Client, get};
-use integration::redis::Redis;
-use integration::router::Router;
+use integration::router::stage;
 use pretty_assertions::assert_eq;
-
-/// A router in front of this one backend, which serves `a.test`.
-fn stage(backend: &Backend) -> (Redis, Router) {
-    let redis = Redis::start();
-    redis.frontend("a.test", "id", &[&backend.url()]);
-    let router = Router::start(&redis);
-    (redis, router)
-}
 
 /// A trailer never becomes a header, nor can it change framing or routing (RFC 9110 6.5.1).
 #[test]

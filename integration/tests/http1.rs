@@ -8,17 +8,9 @@ use integration::client::Client;
 use integration::eventually::{DEADLINE, eventually};
 use integration::gate::Gate;
 use integration::redis::Redis;
-use integration::router::Router;
+use integration::router::{Router, stage};
 use integration::wire::Framing;
 use pretty_assertions::assert_eq;
-
-/// A router in front of this one backend, which serves `a.test`.
-fn stage(backend: &Backend) -> (Redis, Router) {
-    let redis = Redis::start();
-    redis.frontend("a.test", "id", &[&backend.url()]);
-    let router = Router::start(&redis);
-    (redis, router)
-}
 
 /// A chunked request body and a chunked response body pass through piece by piece: each chunk comes
 /// back before the next is sent, so neither side waits for the end.

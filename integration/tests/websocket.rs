@@ -6,16 +6,9 @@ use integration::backend::{Backend, Next};
 use integration::client::Client;
 use integration::ports::Reserved;
 use integration::redis::Redis;
-use integration::router::Router;
+use integration::router::{Router, stage};
 use integration::websocket::{HANDSHAKE, Tunnel};
 use pretty_assertions::assert_eq;
-
-fn stage(backend: &Backend) -> (Redis, Router) {
-    let redis = Redis::start();
-    redis.frontend("a.test", "id", &[&backend.url()]);
-    let router = Router::start(&redis);
-    (redis, router)
-}
 
 /// "`Upgrade: websocket`: both directions are piped as bytes."
 #[test]

@@ -134,13 +134,7 @@ impl Upstreams {
         let pool = self.pool(origin);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
         let exchange = pool.take_idle()?;
-        Some(Lease {
-            exchange: Some(exchange),
-            pool,
-            _permit: permit,
-            is_reused: true,
-            is_doubtful: false,
-        })
+        Some(Lease::new(exchange, pool, permit, true))
     }
 
     /// Makes a new connection, waiting for its turn when there are too many. The connection that
@@ -161,13 +155,7 @@ impl Upstreams {
                     return Err(LeaseError::QueueTimedOut(self.max_sockets));
                 };
                 if let Some(exchange) = pool.take_idle() {
-                    return Ok(Lease {
-                        exchange: Some(exchange),
-                        pool,
-                        _permit: permit,
-                        is_reused: true,
-                        is_doubtful: false,
-                    });
+                    return Ok(Lease::new(exchange, pool, permit, true));
                 }
                 permit
             }
@@ -181,13 +169,7 @@ impl Upstreams {
             .map_err(ConnectError::Handshake)?;
         let driver = Some(driver);
         let exchange = Box::new(Exchange { sender, driver, wire, is_done: false });
-        Ok(Lease {
-            exchange: Some(exchange),
-            pool,
-            _permit: permit,
-            is_reused: false,
-            is_doubtful: false,
-        })
+        Ok(Lease::new(exchange, pool, permit, false))
     }
 
     /// Closes connections that have been unused for too long or that the backend has closed, and
@@ -220,6 +202,15 @@ impl Pool {
 }
 
 impl Lease {
+    fn new(
+        exchange: Box<Exchange>,
+        pool: Arc<Pool>,
+        permit: OwnedSemaphorePermit,
+        is_reused: bool,
+    ) -> Self {
+        Self { exchange: Some(exchange), pool, _permit: permit, is_reused, is_doubtful: false }
+    }
+
     /// Whether the connection has carried a request before. What goes wrong on such a connection
     /// says nothing about the backend: it may just have closed an idle connection.
     pub fn is_reused(&self) -> bool {

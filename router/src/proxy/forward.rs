@@ -191,9 +191,7 @@ impl Client {
         })
         .await
     }
-}
 
-impl Client {
     /// Passes `103 Early Hints` and its like on to the client, and lets the body through at
     /// `100 Continue` (RFC 9110 15.2: a proxy must forward 1xx responses).
     fn pass_on_informational(&self, exchange: &Exchange, expectations: &Expectations) {
