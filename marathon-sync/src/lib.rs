@@ -1,0 +1,3 @@
+//! Keeps the router's Redis lists equal to the live tasks of a Marathon cluster.
+
+pub mod plan;
