@@ -10,6 +10,7 @@
 //! and its failure names what was waited for.
 
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod eventually;
 pub mod gate;
@@ -17,5 +18,6 @@ pub mod ports;
 pub mod process;
 pub mod redis;
 pub mod router;
+pub mod sentinel;
 pub mod websocket;
 pub mod wire;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use redis::{Client, Connection, FromRedisValue, Value};
 use tempfile::TempDir;
 
+use crate::certificates::Identity;
 use crate::eventually::{DEADLINE, eventually};
 use crate::ports::Reserved;
 use crate::process::Process;
@@ -52,6 +53,51 @@ impl Redis {
         redis
     }
 
+    /// Starts one that follows `primary`, and waits until it has all that the primary has.
+    pub fn replica_of(primary: &Self) -> Self {
+        let redis = Self::start();
+        redis.follow(primary);
+        redis
+    }
+
+    /// Makes it a replica of `primary`, and waits until it has all that the primary has.
+    pub fn follow(&self, primary: &Self) {
+        self.run(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+        eventually(DEADLINE, "the replica is in step", || {
+            let info: String = self.query(&["INFO", "replication"]);
+            info.contains("master_link_status:up")
+        });
+    }
+
+    /// Waits until that many replicas have everything that was written here so far.
+    pub fn wait_for_replicas(&self, count: usize) {
+        let count = count.to_string();
+        eventually(DEADLINE, "replicas are in step", || {
+            self.query::<usize>(&["WAIT", &count, "100"]).to_string() == count
+        });
+    }
+
+    /// Starts one that speaks TLS only, with the certificate of `identity`; `client_ca` makes it
+    /// ask clients for theirs.
+    pub fn with_tls(identity: &Identity, ca: &Path, asks_clients: bool) -> Self {
+        let mut redis = Self::down();
+        let file = |path: &Path| path.display().to_string();
+        redis.arguments = [
+            ["--port", "0"],
+            ["--tls-port", &redis.port.port().to_string()],
+            ["--tls-cert-file", &file(&identity.certificate)],
+            ["--tls-key-file", &file(&identity.key)],
+            ["--tls-ca-cert-file", &file(ca)],
+            ["--tls-auth-clients", if asks_clients { "yes" } else { "no" }],
+        ]
+        .concat()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+        redis.launch();
+        redis
+    }
+
     /// Reserves the address but starts nothing yet: see [`launch`](Self::launch).
     pub fn down() -> Self {
         Self {
@@ -66,22 +112,48 @@ impl Redis {
 
     /// Starts the server on its address, again after [`kill`](Self::kill), always empty.
     pub fn launch(&self) {
+        self.spawn();
+        eventually(DEADLINE, "redis-server answers PING", || {
+            self.try_query::<String>(&["PING"]).is_ok()
+        });
+    }
+
+    /// Saves everything to disk, kills the server and starts it again, and does not wait: it says
+    /// `LOADING` for that long for each key.
+    pub fn restart_loading(&self, per_key: Duration) {
+        self.run(&["SAVE"]);
+        self.kill();
+        let micros = per_key.as_micros().to_string();
+        self.spawn_with(&[
+            "--key-load-delay",
+            &micros,
+            "--loading-process-events-interval-bytes",
+            "1024",
+        ]);
+    }
+
+    fn spawn(&self) {
+        // A file that an earlier life has saved would be loaded.
+        let _is_gone = std::fs::remove_file(self.dir.path().join("dump.rdb"));
+        self.spawn_with(&[]);
+    }
+
+    fn spawn_with(&self, further: &[&str]) {
         let mut command = Command::new("redis-server");
         command
             .args(["--bind", "127.0.0.1", "--port", &self.port.port().to_string()])
             .arg("--unixsocket")
             .arg(self.socket())
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+            // A replica is served at once, not after the usual five seconds.
+            .args(["--repl-diskless-sync-delay", "0", "--dir"])
             .arg(self.dir.path());
-        command.args(&self.arguments);
+        command.args(&self.arguments).args(further);
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
         }
         let process = Process::start(&mut command, self.dir.path(), "redis");
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
-        eventually(DEADLINE, "redis-server answers PING", || {
-            self.try_query::<String>(&["PING"]).is_ok()
-        });
     }
 
     /// `redis://…` with the password if there is one.
@@ -110,6 +182,11 @@ impl Redis {
     #[track_caller]
     pub fn run(&self, words: &[&str]) {
         self.query::<Value>(words);
+    }
+
+    /// Whether it takes writes: no replica, and not away.
+    pub fn takes_writes(&self) -> bool {
+        self.try_query::<Value>(&["SET", "probe", "1"]).is_ok()
     }
 
     /// Makes the list `frontend:<host>`: the identifier, then the backend URLs.
@@ -230,7 +307,8 @@ impl Drop for Redis {
             let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
             if let Some(process) = process {
                 process.signal(Signal::SIGCONT);
-                eprintln!("--- redis on port {} ---\n{}", self.port(), self.dump());
+                let log = process.stdout();
+                eprintln!("--- redis on port {} ---\n{}\n{log}", self.port(), self.dump());
             }
         }
     }

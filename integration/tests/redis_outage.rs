@@ -1,6 +1,10 @@
 //! Redis away, late, frozen or wrong. A router is never worse off than its last knowledge, and never
 //! keeps a client waiting for a store that does not answer.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use integration::backend::Backend;
@@ -173,4 +177,118 @@ fn a_redis_that_is_down_does_not_end_the_routing_around_dead_backends() {
     for _ in 0..20 {
         assert_eq!(client.get("a.test", "/").text(), "good");
     }
+}
+
+/// A Redis that is up and still reads its data from disk says LOADING: it counts as away until it
+/// has everything, for what it holds so far is not the truth.
+#[test]
+fn a_redis_that_still_loads_counts_as_away() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    redis.frontend("unseen.test", "id", &[&backend.url()]);
+    for number in 0..60 {
+        // Not to be compressed: the server looks at its connections every kilobyte it has read.
+        let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(8192).collect();
+        redis.run(&["SET", &format!("ballast:{number}"), &noise]);
+    }
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    assert_eq!(client.get("a.test", "/").text(), "b");
+    redis.restart_loading(Duration::from_millis(50));
+    router.wait_for_log(&["WARN", "this may pass by itself"]);
+    assert_eq!(client.get("a.test", "/").text(), "b");
+    assert_eq!(client.get("unseen.test", "/").status(), 503);
+    eventually(DEADLINE, "all is loaded", || client.get("unseen.test", "/").status() == 200);
+}
+
+/// A node of a Redis cluster answers MOVED for what another node holds. That will not heal, and is
+/// said once, with what it means.
+#[test]
+fn a_node_of_a_cluster_is_named_as_such() {
+    let bus = [integration::ports::Reserved::new(), integration::ports::Reserved::new()];
+    let node = |bus: &integration::ports::Reserved| {
+        let port = bus.port().to_string();
+        Redis::with_arguments(&["--cluster-enabled", "yes", "--cluster-port", &port])
+    };
+    let (empty, full) = (node(&bus[0]), node(&bus[1]));
+    full.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let (port, bus_port) = (full.port().to_string(), bus[1].port().to_string());
+    empty.run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
+    eventually(DEADLINE, "the cluster works", || {
+        empty.query::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+    });
+    let router = Router::tracking(&empty);
+    router.wait_for_log(&["WARN", "cannot use Redis", "part of a cluster"]);
+    for _ in 0..50 {
+        assert_eq!(get(router.addr(), "a.test", "/").status(), 503);
+    }
+    let lines = router.log().lines().count();
+    assert!(lines < 10, "{lines} lines of log:\n{}", router.log());
+}
+
+/// Passes bytes on to a Redis and holds each of its answers back for a while.
+struct Delay {
+    port: u16,
+    millis: Arc<AtomicU64>,
+}
+
+impl Delay {
+    fn before(redis: &Redis) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, target) = (listener.local_addr().unwrap().port(), redis.port());
+        let millis = Arc::new(AtomicU64::new(0));
+        let shared = Arc::clone(&millis);
+        // Threads end with their connections, at the latest with the process of the test.
+        std::thread::spawn(move || {
+            while let Ok((client, _)) = listener.accept() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { return };
+                let copies = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let millis = Arc::clone(&shared);
+                std::thread::spawn(move || copy(copies.0, copies.1, &AtomicU64::new(0)));
+                std::thread::spawn(move || copy(server, client, &millis));
+            }
+        });
+        Self { port, millis }
+    }
+
+    fn set(&self, millis: u64) {
+        self.millis.store(millis, Ordering::SeqCst);
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, millis: &AtomicU64) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        std::thread::sleep(Duration::from_millis(millis.load(Ordering::SeqCst)));
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _is_gone = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
+}
+
+/// A slow Redis delays only what has to be asked for; one that is slower than the limit counts as
+/// away, and is used again as soon as it is not.
+#[test]
+fn a_slow_redis_delays_only_what_is_not_known() {
+    let redis = Redis::start();
+    let delay = Delay::before(&redis);
+    let backend = Backend::start("b");
+    for host in ["a.test", "new.test", "other.test"] {
+        redis.frontend(host, "id", &[&backend.url()]);
+    }
+    let driver = format!("redis://127.0.0.1:{}", delay.port);
+    let router = Router::builder(&redis).unset("server.cache").set("driver", driver).start();
+    let mut client = Client::connect(router.addr());
+    assert_eq!(client.get("a.test", "/").text(), "b");
+    delay.set(100);
+    assert_eq!(client.get("new.test", "/").text(), "b");
+    delay.set(1500);
+    assert_eq!(client.get("other.test", "/").status(), 503);
+    router.wait_for_log(&["WARN", "lost the connection to Redis"]);
+    assert_eq!(client.get("a.test", "/").text(), "b");
+    assert_eq!(client.get("new.test", "/").text(), "b");
+    delay.set(0);
+    eventually(DEADLINE, "it is used again", || client.get("other.test", "/").status() == 200);
 }

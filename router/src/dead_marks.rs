@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared::store::{Mark, Marked, Store, StoreError};
+use shared::store::{Mark, Marked, Store};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -182,7 +182,7 @@ impl Writer {
                 Err(error) if !write_fails => {
                     write_fails = true;
                     warn!(
-                        error = %Described(&error),
+                        %error,
                         "cannot write dead marks to Redis: they count in this process only"
                     );
                 }
@@ -229,20 +229,4 @@ impl Writer {
 fn current_and_own(table: &Table, route: &Arc<Route>) -> impl Iterator<Item = Arc<Route>> {
     let current = table.last_known(&route.host).filter(|current| !Arc::ptr_eq(current, route));
     std::iter::once(Arc::clone(route)).chain(current)
-}
-
-/// An error with its causes, for the log.
-struct Described<'a>(&'a StoreError);
-
-impl std::fmt::Display for Described<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut cause: Option<&dyn std::error::Error> = Some(self.0);
-        let mut separator = "";
-        while let Some(error) = cause {
-            write!(f, "{separator}{error}")?;
-            separator = ": ";
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

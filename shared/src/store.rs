@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::Driver;
 use crate::{host, keys};
 
+mod dial;
 mod link;
 mod scripts;
 
-use link::Link;
+use link::{Link, Role};
 
 /// How to reach Redis, and how long to wait for it.
 #[derive(Clone, Debug)]
@@ -35,9 +36,21 @@ pub enum StoreError {
     /// There is no connection now; one is being tried for.
     #[error("Redis is not reachable")]
     Unavailable,
+    /// The server that is written to takes no writes.
+    #[error("it is a read-only replica (READONLY); name its primary as the second driver")]
+    ReadOnly,
     /// The command failed.
-    #[error("Redis did not answer as expected")]
-    Command(#[source] Arc<RedisError>),
+    #[error("Redis did not answer as expected: {0}")]
+    Command(Arc<RedisError>),
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        match error.code() {
+            Some("READONLY") => Self::ReadOnly,
+            _ => Self::Command(Arc::new(error)),
+        }
+    }
 }
 
 /// Hears about the keys that are read. Called from the task that reads the connection: must not
@@ -181,9 +194,9 @@ impl Store {
     ) -> Self {
         let first = config.drivers.first().expect("the configuration has at least one driver");
         let last = config.drivers.last().expect("the configuration has at least one driver");
-        let read = Link::start(first, config, "read", watcher, shutdown);
+        let read = Link::start(first, config, Role::Read, watcher, shutdown);
         let write = if config.drivers.len() > 1 {
-            Link::start(last, config, "write", None, shutdown)
+            Link::start(last, config, Role::Write, None, shutdown)
         } else {
             read.clone()
         };
@@ -290,7 +303,7 @@ impl Store {
                     .query(&scripts::plain_mark(prefix, mark, checker_is_alive))
                     .await?
                 {
-                    answer.map_err(|error| StoreError::Command(Arc::new(error)))?;
+                    answer.map_err(StoreError::from)?;
                 }
                 i64::try_from(mark.position).ok()
             }
@@ -329,7 +342,7 @@ impl Link {
             if error.is_io_error() || error.is_timeout() {
                 self.suspect();
             }
-            StoreError::Command(Arc::new(error))
+            StoreError::from(error)
         })
     }
 
@@ -340,7 +353,7 @@ impl Link {
             Ok(answers) => Ok(answers),
             Err(error) => {
                 self.suspect();
-                Err(StoreError::Command(Arc::new(error)))
+                Err(StoreError::from(error))
             }
         }
     }
@@ -352,7 +365,7 @@ fn key_problem(key: String, error: RedisError) -> Result<KeyProblem, StoreError>
     let is_about_the_key = error.code() == Some("WRONGTYPE")
         || matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse);
     if !is_about_the_key {
-        return Err(StoreError::Command(Arc::new(error)));
+        return Err(StoreError::from(error));
     }
     let detail = if error.code() == Some("WRONGTYPE") {
         let expected = if key.contains("dead:") { "set" } else { "list" };

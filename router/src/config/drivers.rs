@@ -1,6 +1,6 @@
 //! Which Redis to use, from `driver`, `--redis` and older keys.
 
-use shared::driver::{Address, Driver};
+use shared::driver::{Address, Driver, HostPort};
 use shared::secret::Secret;
 
 use super::ConfigError;
@@ -70,7 +70,7 @@ fn legacy_drivers(loaded: &Loaded, warnings: &mut Vec<String>) -> Vec<Driver> {
         let host = host.clone().unwrap_or_else(|| shared::driver::DEFAULT_HOST.to_owned());
         let port = port.unwrap_or(shared::driver::DEFAULT_PORT);
         Driver {
-            address: Address::Tcp { host, port },
+            address: Address::Tcp(HostPort { host, port }),
             password: password.clone().map(Secret::new),
             database: Option::unwrap_or(db, 0),
             ..default

@@ -2,23 +2,23 @@
 //!
 //! The supervisor task connects, checks the connection with `PING`, replaces it when it breaks,
 //! and logs changes of state only. A connection that is read from also announces changes of the
-//! keys (`CLIENT TRACKING` in broadcast mode, RESP3), where Redis can. Users take the current connection or none; they never wait
-//! for a connection to come back.
+//! keys (`CLIENT TRACKING` in broadcast mode, RESP3), where Redis can. Users take the current
+//! connection or none; they never wait for a connection to come back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisResult, Value,
+    AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult,
+    Value,
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::dial::{Dialer, Target};
 use super::{Change, StoreConfig, Tracking, Watcher};
 use crate::backoff::Backoff;
 use crate::driver::{Address, Driver};
@@ -27,9 +27,30 @@ use crate::keys;
 /// How often an idle connection is asked whether it is alive: a frozen Redis is noticed within
 /// this and the response timeout.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// The same where Sentinels decide who the primary is: they are asked as often, so that a primary
+/// that was replaced without its knowledge is left, too.
+const SENTINEL_INTERVAL: Duration = Duration::from_secs(1);
 /// First and last pause between attempts to connect. The last is short: a proxy without its
 /// routes is an outage, and one small connection a second costs Redis nothing.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Role {
+    /// Reading, and writing too where there is one driver.
+    Read,
+    /// Writing only.
+    Write,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        })
+    }
+}
 
 /// A connection that heals itself. Clones share it.
 #[derive(Clone, Debug)]
@@ -54,7 +75,7 @@ impl Link {
     pub(super) fn start(
         driver: &Driver,
         config: &StoreConfig,
-        role: &'static str,
+        role: Role,
         watcher: Option<Arc<dyn Watcher>>,
         shutdown: &CancellationToken,
     ) -> Self {
@@ -66,7 +87,7 @@ impl Link {
         let supervisor = Supervisor {
             shared: Arc::clone(&shared),
             driver: driver.clone(),
-            config: config.clone(),
+            dialer: Dialer::new(driver, config),
             role,
             watcher,
         };
@@ -101,47 +122,50 @@ impl Link {
 struct Supervisor {
     shared: Arc<Shared>,
     driver: Driver,
-    config: StoreConfig,
-    role: &'static str,
+    dialer: Dialer,
+    role: Role,
     watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl Supervisor {
     async fn run(self) {
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
-        let mut reported_down = false;
+        // What was said about the present outage: each cause once.
+        let mut reported: Vec<&str> = Vec::new();
         loop {
-            match self.connect_tracked().await {
-                Ok((connection, tracking)) => {
+            match self.establish().await {
+                Ok((target, connection, tracking)) => {
                     info!(
-                        redis = %self.driver, role = self.role, ?tracking, "connected to Redis"
+                        redis = %self.driver, address = %target, role = %self.role, ?tracking,
+                        "connected to Redis"
                     );
                     if let Some(watcher) = &self.watcher {
                         watcher.connected(&tracking);
                     }
-                    reported_down = false;
+                    reported.clear();
                     backoff.reset();
                     self.shared.connection.store(Some(Arc::new(connection.clone())));
                     self.shared.up.send_replace(true);
-                    let error = self.watch(connection).await;
+                    let error = self.watch(&target, connection).await;
                     self.shared.connection.store(None);
                     self.shared.up.send_replace(false);
                     if let Some(watcher) = &self.watcher {
                         watcher.disconnected();
                     }
                     warn!(
-                        redis = %self.driver, role = self.role, %error,
+                        redis = %self.driver, role = %self.role, %error,
                         "lost the connection to Redis, reconnecting"
                     );
                 }
                 Err(error) => {
-                    if !reported_down {
+                    let advice = advice(&error);
+                    if !reported.contains(&advice) {
                         warn!(
-                            redis = %self.driver, role = self.role, %error,
-                            "cannot use Redis: {}; until then, hosts that are not in memory get 503",
-                            advice(&error)
+                            redis = %self.driver, role = %self.role, %error,
+                            "cannot use Redis: {advice}; until then, hosts that are not in memory \
+                             get 503"
                         );
-                        reported_down = true;
+                        reported.push(advice);
                     }
                     tokio::time::sleep(backoff.next_delay()).await;
                 }
@@ -150,27 +174,67 @@ impl Supervisor {
     }
 
     /// Returns the error that shows that the connection is of no use any more.
-    async fn watch(&self, mut connection: MultiplexedConnection) -> RedisError {
+    async fn watch(&self, target: &Target, mut connection: MultiplexedConnection) -> RedisError {
+        let follows_sentinels = matches!(self.driver.address, Address::Sentinel { .. });
+        let interval = if follows_sentinels { SENTINEL_INTERVAL } else { PING_INTERVAL };
         loop {
             tokio::select! {
-                () = tokio::time::sleep(PING_INTERVAL) => {}
+                () = tokio::time::sleep(interval) => {}
                 () = self.shared.suspected.notified() => {}
             }
-            let ping = redis::cmd("PING");
-            if let Err(error) = ping.query_async::<Value>(&mut connection).await {
+            if let Err(error) = self.probe(&mut connection).await {
                 return error;
+            }
+            if follows_sentinels {
+                // Sentinels that are away say nothing against a primary that answers.
+                match self.dialer.target().await {
+                    Ok(primary) if primary != *target => {
+                        return std::io::Error::other(format!("the primary is {primary} now"))
+                            .into();
+                    }
+                    Ok(_) | Err(_) => {}
+                }
             }
         }
     }
 }
 
 impl Supervisor {
-    /// Connects, with tracking when somebody watches and Redis can do it.
-    async fn connect_tracked(&self) -> RedisResult<(MultiplexedConnection, Tracking)> {
-        if self.watcher.is_none() {
-            return Ok((self.connect(ProtocolVersion::RESP2).await?, Tracking::Off));
+    /// Whether the connection serves. Where it is read from, reading is what has to work: a node of
+    /// a cluster, or a user without the right, answers PING all the same.
+    async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let mut command = redis::Cmd::new();
+        if self.role == Role::Write {
+            command.arg("PING");
+        } else {
+            let key = keys::frontend(&self.driver.prefix, "*");
+            command.arg("LRANGE").arg(key).arg(0).arg(0);
         }
-        let reason = match self.connect(ProtocolVersion::RESP3).await {
+        match command.query_async::<Value>(connection).await {
+            // A key of the wrong type harms its own host only.
+            Err(error) if error.code() != Some("WRONGTYPE") => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Connects to a Redis that serves.
+    async fn establish(&self) -> RedisResult<(Target, MultiplexedConnection, Tracking)> {
+        let (target, mut connection, tracking) = self.connect_tracked().await?;
+        // Logging in succeeds on a Redis that is still loading its data; it must not count as up.
+        self.probe(&mut connection).await?;
+        Ok((target, connection, tracking))
+    }
+
+    /// Connects, with tracking when somebody watches and Redis can do it.
+    async fn connect_tracked(&self) -> RedisResult<(Target, MultiplexedConnection, Tracking)> {
+        let target = self.dialer.target().await?;
+        let plain = || self.dialer.connect(&target, ProtocolVersion::RESP2, |settings| settings);
+        let Some(watcher) = &self.watcher else {
+            return Ok((target.clone(), plain().await?, Tracking::Off));
+        };
+        let push_sender = self.push_sender(watcher);
+        let with_push = |settings: AsyncConnectionConfig| settings.set_push_sender(push_sender);
+        let reason = match self.dialer.connect(&target, ProtocolVersion::RESP3, with_push).await {
             Ok(mut connection) => {
                 let prefix = &self.driver.prefix;
                 let mut command = redis::cmd("CLIENT");
@@ -178,9 +242,10 @@ impl Supervisor {
                 command.arg("PREFIX").arg(keys::frontend_prefix(prefix));
                 command.arg("PREFIX").arg(keys::dead_prefix(prefix));
                 match command.query_async::<Value>(&mut connection).await {
-                    Ok(_ok) => return Ok((connection, Tracking::Active)),
+                    Ok(_ok) => return Ok((target, connection, Tracking::Active)),
                     Err(error) if is_refusal(&error) => {
-                        return Ok((connection, Tracking::Unsupported(error.to_string())));
+                        let tracking = Tracking::Unsupported(error.to_string());
+                        return Ok((target, connection, tracking));
                     }
                     Err(error) => return Err(error),
                 }
@@ -188,23 +253,7 @@ impl Supervisor {
             Err(error) if is_refusal(&error) => error.to_string(),
             Err(error) => return Err(error),
         };
-        let connection = self.connect(ProtocolVersion::RESP2).await?;
-        Ok((connection, Tracking::Unsupported(reason)))
-    }
-
-    async fn connect(&self, protocol: ProtocolVersion) -> RedisResult<MultiplexedConnection> {
-        let client = Client::open(connection_info(&self.driver, protocol)?)?;
-        let mut settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.config.connect_timeout))
-            .set_response_timeout(Some(self.config.response_timeout));
-        if let Some(watcher) = self.watcher.as_ref().filter(|_| protocol == ProtocolVersion::RESP3)
-        {
-            settings = settings.set_push_sender(self.push_sender(watcher));
-        }
-        let mut connection = client.get_multiplexed_async_connection_with_config(&settings).await?;
-        // Logging in succeeds on a Redis that is still loading its data; it must not count as up.
-        let _pong: Value = redis::cmd("PING").query_async(&mut connection).await?;
-        Ok(connection)
+        Ok((target.clone(), plain().await?, Tracking::Unsupported(reason)))
     }
 
     /// What happens to what Redis says unasked. Runs in the task that reads the connection, before
@@ -253,6 +302,7 @@ fn advice(error: &RedisError) -> &'static str {
         _ if error.kind() == ErrorKind::AuthenticationFailed || text.contains("AUTH") => {
             "it refuses the password, check `driver` or --redis"
         }
+        _ if text.contains("certificate") => "check its certificate, and `ca` of the driver",
         _ => "check that it runs and that `driver` or --redis names it",
     }
 }
@@ -261,21 +311,4 @@ fn advice(error: &RedisError) -> &'static str {
 fn is_refusal(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::RESP3NotSupported)
         || matches!(error.code(), Some("NOPROTO" | "NOPERM" | "ERR"))
-}
-
-fn connection_info(driver: &Driver, protocol: ProtocolVersion) -> RedisResult<ConnectionInfo> {
-    let address = match &driver.address {
-        Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
-        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
-    };
-    let mut login =
-        RedisConnectionInfo::default().set_db(i64::from(driver.database)).set_protocol(protocol);
-    if let Some(user) = &driver.user {
-        login = login.set_username(user);
-    }
-    if let Some(password) = &driver.password {
-        login = login.set_password(password.expose());
-    }
-    let tcp = TcpSettings::default().set_nodelay(true);
-    Ok(address.into_connection_info()?.set_redis_settings(login).set_tcp_settings(tcp))
 }

@@ -1,0 +1,68 @@
+//! A private certificate authority and what it signs, as PEM files in a temporary directory.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, SanType,
+};
+use tempfile::TempDir;
+
+/// An authority; its files go away with it.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    dir: TempDir,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+}
+
+impl Authority {
+    /// A new authority that nobody trusts yet.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
+        let dir = tempfile::Builder::new().prefix("ca").tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("ca.pem"), issuer.pem()).expect("a file");
+        Self { issuer, dir }
+    }
+
+    /// The authority's own certificate, PEM.
+    pub fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    /// A certificate for these names and for 127.0.0.1, for servers and clients.
+    pub fn sign(&self, names: &[&str]) -> Identity {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let file = names.first().map_or("identity", String::as_str).replace('*', "_");
+        let mut params = CertificateParams::new(names).expect("host names");
+        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let path = |kind: &str| self.dir.path().join(format!("{file}.{kind}"));
+        let identity = Identity { certificate: path("crt"), key: path("key") };
+        std::fs::write(&identity.certificate, certificate.pem()).expect("a file");
+        std::fs::write(&identity.key, key.serialize_pem()).expect("a file");
+        identity
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,263 @@
+//! Making one connection: who the primary is, TLS, logging in.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
+    IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult,
+    TlsCertificates, Value,
+};
+
+use super::StoreConfig;
+use crate::driver::{Address, Driver, HostPort, Tls};
+use crate::secret::Secret;
+
+/// How long the other Sentinels may take once one has answered: of several answers the newest
+/// counts, and a Sentinel that is cut off from the others names the old primary.
+const SENTINEL_GRACE: Duration = Duration::from_millis(200);
+
+/// Where a connection goes to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Target {
+    Server(HostPort),
+    Socket(std::path::PathBuf),
+}
+
+impl Target {
+    fn address(&self, is_tls: bool) -> ConnectionAddr {
+        match self {
+            Self::Socket(path) => ConnectionAddr::Unix(path.clone()),
+            Self::Server(HostPort { host, port }) if is_tls => ConnectionAddr::TcpTls {
+                host: host.clone(),
+                port: *port,
+                insecure: false,
+                tls_params: None,
+            },
+            Self::Server(HostPort { host, port }) => ConnectionAddr::Tcp(host.clone(), *port),
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Server(address) => write!(f, "{address}"),
+            Self::Socket(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Makes connections for one driver.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer {
+    driver: Driver,
+    settings: AsyncConnectionConfig,
+    connect_timeout: Duration,
+}
+
+impl Dialer {
+    pub(super) fn new(driver: &Driver, config: &StoreConfig) -> Self {
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(config.connect_timeout))
+            .set_response_timeout(Some(config.response_timeout));
+        Self { driver: driver.clone(), settings, connect_timeout: config.connect_timeout }
+    }
+
+    /// Where the connection is to go to now. Sentinels are asked each time.
+    pub(super) async fn target(&self) -> RedisResult<Target> {
+        match &self.driver.address {
+            Address::Tcp(address) => Ok(Target::Server(address.clone())),
+            Address::Unix(path) => Ok(Target::Socket(path.clone())),
+            Address::Sentinel { sentinels, service, user, password } => {
+                let login = login(user.as_deref(), password.as_ref());
+                let questions = sentinels.iter().map(|sentinel| {
+                    let (target, login) = (Target::Server(sentinel.clone()), login.clone());
+                    async move {
+                        let answer = self.ask(&target, login, service).await;
+                        answer.map_err(|error| said_by("Sentinel", &target, &error))
+                    }
+                });
+                newest(questions.collect()).await.map(Target::Server)
+            }
+        }
+    }
+
+    /// What one Sentinel says, with its epoch.
+    async fn ask(
+        &self,
+        sentinel: &Target,
+        login: RedisConnectionInfo,
+        service: &str,
+    ) -> RedisResult<(u64, HostPort)> {
+        let mut connection = self.open(sentinel, login, self.settings.clone()).await?;
+        let mut pipe = redis::pipe();
+        // The first changes as soon as a replica is promoted, the second knows the epoch.
+        pipe.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service);
+        pipe.cmd("SENTINEL").arg("MASTER").arg(service);
+        let (address, details): (Option<(String, u16)>, HashMap<String, String>) =
+            pipe.query_async(&mut connection).await?;
+        let (host, port) = address.ok_or_else(|| failure("it knows no primary of that name"))?;
+        let epoch = details.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+        Ok((epoch, HostPort { host, port }))
+    }
+
+    /// Connects to `target`, which must be a primary if a Sentinel named it.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        protocol: ProtocolVersion,
+        with: impl FnOnce(AsyncConnectionConfig) -> AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
+        let login = login(self.driver.user.as_deref(), self.driver.password.as_ref())
+            .set_db(i64::from(self.driver.database))
+            .set_protocol(protocol);
+        let mut connection = self.open(target, login, with(self.settings.clone())).await?;
+        if matches!(self.driver.address, Address::Sentinel { .. }) {
+            let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
+            if role.first() != Some(&Value::BulkString(b"master".to_vec())) {
+                // For a moment after a failover, and for good when a Sentinel is cut off.
+                return Err(failure(format!(
+                    "{target} is no primary, although a Sentinel says so"
+                )));
+            }
+        }
+        Ok(connection)
+    }
+
+    async fn open(
+        &self,
+        target: &Target,
+        login: RedisConnectionInfo,
+        settings: AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
+        let tls = self.driver.tls.as_ref();
+        let info: ConnectionInfo = target.address(tls.is_some()).into_connection_info()?;
+        let info = info
+            .set_redis_settings(login)
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let client = match tls {
+            Some(tls) => Client::build_with_tls(info, certificates(tls).await?)?,
+            None => Client::open(info)?,
+        };
+        let connecting = client.get_multiplexed_async_connection_with_config(&settings);
+        // The limit of the crate does not cover every step, such as the TLS handshake.
+        match tokio::time::timeout(2 * self.connect_timeout, connecting).await {
+            Ok(connection) => connection,
+            Err(_elapsed) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
+    }
+}
+
+/// Of the answers that come in time, the one of the highest epoch.
+async fn newest<A>(mut questions: FuturesUnordered<A>) -> RedisResult<HostPort>
+where
+    A: Future<Output = RedisResult<(u64, HostPort)>>,
+{
+    let mut best: Option<(u64, HostPort)> = None;
+    let mut errors = Vec::new();
+    let grace = tokio::time::sleep(Duration::MAX);
+    tokio::pin!(grace);
+    loop {
+        let answer = tokio::select! {
+            answer = questions.next() => answer,
+            () = &mut grace => None,
+        };
+        match answer {
+            Some(Ok(answer)) => {
+                if best.is_none() {
+                    grace.as_mut().reset(tokio::time::Instant::now() + SENTINEL_GRACE);
+                }
+                if best.as_ref().is_none_or(|(epoch, _)| answer.0 > *epoch) {
+                    best = Some(answer);
+                }
+            }
+            Some(Err(error)) => errors.push(error.to_string()),
+            None => break,
+        }
+    }
+    best.map(|(_, address)| address).ok_or_else(|| failure(errors.join("; ")))
+}
+
+fn login(user: Option<&str>, password: Option<&Secret>) -> RedisConnectionInfo {
+    let mut login = RedisConnectionInfo::default();
+    if let Some(user) = user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = password {
+        login = login.set_password(password.expose());
+    }
+    login
+}
+
+async fn certificates(tls: &Tls) -> RedisResult<TlsCertificates> {
+    // The process has one provider; which of the libraries asks for it first does not matter.
+    let _is_set_already = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let tls = tls.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let root_cert = tls.ca.as_deref().map(read).transpose()?;
+        let client_tls = match &tls.identity {
+            None => None,
+            Some((certificate, key)) => {
+                Some(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? })
+            }
+        };
+        Ok::<_, RedisError>(TlsCertificates { client_tls, root_cert })
+    });
+    read.await.unwrap_or_else(|error| Err(failure(error.to_string())))
+}
+
+fn read(path: &Path) -> RedisResult<Vec<u8>> {
+    std::fs::read(path)
+        .map_err(|error| failure(format!("{} cannot be read: {error}", path.display())))
+}
+
+fn said_by(who: &str, target: &Target, error: &RedisError) -> RedisError {
+    failure(format!("{who} {target}: {error}"))
+}
+
+fn failure(text: impl Into<String>) -> RedisError {
+    std::io::Error::other(text.into()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    use super::{HostPort, failure, newest};
+
+    fn at(port: u16) -> HostPort {
+        HostPort { host: "h".into(), port }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_several_sentinels_the_newest_answer_counts() {
+        let answer = |millis, epoch, port| {
+            async move {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                Ok((epoch, at(port)))
+            }
+            .boxed()
+        };
+        let refused = async { Err(failure("refused")) }.boxed();
+        let all = [refused, answer(1, 7, 1), answer(100, 8, 2), answer(9000, 9, 3)];
+        assert_eq!(
+            newest(all.into_iter().collect()).await.unwrap(),
+            at(2),
+            "who is late is not heard"
+        );
+    }
+
+    #[tokio::test]
+    async fn without_any_answer_every_reason_is_named() {
+        let all = ["a is away", "b is away"].map(|text| async move { Err(failure(text)) });
+        let error = newest(all.into_iter().collect()).await.unwrap_err().to_string();
+        assert!(error.contains("a is away; b is away"), "{error}");
+    }
+}
