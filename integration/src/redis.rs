@@ -118,6 +118,14 @@ impl Redis {
         });
     }
 
+    /// Starts the server again with what it saved (`SAVE`) before it was killed.
+    pub fn launch_with_data(&self) {
+        self.spawn_with(&[]);
+        eventually(DEADLINE, "redis-server answers PING", || {
+            self.try_query::<String>(&["PING"]).is_ok()
+        });
+    }
+
     /// Saves everything to disk, kills the server and starts it again, and does not wait: it says
     /// `LOADING` for that long for each key.
     pub fn restart_loading(&self, per_key: Duration) {

@@ -235,17 +235,20 @@ struct Delay {
 
 impl Delay {
     fn before(redis: &Redis) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, target) = (listener.local_addr().unwrap().port(), redis.port());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let (port, target) = (listener.local_addr().expect("its address").port(), redis.port());
         let millis = Arc::new(AtomicU64::new(0));
         let shared = Arc::clone(&millis);
         // Threads end with their connections, at the latest with the process of the test.
         std::thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { return };
-                let copies = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (Ok(client_side), Ok(server_side)) = (client.try_clone(), server.try_clone())
+                else {
+                    return;
+                };
                 let millis = Arc::clone(&shared);
-                std::thread::spawn(move || copy(copies.0, copies.1, &AtomicU64::new(0)));
+                std::thread::spawn(move || copy(client_side, server_side, &AtomicU64::new(0)));
                 std::thread::spawn(move || copy(server, client, &millis));
             }
         });

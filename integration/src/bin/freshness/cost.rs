@@ -32,6 +32,10 @@ const MOST_EXTRA: f64 = 0.03;
 const MOST_OF_A_CORE: f64 = 0.05;
 /// Ratio of the 99th percentiles with and without edits that still is noise.
 const MOST_P99: f64 = 1.2;
+/// Hosts that are in use while others are asked for.
+const SERVED: usize = 1000;
+/// Names that nobody has, each asked for once.
+const UNKNOWN: usize = 300_000;
 const EDITS_A_SECOND: u32 = 1000;
 /// Lists that are edited, none of which is asked for.
 const EDITED: usize = 1000;
@@ -45,6 +49,8 @@ enum Hosts {
     Random(usize),
     /// All of them once.
     Each(usize),
+    /// That many names that no list has, once each; 400 is the right answer.
+    Unknown(usize),
 }
 
 struct Load {
@@ -253,6 +259,50 @@ pub(crate) fn edits(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<()>
     Ok(())
 }
 
+/// More frontends than are kept in memory, and then names that nobody has.
+pub(crate) fn scale(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<()> {
+    let setup = Setup::start(args.frontends)?;
+    let router = Router::builder(&setup.redis)
+        .set("server.cache", "tracking")
+        .set("server.accessLog", "none")
+        .start();
+    if let Some(core) = &setup.router_core {
+        pin(router.process().pid(), core)?;
+    }
+    let (addr, pid) = (router.addr(), router.process().pid());
+    let rss = || router.process().memory_kb("VmRSS") as f64 / 1024.0;
+    println!("### {} frontends in Redis\n", args.frontends);
+    println!("| | requests | looked up | CPU µs a request | router's memory |");
+    println!("|---|---|---|---|---|");
+    let row = |what: &str, hosts: Hosts, time: Duration| {
+        let (lookups, before) = (calls(&setup)?, Cpu::of(pid)?);
+        let sample = load(addr, hosts, time, None)?;
+        let cpu = Cpu::of(pid)?.since(before).ran.as_secs_f64() * 1e6;
+        let lookups = calls(&setup)? - lookups;
+        println!(
+            "| {what} | {} | {lookups} | {:.2} | {:.0} MiB |",
+            sample.requests,
+            cpu / sample.requests as f64,
+            rss()
+        );
+        anyhow::Ok(lookups)
+    };
+    let patience = Duration::from_secs(300);
+    let sample = Duration::from_secs(args.seconds * args.rounds as u64);
+    row("each of 1,000 hosts", Hosts::Each(SERVED), patience)?;
+    row("each of all hosts", Hosts::Each(args.frontends), patience)?;
+    row("hosts at random", Hosts::Random(args.frontends), sample)?;
+    row("each of 1,000 hosts again", Hosts::Each(SERVED), patience)?;
+    row("names that nobody has", Hosts::Unknown(UNKNOWN), patience)?;
+    let again = row("the 1,000 hosts after that", Hosts::Each(SERVED), patience)?;
+    let scans = setup.redis.calls("scan") + setup.redis.calls("keys");
+    println!("\nCommands that walk through the key space: {scans}.\n");
+    if again > 0 || scans > 0 {
+        misses.push(format!("{again} hosts were forgotten for unknown ones, {scans} scans"));
+    }
+    Ok(())
+}
+
 /// Other names with another seed.
 fn edited(seed: u64, number: usize) -> String {
     format!("frontend:edited{}.seed{seed}.test", number % EDITED)
@@ -321,7 +371,7 @@ fn load(
     let mut latencies = latencies.context("under load")?;
     latencies.sort_unstable();
     ensure!(!latencies.is_empty(), "nothing was answered");
-    if let Hosts::Each(count) = hosts {
+    if let Hosts::Each(count) | Hosts::Unknown(count) = hosts {
         ensure!(latencies.len() == count, "not all of {count} hosts answered within {time:?}");
     }
     Ok(Load { requests: latencies.len(), latencies })
@@ -343,11 +393,15 @@ async fn connection(
     while Instant::now() < end {
         let host = match hosts {
             Hosts::Random(count) => random.below(count),
-            Hosts::Each(count) if next >= count => break,
-            Hosts::Each(_) => next,
+            Hosts::Each(count) | Hosts::Unknown(count) if next >= count => break,
+            Hosts::Each(_) | Hosts::Unknown(_) => next,
         };
         next += CONNECTIONS;
-        let request = http::request(&name(host));
+        let (host, status) = match hosts {
+            Hosts::Unknown(_) => (format!("nobody{host}.hostile.test"), 400),
+            Hosts::Random(_) | Hosts::Each(_) => (name(host), 200),
+        };
+        let request = http::request(&host);
         let sent = Instant::now();
         stream.write_all(&request).await?;
         buffer.clear();
@@ -357,7 +411,7 @@ async fn connection(
                 break answer;
             }
         };
-        ensure!(answer.status == 200 && !answer.closes, "{answer:?} for {}", name(host));
+        ensure!(answer.status == status && !answer.closes, "{answer:?} for {host}");
         latencies.push(u64::try_from(sent.elapsed().as_nanos())?);
         if let Some(pace) = pace {
             tokio::time::sleep(pace).await;

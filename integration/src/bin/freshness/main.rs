@@ -3,7 +3,8 @@
 //!
 //! Lives here: the command line, the order of the work and the report. [`mod@fresh`] writes at random
 //! and has each answer judged by [`judge`] against [`model`]; [`outage`] takes Redis away;
-//! [`cost`] measures processor time and memory. `docs/benchmarks.md` says what the numbers mean.
+//! [`cost`] measures processor time and memory, up to a million
+//! frontends. `docs/benchmarks.md` says what the numbers mean.
 
 #![allow(
     clippy::print_stdout,
@@ -28,10 +29,11 @@ use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
 use integration::redis::Redis;
 use integration::router::Router;
+use integration::sentinel::{SERVICE, Sentinel};
 
 use judge::quantile;
 use origin::Origins;
-use outage::Outage;
+use outage::{Outage, Topology};
 use probe::Cpu;
 
 /// Names the router's binary to the harness.
@@ -49,6 +51,8 @@ enum Part {
     Cost,
     /// Edits elsewhere in the key space
     Edits,
+    /// A million frontends, and names that nobody has
+    Scale,
 }
 
 /// Measure how fresh the router's answers are, and what that costs.
@@ -59,7 +63,12 @@ enum Part {
 #[command(name = "freshness")]
 struct Args {
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "fresh,outage,cost,edits")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "fresh,outage,cost,edits,scale"
+    )]
     parts: Vec<Part>,
 
     /// Random writes
@@ -89,6 +98,10 @@ struct Args {
     /// Virtual hosts of the cost
     #[arg(long, default_value_t = 100_000)]
     vhosts: usize,
+
+    /// Frontends in Redis for the part `scale`
+    #[arg(long, default_value_t = 1_000_000)]
+    frontends: usize,
 
     /// Seconds of each sample of the cost
     #[arg(long, default_value_t = 1)]
@@ -134,6 +147,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             Part::Outage => is_good &= outages(args, &mut misses)?,
             Part::Cost => cost::requests(args, &mut misses)?,
             Part::Edits => cost::edits(args, &mut misses)?,
+            Part::Scale => cost::scale(args, &mut misses)?,
         }
     }
     if misses.is_empty() {
@@ -282,8 +296,14 @@ fn outages(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<bool> {
     println!("| Redis | requests | failed | p99 | max | new route after | changed route after |");
     println!("|---|---|---|---|---|---|---|");
     let mut failed = 0;
-    for outage in [Outage::Killed, Outage::Frozen] {
-        let outcome = outage::run(outage, args.outage_seconds, router.addr(), &redis, &origins)?;
+    for outage in [Outage::Killed, Outage::Frozen, Outage::FailedOver] {
+        let outcome = match outage {
+            Outage::Killed | Outage::Frozen => {
+                let alone = Topology::Alone;
+                outage::run(outage, args.outage_seconds, router.addr(), &redis, alone, &origins)?
+            }
+            Outage::FailedOver => fail_over(args, &origins)?,
+        };
         for error in &outcome.errors {
             eprintln!("freshness: {outage:?}: {error}");
         }
@@ -298,6 +318,21 @@ fn outages(args: &Args, misses: &mut Vec<String>) -> anyhow::Result<bool> {
     }
     println!("\nThe times count from the moment that Redis answers again; the limit is 2 s.\n");
     Ok(failed == 0)
+}
+
+fn fail_over(args: &Args, origins: &Origins) -> anyhow::Result<outage::Outcome> {
+    let primary = Redis::start();
+    let replica = Redis::replica_of(&primary);
+    let sentinel = Sentinel::start(&primary);
+    sentinel.wait_for_replicas(1);
+    let router = Router::builder(&primary)
+        .unset("server.cache")
+        .set("server.accessLog", "none")
+        .set("driver", format!("redis+sentinel://{}/{SERVICE}", sentinel.addr()))
+        .start();
+    let watched = Topology::Watched { replica: &replica, sentinel: &sentinel };
+    let seconds = args.outage_seconds;
+    outage::run(Outage::FailedOver, seconds, router.addr(), &primary, watched, origins)
 }
 
 #[cfg(test)]

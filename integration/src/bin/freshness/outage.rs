@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use integration::redis::Redis;
+use integration::sentinel::Sentinel;
 use tokio::time::Instant;
 
 use crate::http::{self, Conn};
@@ -22,6 +23,8 @@ const HOSTS: usize = 50;
 const CONNECTIONS: usize = 8;
 /// Between two requests of a connection.
 const PAUSE: Duration = Duration::from_millis(1);
+/// When a Sentinel without success is given up.
+const FAILOVER: Duration = Duration::from_secs(60);
 /// Load before the outage, and after the recovery.
 const AROUND: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,8 @@ pub(crate) enum Outage {
     Killed,
     /// Stopped and continued: its connections stay, nothing is answered.
     Frozen,
+    /// The primary killed, its replica promoted by a Sentinel.
+    FailedOver,
 }
 
 #[derive(Debug)]
@@ -59,6 +64,7 @@ pub(crate) fn run(
     seconds: u64,
     router: SocketAddr,
     redis: &Redis,
+    topology: Topology<'_>,
     origins: &Origins,
 ) -> anyhow::Result<Outcome> {
     let hosts: Vec<String> = (0..HOSTS).map(|n| format!("known{n}.{outage:?}.test")).collect();
@@ -67,8 +73,11 @@ pub(crate) fn run(
     for host in &hosts {
         redis.frontend(host, "known", &[&url]);
     }
-    // It stands in the snapshot that the killed one starts from.
-    redis.run(&["SAVE"]);
+    match topology {
+        // It stands in the file that the killed one starts from.
+        Topology::Alone => redis.run(&["SAVE"]),
+        Topology::Watched { .. } => redis.wait_for_replicas(1),
+    }
     let requests: Vec<Vec<u8>> = hosts.iter().map(|host| http::request(host)).collect();
     let mut conn = Conn::new(router);
     for request in &requests {
@@ -87,7 +96,8 @@ pub(crate) fn run(
                 scope.spawn(move || load(router, clock, requests, first, stop))
             })
             .collect();
-        let healed = disturb(outage, seconds, router, redis, origins, &hosts[0]);
+        let disturbance = Disturbance { outage, seconds, redis, topology };
+        let healed = disturbance.run(router, origins, &hosts[0]);
         stop.store(true, Ordering::Release);
         let (mut latencies, mut errors, mut failed) = (Vec::new(), Vec::new(), 0);
         for thread in load {
@@ -112,25 +122,59 @@ pub(crate) fn run(
 
 type Healed = (Option<Duration>, Option<Duration>);
 
-fn disturb(
+/// What stands beside the Redis that goes away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Topology<'a> {
+    Alone,
+    Watched { replica: &'a Redis, sentinel: &'a Sentinel },
+}
+
+struct Disturbance<'a> {
     outage: Outage,
     seconds: u64,
-    router: SocketAddr,
+    redis: &'a Redis,
+    topology: Topology<'a>,
+}
+
+impl Disturbance<'_> {
+    /// Takes Redis away and gives it back; measures how soon what is written then counts.
+    fn run(&self, router: SocketAddr, origins: &Origins, known: &str) -> anyhow::Result<Healed> {
+        wait(AROUND)?;
+        match self.outage {
+            Outage::Killed | Outage::FailedOver => self.redis.kill(),
+            Outage::Frozen => self.redis.pause(),
+        }
+        let redis = match self.topology {
+            Topology::Alone => {
+                let waited = wait(Duration::from_secs(self.seconds));
+                match self.outage {
+                    Outage::Frozen => self.redis.resume(),
+                    Outage::Killed | Outage::FailedOver => self.redis.launch_with_data(),
+                }
+                waited?;
+                self.redis
+            }
+            Topology::Watched { replica, sentinel } => {
+                let start = Instant::now();
+                while sentinel.primary() != Some(replica.port()) || !replica.takes_writes() {
+                    if start.elapsed() > FAILOVER {
+                        bail!("no failover:\n{}", sentinel.log());
+                    }
+                    wait(Duration::from_millis(5))?;
+                }
+                replica
+            }
+        };
+        healed(redis, router, origins, known)
+    }
+}
+
+fn healed(
     redis: &Redis,
+    router: SocketAddr,
     origins: &Origins,
     known: &str,
 ) -> anyhow::Result<Healed> {
-    wait(AROUND)?;
-    match outage {
-        Outage::Killed => redis.kill(),
-        Outage::Frozen => redis.pause(),
-    }
-    let waited = wait(Duration::from_secs(seconds));
-    match outage {
-        Outage::Killed => redis.launch(),
-        Outage::Frozen => redis.resume(),
-    }
-    waited?;
     let recovered = Instant::now();
     let new = format!("new.{known}");
     redis.frontend(&new, "new", &[&origins.url(1)]);
@@ -188,6 +232,7 @@ impl Outcome {
             match self.outage {
                 Outage::Killed => "killed, started again with its data",
                 Outage::Frozen => "frozen (SIGSTOP)",
+                Outage::FailedOver => "killed, its replica promoted by a Sentinel",
             },
             self.requests,
             self.failed,
