@@ -260,6 +260,7 @@ impl Delay {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "the delay is what is tested, on a thread of its own")]
 fn copy(mut from: TcpStream, mut to: TcpStream, millis: &AtomicU64) {
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut buffer) {

@@ -1,7 +1,6 @@
 //! Redis in every shape that `driver` can name: sockets, users, TLS, replicas, Sentinels.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use integration::backend::Backend;
 use integration::certificates::Authority;
@@ -224,9 +223,7 @@ fn a_frozen_primary_is_left_for_its_successor() {
 fn sentinels_that_know_nothing_are_named() {
     let redis = Redis::start();
     let sentinel = Sentinel::start(&redis);
-    let started = Instant::now();
     let router = router(&redis, format!("redis+sentinel://{}/other", sentinel.addr()));
     router.wait_for_log(&["WARN", "cannot use Redis", "Sentinel", &sentinel.addr().to_string()]);
     assert_eq!(get(router.addr(), "a.test", "/").status(), 503);
-    assert!(started.elapsed() < Duration::from_secs(60), "nothing hangs");
 }
