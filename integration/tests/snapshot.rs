@@ -1,13 +1,14 @@
 //! The last known routes on disk (`server.snapshot`): a start without Redis serves what was known,
 //! and nothing of it counts once Redis answers.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use integration::backend::Backend;
 use integration::client::{Client, get};
 use integration::eventually::{DEADLINE, eventually};
+use integration::ports::Reserved;
 use integration::redis::Redis;
 use integration::router::{Builder, Router};
 use nix::sys::signal::Signal;
@@ -110,7 +111,29 @@ fn known_hosts_are_served_though_redis_is_down_at_the_start() {
     });
 }
 
-/// Not even for the first request, which may come before the router is connected.
+/// Not even for a request that comes while the router is about to connect: it waits for that.
+#[test]
+fn a_snapshot_never_answers_for_a_redis_that_is_there() {
+    let (redis, disk) = (Redis::start(), Disk::new());
+    let (one, two) = (Backend::start("one"), Backend::start("two"));
+    redis.frontend("a.test", "id", &[&one.url()]);
+    learn(&redis, &disk, &["a.test"]);
+    redis.frontend("a.test", "id", &[&two.url()]);
+    let port = Reserved::new();
+    let router = builder(&redis, &disk.path()).set("http.port", port.port());
+    redis.pause();
+    std::thread::scope(|scope| {
+        let router = scope.spawn(|| router.start());
+        eventually(DEADLINE, "the port is open", || TcpStream::connect(port.addr()).is_ok());
+        let mut client = Client::connect(port.addr());
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        redis.resume();
+        assert_eq!(client.response().text(), "two");
+        // The router ends with this value, not before the answer.
+        drop(router.join());
+    });
+}
+
 #[test]
 fn a_redis_that_is_there_is_believed_from_the_first_request_on() {
     let (redis, disk) = (Redis::start(), Disk::new());
