@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::listen::accept_loop;
-use crate::metrics::{Metrics, State};
+use crate::metrics::{Metrics, StandIn, State};
 
 /// Connections served at a time: monitors, not traffic.
 const MAX_CONNECTIONS: usize = 64;
@@ -94,17 +94,26 @@ impl Admin {
         }
     }
 
-    /// Ready is who can route any host: with Redis away only hosts in memory can be.
+    /// Ready is who can route any host: with Redis away only hosts in memory can be. But whoever
+    /// set up a snapshot wants a start without Redis to serve what it can, and nobody sends
+    /// requests to a router that is not ready.
     fn readiness(&self) -> Response<Full<Bytes>> {
         let (redis_is_up, _) = self.state.redis_is_up();
         if self.is_draining.load(Ordering::Relaxed) {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-        } else if !redis_is_up {
+        } else if redis_is_up {
+            text(StatusCode::OK, "ok\n")
+        } else if let Some(StandIn { hosts, age }) = self.state.stand_in() {
+            let seconds = age.as_secs();
+            let reason = format!(
+                "Redis has not answered since the start; {hosts} hosts are served from a snapshot \
+                 {seconds} s old\n"
+            );
+            text(StatusCode::OK, reason)
+        } else {
             let routes = self.state.routes();
             let reason = format!("Redis is not reachable; {routes} hosts are served from memory\n");
             text(StatusCode::SERVICE_UNAVAILABLE, reason)
-        } else {
-            text(StatusCode::OK, "ok\n")
         }
     }
 }

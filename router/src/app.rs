@@ -1,5 +1,6 @@
 //! The only wiring: settings and sockets become threads and tasks, signals end them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -19,11 +20,12 @@ use crate::clock::Clock;
 use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError};
 use crate::dead_marks;
 use crate::listen::Bound;
-use crate::metrics::{Counters, Metrics, State};
+use crate::metrics::{Counters, Metrics, StandIn, State};
 use crate::privileges;
 use crate::proxy::pages::Pages;
 use crate::proxy::tunnel::Tunnels;
 use crate::proxy::{Settings, Shared};
+use crate::snapshot::{self, Keeper};
 use crate::table::{self, Table};
 use crate::upstream::Upstreams;
 use crate::upstream::connect::Connector;
@@ -39,6 +41,9 @@ const STORE_START_PATIENCE: Duration = Duration::from_secs(1);
 /// Longest wait for a connection to a backend when `maxSockets` are in use and nothing else
 /// limits it.
 const MAX_QUEUE_TIME: Duration = Duration::from_secs(30);
+
+/// How long the last snapshot may take at the end.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long workers get to drop what is cut off, so that it is still logged.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
@@ -146,6 +151,11 @@ impl App {
         let control = tokio::runtime::Handle::current();
         let table = Table::new(store.clone(), &memory, Arc::clone(&clock), control);
         let table = Arc::new(table);
+        let keeper = match (&config.snapshot, config.drivers.first()) {
+            (Some(path), Some(driver)) => Some(Keeper::open(path, driver, &table, &clock).await),
+            _ => None,
+        };
+        let snapshot = keeper.as_ref().map(Keeper::status);
         let (marks, writer) = dead_marks::channel(&clock);
         drop(tokio::spawn(writer.run(store.clone(), Arc::clone(&table))));
         let pages = Pages::new(config.static_dir.clone());
@@ -169,7 +179,7 @@ impl App {
             .map(|_| Arc::new(Tunnels { shutdown: stop.clone(), ..Tunnels::default() }))
             .collect();
         let state: Arc<dyn State> =
-            Arc::new(Observed { table: Arc::clone(&table), tunnels: tunnels.clone() });
+            Arc::new(Observed { table: Arc::clone(&table), tunnels: tunnels.clone(), snapshot });
         let admin_state = Arc::new(Admin {
             metrics: Metrics::new(counters.clone(), Arc::clone(&state)),
             state,
@@ -179,6 +189,12 @@ impl App {
         if let Some(socket) = admin.and_then(|bound| bound.sockets.into_iter().next()) {
             drop(tokio::spawn(admin::serve(socket, Arc::clone(&admin_state))));
         }
+        // Before the first request: a snapshot shall not answer for a Redis that is there. Who comes
+        // meanwhile waits in the backlog of the sockets.
+        let is_up = store.wait_until_up(STORE_START_PATIENCE).await;
+        let keep = CancellationToken::new();
+        let stand_in = admin_state.state.stand_in();
+        let keeping = keeper.map(|keeper| tokio::spawn(keeper.run(store.clone(), keep.clone())));
         let mut workers = counters.into_iter().zip(tunnels);
         for index in 0..config.workers {
             let sink: Option<Arc<Sink>> = sinks.pop();
@@ -209,8 +225,7 @@ impl App {
         }
         drop(marks);
 
-        let is_up = store.wait_until_up(STORE_START_PATIENCE).await;
-        announce(&config, &addresses, admin_address, is_up);
+        announce(&config, &addresses, admin_address, is_up, stand_in);
         signals
             .serve(
                 &config,
@@ -242,6 +257,17 @@ impl App {
         stop.cancel();
         if !is_joined && tokio::time::timeout(STOP_PATIENCE, joined).await.is_err() {
             warn!("a worker does not end");
+        }
+        keep.cancel();
+        if let Some(keeping) = keeping {
+            tokio::select! {
+                ended = tokio::time::timeout(SNAPSHOT_PATIENCE, keeping) => {
+                    if ended.is_err() {
+                        warn!("the last snapshot is not written: the disk does not answer");
+                    }
+                }
+                () = signals.terminate() => {}
+            }
         }
         if let Some(log) = access_log {
             // A disk or a reader that takes nothing must not keep the process.
@@ -277,6 +303,7 @@ fn announce(
     addresses: &[std::net::SocketAddr],
     admin: Option<std::net::SocketAddr>,
     redis_is_up: bool,
+    stand_in: Option<StandIn>,
 ) {
     let urls = addresses.iter().map(|address| format!("http://{address}"));
     let urls: Vec<_> = urls.chain(admin.map(|admin| format!("admin=http://{admin}"))).collect();
@@ -293,7 +320,14 @@ fn announce(
         redis.up = redis_is_up, cache, access_log = %config.access_log,
         "serving {urls}"
     );
-    if !redis_is_up {
+    if let (false, Some(StandIn { hosts, age })) = (redis_is_up, stand_in) {
+        warn!(
+            "Redis is not reachable: until it is, {hosts} hosts are served from the snapshot {}, \
+             {} s old, and all others get 503",
+            config.snapshot.as_deref().unwrap_or_else(|| Path::new("")).display(),
+            age.as_secs()
+        );
+    } else if !redis_is_up {
         warn!(
             "Redis is not reachable: every request gets 503 until it is; routes are read as soon \
              as it answers"
@@ -340,6 +374,7 @@ fn log_panics() {
 struct Observed {
     table: Arc<Table>,
     tunnels: Vec<Arc<Tunnels>>,
+    snapshot: Option<Arc<snapshot::Status>>,
 }
 
 impl State for Observed {
@@ -357,6 +392,15 @@ impl State for Observed {
 
     fn tunnels(&self) -> usize {
         self.tunnels.iter().map(|tunnels| tunnels.tracker.len()).sum()
+    }
+
+    fn stand_in(&self) -> Option<StandIn> {
+        let (hosts, age) = self.snapshot.as_ref()?.stand_in()?;
+        Some(StandIn { hosts, age })
+    }
+
+    fn snapshot_failures(&self) -> u64 {
+        self.snapshot.as_ref().map_or(0, |status| status.failures())
     }
 }
 
@@ -454,6 +498,7 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         ("server.accessLog", old.access_log != new.access_log),
         ("server.staticDir", old.static_dir != new.static_dir),
         ("server.lruCache", old.cache != new.cache),
+        ("server.snapshot", old.snapshot != new.snapshot),
         ("server.drainTimeout", old.drain_timeout != new.drain_timeout),
         ("user, group", (&old.user, &old.group) != (&new.user, &new.group)),
     ]

@@ -92,6 +92,11 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "MODE", env = "ROUTER_CACHE")]
     pub cache: Option<CacheMode>,
 
+    /// File that keeps the last known routes, for a start while Redis is away [config:
+    /// server.snapshot; default: none]
+    #[arg(long, global = true, value_name = "PATH", env = "ROUTER_SNAPSHOT")]
+    pub snapshot: Option<PathBuf>,
+
     /// Networks whose X-Forwarded-* headers are believed, as CIDR, repeatable; when set, everyone
     /// else's are overwritten [config: server.trustedProxies]
     #[arg(

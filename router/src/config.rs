@@ -61,6 +61,8 @@ pub struct Config {
     pub static_dir: Option<PathBuf>,
     /// How answers of Redis are kept.
     pub cache: CachePolicy,
+    /// Where the last known routes are kept for a start without Redis, if anywhere.
+    pub snapshot: Option<PathBuf>,
     /// Peers whose forwarded headers are believed; `None` is Hipache's rule (everyone).
     pub trusted_proxies: Option<Vec<IpNet>>,
     /// IPv4 addresses without `::ffff:`.
@@ -232,6 +234,7 @@ impl Config {
                 "cache": mode,
                 "lruCache": (ttl.is_some() || size != DEFAULT_CACHE_SIZE)
                     .then(|| json!({ "size": size, "ttl": seconds(ttl) })),
+                "snapshot": self.snapshot,
                 "trustedProxies": self.trusted_proxies.as_ref().map(|networks| {
                     networks.iter().map(ToString::to_string).collect::<Vec<_>>()
                 }),
@@ -330,11 +333,12 @@ mod tests {
 
     #[test]
     fn a_flag_counts_before_the_file() {
-        let text = r#"{"server": {"workers": 3, "tcpTimeout": 4, "accessLog": "/a"},
+        let text = r#"{"server": {"workers": 3, "tcpTimeout": 4, "accessLog": "/a", "snapshot": "/s"},
             "http": {"bind": "10.0.0.1"}, "driver": "redis://file", "user": 7}"#;
         let config = load(text, &[]).unwrap();
         assert_eq!((config.workers, config.tcp_timeout), (3, Some(Duration::from_secs(4))));
         assert_eq!((config.user.as_deref(), config.group.as_deref()), (Some("7"), None));
+        assert_eq!(config.snapshot.as_deref(), Some(Path::new("/s")));
         let flags = [
             "--workers=5",
             "--tcp-timeout=0",
@@ -345,10 +349,11 @@ mod tests {
             "--redis=redis://flag",
             "--user=root",
             "--retry-on-error=0",
+            "--snapshot=none",
         ];
         let config = load(text, &flags).unwrap();
         assert_eq!((config.workers, config.tcp_timeout, config.retry_on_error), (5, None, 0));
-        assert_eq!(config.access_log, AccessLogTarget::None);
+        assert_eq!((config.access_log, config.snapshot), (AccessLogTarget::None, None));
         let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
         assert_eq!(listen, ["[::1]:8080", "127.0.0.1:9090"]);
         assert_eq!(config.drivers[0].to_string(), "redis://flag:6379/0");

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::StatusCode;
 use prometheus_client::collector::Collector;
@@ -71,6 +72,21 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
 
     /// Upgraded connections that are open.
     fn tunnels(&self) -> usize;
+
+    /// What is served until Redis answers for the first time since the start.
+    fn stand_in(&self) -> Option<StandIn>;
+
+    /// Snapshots that could not be written.
+    fn snapshot_failures(&self) -> u64;
+}
+
+/// A snapshot that stands in for Redis.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StandIn {
+    /// Hosts in it.
+    pub hosts: usize,
+    /// How long ago it was taken.
+    pub age: Duration,
 }
 
 /// All metrics of a router.
@@ -139,6 +155,11 @@ impl Collector for Sums {
                 "Client connections accepted",
                 self.sum(|worker| &worker.connections),
             ),
+            (
+                "router_snapshot_write_failures",
+                "Snapshots of the routes that could not be written",
+                self.state.snapshot_failures(),
+            ),
             ("router_panics", "Panics, each of which lost a connection", self.state.panics()),
         ] {
             let counter = ConstCounter::new(value);
@@ -162,10 +183,23 @@ impl Collector for Sums {
         for (kind, value) in [("http", open), ("tunnel", tunnels)] {
             ConstGauge::new(value).encode(family.encode_family(&[("kind", kind)])?)?;
         }
-        let name = "router_routes";
-        let gauge = ConstGauge::new(self.state.routes() as u64);
-        let help = "Hosts in memory";
-        gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        let stand_in = self.state.stand_in();
+        for (name, help, value) in [
+            ("router_routes", "Hosts in memory", self.state.routes() as u64),
+            (
+                "router_snapshot_hosts",
+                "Hosts served from a snapshot until Redis answers for the first time",
+                stand_in.map_or(0, |stand_in| stand_in.hosts as u64),
+            ),
+            (
+                "router_snapshot_age_seconds",
+                "Age of that snapshot",
+                stand_in.map_or(0, |stand_in| stand_in.age.as_secs()),
+            ),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
         let name = "router_build_info";
         let help = "Version of this router";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -177,10 +211,11 @@ impl Collector for Sums {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use http::StatusCode;
 
-    use super::{Counters, Metrics, State};
+    use super::{Counters, Metrics, StandIn, State};
 
     #[derive(Debug)]
     struct Fixed;
@@ -200,6 +235,14 @@ mod tests {
 
         fn tunnels(&self) -> usize {
             2
+        }
+
+        fn stand_in(&self) -> Option<StandIn> {
+            Some(StandIn { hosts: 5, age: Duration::from_secs(90) })
+        }
+
+        fn snapshot_failures(&self) -> u64 {
+            1
         }
     }
 
@@ -223,6 +266,9 @@ mod tests {
             "router_connections{kind=\"http\"} 1",
             "router_connections{kind=\"tunnel\"} 2",
             "router_routes 7",
+            "router_snapshot_hosts 5",
+            "router_snapshot_age_seconds 90",
+            "router_snapshot_write_failures_total 1",
             "router_build_info{version=",
             "# EOF",
         ] {

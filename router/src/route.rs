@@ -9,6 +9,8 @@ use std::time::Duration;
 use shared::backend::{BackendUrl, BackendUrlError, Origin};
 use shared::store::{HostRecord, KeyProblem, Repair};
 
+mod saved;
+
 /// Milliseconds on the router's own monotonic clock.
 pub type Millis = u64;
 
@@ -26,6 +28,8 @@ pub struct Route {
     pub loaded_at: Millis,
     /// The dead set could not be read.
     pub has_dead_problem: bool,
+    /// Read from a snapshot on disk: good for serving while Redis is away, and for nothing else.
+    pub is_from_snapshot: bool,
     marks: Mutex<Marks>,
     /// By position: until when the backend is dead; 0 is alive.
     dead: Box<[AtomicU64]>,
@@ -123,6 +127,7 @@ impl Route {
             target,
             loaded_at: now,
             has_dead_problem: record.dead_problem.is_some(),
+            is_from_snapshot: false,
             marks: Mutex::new(Marks { in_redis, positions }),
             dead,
             unconfirmed: Mutex::default(),
@@ -246,6 +251,11 @@ impl Route {
     /// ours and the set is the one that we know.
     fn translated(&self, in_redis: &[u32], target: &Target) -> Option<Vec<u32>> {
         let (Some(old), Target::Frontend(new)) = (self.frontend(), target) else { return None };
+        // Nobody followed the changes since a snapshot was taken: the set may have been written anew
+        // for the new list.
+        if self.is_from_snapshot {
+            return None;
+        }
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         if marks.in_redis != in_redis {
             return None;

@@ -20,6 +20,7 @@ use crate::config::CachePolicy;
 use crate::route::{Frontend, Route, Target};
 
 mod routes;
+mod saved;
 
 use routes::{Dependencies, Routes, Verdict};
 
@@ -190,12 +191,18 @@ impl Table {
             let now = self.clock.now();
             let route = Arc::new(Route::new(host, record, previous.as_deref(), now, share));
             if is_new {
-                report_broken_rows(previous.as_deref(), &route);
+                // What an earlier process has reported is not known of here.
+                let reported = previous.as_deref().filter(|previous| !previous.is_from_snapshot);
+                report_broken_rows(reported, &route);
             }
             if let Some(repair) = route.repair() {
                 self.repair(repair);
             }
-            if self.routes.insert(&route, &dependencies, before) || overtaken == MAX_OVERTAKEN {
+            let is_kept = self.routes.insert(&route, &dependencies, before);
+            if !route.is_saved_like(previous.as_deref(), now) {
+                self.routes.count_change();
+            }
+            if is_kept || overtaken == MAX_OVERTAKEN {
                 return Ok(route);
             }
             overtaken += 1;

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("table", &["clock", "config", "route"]),
     ("connection", &["access_log", "clock", "route"]),
     ("dead_marks", &["clock", "route", "table"]),
+    ("snapshot", &["clock", "route", "table"]),
     ("request_body", &["connection"]),
     ("upstream", &["clock", "connection", "request_body", "route"]),
     (
@@ -47,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
             "privileges",
             "proxy",
+            "snapshot",
             "table",
             "upstream",
             "worker",
@@ -55,7 +57,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Decisions only: no sockets, no clock, no randomness, no Redis.
-const PURE: &[&str] = &["route.rs", "proxy/headers.rs", "proxy/error.rs", "config/locate.rs"];
+const PURE: &[&str] = &[
+    "route.rs",
+    "route/saved.rs",
+    "snapshot/format.rs",
+    "proxy/headers.rs",
+    "proxy/error.rs",
+    "config/locate.rs",
+];
 
 fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("the sources are there") {

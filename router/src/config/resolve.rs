@@ -1,7 +1,7 @@
 //! What the settings mean: flag before variable before file before default, and every value checked.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -152,6 +152,9 @@ pub(super) fn resolve(
         });
     }
 
+    let snapshot = cli.snapshot.clone().or_else(|| server.snapshot.clone());
+    let snapshot = snapshot.filter(|path| !["", "none"].map(Path::new).contains(&path.as_path()));
+
     let user = cli.user.clone().or_else(|| file.user.as_ref().map(ToString::to_string));
     let group = cli.group.clone().or_else(|| file.group.as_ref().map(ToString::to_string));
     // A group of its own makes no sense for root; naming a user alone means the user's own group.
@@ -195,6 +198,7 @@ pub(super) fn resolve(
         dead_backend_on_500: server.dead_backend_on500.unwrap_or(true),
         static_dir,
         cache,
+        snapshot,
         trusted_proxies: trusted_proxies(cli, &loaded)?,
         plain_ipv4: cli.plain_ipv4.or(server.plain_ipv4).unwrap_or(false),
         tunnel_idle_timeout: or_never(seconds(

@@ -92,6 +92,8 @@ pub(super) struct Routes {
     wildcards: Box<[AtomicU64]>,
     /// Number of the tracked connection; odd while there is one.
     epoch: AtomicU64,
+    /// See [`Routes::changes`].
+    changes: AtomicU64,
     tracks: bool,
     ttl: Option<Millis>,
 }
@@ -136,6 +138,7 @@ impl Routes {
             hosts: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             wildcards: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             epoch: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             tracks: policy.tracks,
             ttl: policy.ttl.map(millis),
         }
@@ -143,6 +146,27 @@ impl Routes {
 
     pub(super) fn len(&self) -> usize {
         self.exact.len() + self.others.len()
+    }
+
+    /// The most that all of them may take, in bytes.
+    pub(super) fn capacity(&self) -> u64 {
+        self.exact.capacity().saturating_add(self.others.capacity())
+    }
+
+    /// Every route in memory.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Arc<Route>> {
+        let entries = self.exact.iter().chain(self.others.iter());
+        entries.map(|(_host, entry)| Arc::clone(&entry.route))
+    }
+
+    /// How often what Redis says of a host has changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Counts a change, after it was kept: whoever sees the count finds the route.
+    pub(super) fn count_change(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     fn tracked_epoch(&self) -> Option<u64> {
@@ -199,6 +223,9 @@ impl Routes {
     }
 
     fn counts(&self, entry: &Entry) -> bool {
+        if entry.route.is_from_snapshot {
+            return false;
+        }
         match self.tracked_epoch() {
             Some(epoch) => {
                 entry.epoch == epoch
@@ -354,6 +381,23 @@ mod tests {
         let never = routes(false, None);
         put(&never, "a.test", Some("a.test"));
         assert!(!counts(&never, "a.test") && !never.shares_answers());
+    }
+
+    /// Whatever connection comes, and however soon: only Redis verifies.
+    #[test]
+    fn what_a_snapshot_says_never_counts() {
+        for (tracks, ttl) in [(true, None), (false, Some(Duration::from_secs(60)))] {
+            let routes = routes(tracks, ttl);
+            let rows = Ok(vec![b"id".to_vec(), b"http://a".to_vec()]);
+            let found = Some(Found { name: "a.test".to_owned(), rows });
+            let record = HostRecord { found, dead: vec![], dead_ttl: None, dead_problem: None };
+            let restored = Arc::new(Route::restored("a.test", record, 0, Arc::new));
+            let dependencies = Dependencies::of("a.test");
+            routes.insert(&restored, &dependencies, routes.mark(&dependencies));
+            assert!(!counts(&routes, "a.test") && routes.get("a.test").is_some());
+            put(&routes, "a.test", Some("a.test"));
+            assert!(counts(&routes, "a.test"));
+        }
     }
 
     #[test]

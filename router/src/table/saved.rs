@@ -1,0 +1,53 @@
+//! The table as a snapshot sees it: what is known, whether that has changed, and what was known
+//! before this process.
+
+use std::sync::Arc;
+
+use shared::store::{HostRecord, StoreError};
+
+use super::Table;
+use super::routes::Dependencies;
+use crate::route::Route;
+
+impl Table {
+    /// The routes of all hosts in memory that have a list. Not for workers: takes each shard's lock
+    /// for a moment, once a host.
+    pub fn known(&self) -> Vec<Arc<Route>> {
+        self.routes.iter().filter(|route| route.frontend().is_some()).collect()
+    }
+
+    /// Goes up when Redis said something of a host that a snapshot has to hold.
+    pub fn changes(&self) -> u64 {
+        self.routes.changes()
+    }
+
+    /// The most that the routes in memory may take, in bytes; their snapshot takes less.
+    pub fn capacity(&self) -> u64 {
+        self.routes.capacity()
+    }
+
+    /// Takes `records` of a snapshot into memory. They never count while Redis answers; while it is
+    /// away they are the last known routes. To be called before anything is looked up.
+    pub fn restore<'a>(&self, records: impl Iterator<Item = (&'a str, HostRecord)>) {
+        let now = self.clock.now();
+        for (host, record) in records {
+            let route = Route::restored(host, record, now, |frontend| self.share(frontend).0);
+            let dependencies = Dependencies::of(host);
+            let before = self.routes.mark(&dependencies);
+            // It is stale from the beginning, whatever comes meanwhile.
+            let _counts = self.routes.insert(&Arc::new(route), &dependencies, before);
+        }
+    }
+
+    /// Asks Redis for `host` if all that is known of it is a snapshot's. Says whether it asked.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when Redis gives no answer.
+    pub async fn reread(self: &Arc<Self>, host: &str) -> Result<bool, StoreError> {
+        if !self.last_known(host).is_some_and(|route| route.is_from_snapshot) {
+            return Ok(false);
+        }
+        self.join(host).await.map(|_route| true)
+    }
+}
