@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::Driver;
 use crate::{host, keys};
 
+mod client;
 mod link;
 mod scripts;
 
+pub use client::{Client, Command, Reply};
 use link::Link;
 
 /// How to reach Redis, and how long to wait for it.
