@@ -137,5 +137,4 @@ fn ours(owned: Option<&Owned>) -> HashSet<Backend> {
 }
 
 #[cfg(test)]
-#[path = "diff_tests.rs"]
 mod tests;
