@@ -51,6 +51,11 @@ fn wanted<T: AsRef<str>>(up: &[T]) -> Wanted {
     Wanted { identifier: "id".to_owned(), up, ..Wanted::default() }
 }
 
+/// `a` stands for a URL; what is no single letter stands for itself.
+fn row(word: &str) -> String {
+    if word.len() == 1 { format!("http://{word}:1") } else { word.to_owned() }
+}
+
 fn plan(hosts: &[(&str, &[&str])]) -> Plan {
     hosts.iter().map(|(host, up)| ((*host).to_owned(), wanted(up))).collect()
 }
@@ -140,8 +145,7 @@ async fn marks_follow_their_backends_and_keep_their_expiry() {
         ("a b c", "junk -1 2", "b c", "b c", "-1 1 junk"),
         ("a b", "0 junk", "b", "b", "junk"),
     ] {
-        let url =
-            |text: &'static str| text.split_whitespace().map(|letter| format!("http://{letter}:1"));
+        let url = |text: &'static str| text.split_whitespace().map(row);
         redis.run(&["FLUSHALL"]);
         redis.run(&["SET", LEASE, TOKEN]);
         let rows: Vec<String> = url(before).collect();
@@ -169,6 +173,32 @@ async fn marks_follow_their_backends_and_keep_their_expiry() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_by_hand_in_between_is_compared_again() {
     let (redis, routes) = stage().await;
+    let key = "frontend:a.test";
+    for (up, edit, after) in [
+        ("c b", &["RPUSH", key, "http://hand:1"][..], "id b c"),
+        ("a b c", &["RPUSH", key, "http://c:1"], "id a b c"),
+        ("c b", &["LSET", key, "2", "http://B:1/"], "id http://B:1/ c"),
+        ("c b", &["LSET", key, "0", "new"], "new b c"),
+        ("c b", &["LREM", key, "0", "http://b:1"], "id c b"),
+        ("c b", &["LPUSH", key, "new"], "new b c"),
+        ("c b", &["DEL", key], "id c b"),
+    ] {
+        redis.frontend("a.test", "id", &["http://a:1", "http://b:1"]);
+        let up: Vec<String> = up.split(' ').map(row).collect();
+        let plan = Plan::from([("a.test".to_owned(), wanted(&up))]);
+        let changes = diff(&plan, &routes.snapshot(&plan).await.unwrap()).changes;
+        redis.run(edit);
+        let applied = routes.apply(&plan, changes, TOKEN).await;
+        all_written(&applied);
+        assert_eq!(applied.written.len(), 1, "{edit:?}");
+        let after: Vec<String> = after.split(' ').map(row).collect();
+        assert_eq!(list(&redis, "a.test"), after, "{edit:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_by_hand_in_between_is_reported_and_harms_no_other_list() {
+    let (redis, routes) = stage().await;
     let first = plan(&[("a.test", &["http://a:1", "http://b:1"])]);
     all_written(&sync(&routes, &first, TOKEN).await);
     let hosts: &[(&str, &[&str])] = &[
@@ -192,6 +222,7 @@ async fn an_edit_by_hand_in_between_is_compared_again() {
     );
     let failed: Vec<&String> = applied.failed.keys().collect();
     assert_eq!(failed, ["b.test"], "{applied:?}");
+    assert!(matches!(applied.failed["b.test"], WriteError::NoList(_)), "{applied:?}");
     let difference = diff(&next, &routes.snapshot(&next).await.unwrap());
     assert_eq!(difference.changes, []);
     assert_eq!(difference.problems[0].key, "frontend:b.test");
@@ -201,16 +232,18 @@ async fn an_edit_by_hand_in_between_is_compared_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_token_writes_nothing() {
     let (redis, routes) = stage().await;
-    let plan = plan(&[("a.test", &["http://a:1"]), ("b.test", &["http://b:1"])]);
+    let plan: Plan = (0..300).map(|app| (format!("{app}.test"), wanted(&["http://a:1"]))).collect();
     for holder in [Some("another"), None] {
         redis.run(&["DEL", LEASE]);
         if let Some(holder) = holder {
             redis.run(&["SET", LEASE, holder]);
         }
+        let before = redis.calls("eval");
         let applied = sync(&routes, &plan, TOKEN).await;
         assert!(applied.is_lease_lost() && applied.written.is_empty(), "{applied:?}");
-        let keys: usize = redis.query(&["EXISTS", "frontend:a.test", "frontend:b.test", OWNED]);
-        assert_eq!(keys, 0);
+        assert_eq!(applied.failed.len(), plan.len());
+        assert!(redis.calls("eval") - before < 200, "it stops at once");
+        assert_eq!(redis.query::<usize>(&["EXISTS", "frontend:0.test", OWNED]), 0);
     }
 }
 
@@ -252,11 +285,17 @@ async fn ownership_survives_a_restart() {
     redis.frontend("hand.test", "hand", &["http://hand:1"]);
     redis.frontend("taken.test", "bridge", &["http://b:1"]);
     let up: &[&str] = &["http://a:1", "http://b:1"];
-    let first =
-        plan(&[("made.test", up), ("mixed.test", up), ("taken.test", up), ("kept.test", up)]);
+    let first = plan(&[
+        ("made.test", up),
+        ("mixed.test", up),
+        ("taken.test", up),
+        ("kept.test", up),
+        ("zero.test", &[]),
+    ]);
     all_written(&sync(&routes, &first, TOKEN).await);
     redis.run(&["RPUSH", "frontend:mixed.test", "http://hand:1"]);
     redis.run(&["SADD", "dead:made.test", "0"]);
+    redis.run(&["SADD", "dead:zero.test", "0"]);
     drop(routes);
 
     let routes = connect(&redis.url()).await;

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use shared::store::{Client, Command, StoreError};
+use shared::store::{Client, Command, KeyProblem, StoreError};
 
 use super::Routes;
 use super::change::Change;
@@ -44,6 +44,9 @@ pub enum WriteError {
     /// Another process writes now, or Redis has lost its data. Nothing more is written.
     #[error("this process does not hold the lease any more")]
     LeaseLost,
+    /// Somebody made something else of the key meanwhile.
+    #[error(transparent)]
+    NoList(KeyProblem),
     /// An earlier change showed that Redis is away or that we may not write.
     #[error("not tried, because an earlier change of this pass could not be written")]
     NotTried,
@@ -115,14 +118,12 @@ impl Routes {
                 return Vec::new();
             }
         };
-        let difference = diff(&plan, &snapshot);
-        // Whoever made a key of another type of it is told so by the next pass.
         for change in conflicts {
-            if matches!(snapshot.lists.get(&change.host), Some(Err(_))) {
-                applied.fail(change, WriteError::Conflict);
+            if let Some(Err(problem)) = snapshot.lists.get(&change.host) {
+                applied.fail(change, WriteError::NoList(problem.clone()));
             }
         }
-        difference.changes
+        diff(&plan, &snapshot).changes
     }
 
     /// Returns the changes whose list is not what was seen.
@@ -183,6 +184,8 @@ async fn write_batch(
                 applied.fail(&change, WriteError::ScriptsRefused(error));
                 goes_on = false;
             }
+            // Reading again tells which key it is.
+            Err(error) if error.is_wrong_type() => conflicts.push(change),
             Err(error) => applied.fail(&change, WriteError::Refused(error)),
         }
     }

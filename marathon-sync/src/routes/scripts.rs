@@ -10,11 +10,11 @@ use super::change::{Action, Change};
 /// ('keep' or 'delete'), number of items seen, the items, number of positions kept, the positions,
 /// items to append.
 ///
-/// Survivors keep their order, because `LTRIM` leaves the identifier and they follow it again: unlike
-/// `DEL` and `RPUSH` this keeps an expiry that somebody gave the list. Positions in the dead set
-/// follow their backends; those of backends that are gone go; adding comes before removing, so that
-/// the set, unless it ends empty, exists throughout and keeps its expiry. `HSET` stands first: if
-/// the notes are of another type, nothing has been written yet.
+/// When backends go, the whole new list is appended and the old one trimmed off. So the key exists
+/// throughout and keeps an expiry that somebody gave it, and a server that refuses one of the commands
+/// in the middle leaves too much, never too little. Positions in the dead set follow their backends;
+/// those of backends that are gone go; here, too, adding comes first, so that the set keeps its
+/// expiry. `HSET` stands before all: if the notes are of another type, nothing has been written yet.
 const WRITE: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lost'
@@ -50,12 +50,15 @@ else
   redis.call('HSET', KEYS[4], ARGV[2], ARGV[3])
 end
 
-local place, items = {}, {}
 local removes = #kept < #seen - 1
+local place, items = {}, {}
+if removes then
+  items[1] = seen[1]
+end
 for new, old in ipairs(kept) do
   place[tonumber(old)] = tostring(new - 1)
   if removes then
-    items[new] = seen[tonumber(old) + 2]
+    items[new + 1] = seen[tonumber(old) + 2]
   end
 end
 for _, item in ipairs(added) do
@@ -64,11 +67,11 @@ end
 if ARGV[4] == 'delete' then
   redis.call('DEL', KEYS[2])
 else
-  if removes then
-    redis.call('LTRIM', KEYS[2], 0, 0)
-  end
   for first = 1, #items, 100 do
     redis.call('RPUSH', KEYS[2], unpack(items, first, math.min(first + 99, #items)))
+  end
+  if removes then
+    redis.call('LTRIM', KEYS[2], #seen, -1)
   end
 end
 if ARGV[4] ~= 'delete' and not removes and #added == 0 then
