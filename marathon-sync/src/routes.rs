@@ -32,4 +32,9 @@ impl Routes {
     pub fn new(client: Client, instance: &str) -> Self {
         Self { client, instance: instance.to_owned() }
     }
+
+    /// The `redis-cli` lines that `change` stands for: see [`render`](mod@render).
+    pub fn render(&self, change: &change::Change) -> Vec<String> {
+        render::render(change, self.client.prefix(), &self.instance)
+    }
 }

@@ -134,7 +134,7 @@ impl Routes {
         let mut bytes: usize = 0;
         while let Some(change) = changes.next() {
             let command = scripts::write(self.client.prefix(), &self.instance, token, &change);
-            bytes = bytes.saturating_add(command.len());
+            bytes = bytes.saturating_add(command.bytes());
             batch.push((change, command));
             if changes.peek().is_some() && batch.len() < BATCH && bytes < BATCH_BYTES {
                 continue;

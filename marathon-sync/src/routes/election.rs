@@ -257,6 +257,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_leader_that_is_gone_is_replaced_within_15_s() {
+        assert!(crate::routes::lease::TTL.mul_f64(1.5) <= seconds(15));
+        for offset in 0..30 {
+            let start = Instant::now();
+            let mut server = Server::default();
+            let mut now = start + Duration::from_millis(offset * 100);
+            assert_eq!(server.take("gone", start + seconds(3)), Answer::Taken);
+            let mut election = Election::new("me".to_owned(), TTL, now);
+            while !leads(&mut election, now) {
+                now = election.due().max(now);
+                let token = election.token();
+                let answer = server.take(&token, now);
+                election.answered(&token, now, now, answer);
+            }
+            assert!(now - (start + seconds(3)) < TTL.mul_f64(1.5), "{:?}", now - start);
+        }
+    }
+
     proptest! {
         /// Questions and answers are late or lost at will. Each step is: who acts, how long the way to
         /// Redis and back takes, and whether the answer arrives.

@@ -157,7 +157,7 @@ pub(super) fn release(prefix: &str, instance: &str, token: &str) -> Command {
     Command::script(RELEASE, &[keys::agent_lease(prefix, instance)]).arg(token)
 }
 
-/// What [`write`] says.
+/// What [`write()`] says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Said {
     /// The list is not what was seen.

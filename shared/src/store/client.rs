@@ -49,13 +49,8 @@ impl Command {
     }
 
     /// Length of the name and of the arguments together, in bytes.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// Whether there is not even a name.
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
     }
 }
 
