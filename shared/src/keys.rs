@@ -29,6 +29,17 @@ pub fn dead_prefix(prefix: &str) -> String {
     dead(prefix, "")
 }
 
+/// Key of the hash in which the marathon-sync of that name notes which lists it keeps: host to what
+/// it knows of the list.
+pub fn agent_owned(prefix: &str, instance: &str) -> String {
+    format!("{prefix}marathon-sync:{instance}:owned")
+}
+
+/// Key of the string that names the one process of that marathon-sync that may write.
+pub fn agent_lease(prefix: &str, instance: &str) -> String {
+    format!("{prefix}marathon-sync:{instance}:lease")
+}
+
 /// Message on [`DEAD_CHANNEL`]: `<host>;<backend url>;<position>;<number of backends>`.
 pub fn dead_message(host: &str, url: &str, position: usize, count: usize) -> String {
     format!("{host};{url};{position};{count}")
@@ -51,13 +62,15 @@ pub fn checker_is_alive(ping: Option<&[u8]>, now: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{checker_is_alive, dead, dead_message, frontend};
+    use super::{agent_lease, agent_owned, checker_is_alive, dead, dead_message, frontend};
 
     #[test]
     fn keys_put_the_prefix_first_as_it_stands() {
         assert_eq!(frontend("", "a.test"), "frontend:a.test");
         assert_eq!(frontend("x", "*.a.test"), "xfrontend:*.a.test");
         assert_eq!(dead("x:", "a.test"), "x:dead:a.test");
+        assert_eq!(agent_owned("x:", "blue"), "x:marathon-sync:blue:owned");
+        assert_eq!(agent_lease("", "blue"), "marathon-sync:blue:lease");
     }
 
     #[test]

@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::Driver;
 use crate::{host, keys};
 
+mod client;
 mod dial;
 mod link;
 mod scripts;
 
+pub use client::{Client, Command, Reply};
 use link::{Link, Role};
 
 /// How to reach Redis, and how long to wait for it.
@@ -37,7 +39,7 @@ pub enum StoreError {
     #[error("Redis is not reachable")]
     Unavailable,
     /// The server that is written to takes no writes.
-    #[error("it is a read-only replica (READONLY); name its primary as the second driver")]
+    #[error("it is a read-only replica (READONLY); name its primary as the last driver")]
     ReadOnly,
     /// The command failed.
     #[error("Redis did not answer as expected: {0}")]

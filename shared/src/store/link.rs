@@ -39,8 +39,21 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 pub(super) enum Role {
     /// Reading, and writing too where there is one driver.
     Read,
-    /// Writing only.
+    /// Writing dead marks only.
     Write,
+    /// Keeping the lists, for marathon-sync.
+    Keep,
+}
+
+impl Role {
+    /// What an outage means.
+    fn consequence(self) -> &'static str {
+        match self {
+            Self::Read => "hosts that are not in memory get 503",
+            Self::Write => "dead marks count in this process only",
+            Self::Keep => "routes stay as they are",
+        }
+    }
 }
 
 impl std::fmt::Display for Role {
@@ -48,6 +61,7 @@ impl std::fmt::Display for Role {
         f.write_str(match self {
             Self::Read => "read",
             Self::Write => "write",
+            Self::Keep => "keep",
         })
     }
 }
@@ -162,8 +176,7 @@ impl Supervisor {
                     if !reported.contains(&advice) {
                         warn!(
                             redis = %self.driver, role = %self.role, %error,
-                            "cannot use Redis: {advice}; until then, hosts that are not in memory \
-                             get 503"
+                            "cannot use Redis: {advice}; until then, {}", self.role.consequence()
                         );
                         reported.push(advice);
                     }
@@ -204,7 +217,7 @@ impl Supervisor {
     /// a cluster, or a user without the right, answers PING all the same.
     async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let mut command = redis::Cmd::new();
-        if self.role == Role::Write {
+        if self.role != Role::Read {
             command.arg("PING");
         } else {
             let key = keys::frontend(&self.driver.prefix, "*");

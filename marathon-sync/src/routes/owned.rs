@@ -1,0 +1,56 @@
+//! What marathon-sync notes in Redis about a list that it keeps.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// The note about one host: the value of its field in `marathon-sync:<instance>:owned`, as JSON.
+///
+/// While an app claims a host, the whole list is the app's. So `rows` are all backends of the list
+/// after the last write, also those that stood there before the first one: when a list of the old
+/// bridge is taken over and its app is deleted later, no row may stay behind, since Mesos gives its
+/// port to another app.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Owned {
+    /// Whether the list was made by us, so that it may be deleted with its last backend.
+    pub made: bool,
+    /// The backends that an app wanted there, as they are spelled in the list.
+    pub rows: BTreeSet<String>,
+}
+
+impl Owned {
+    /// Reads a note. One that cannot be read, say after an edit by hand, owns nothing: no backend is
+    /// removed because of it once the host is no longer claimed.
+    pub fn read(text: &[u8]) -> Self {
+        serde_json::from_slice(text).unwrap_or_default()
+    }
+
+    /// The note as it is written.
+    pub fn to_json(&self) -> String {
+        serde_json::json!({ "made": self.made, "rows": self.rows }).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Owned;
+
+    #[test]
+    fn a_note_is_plain_json_and_garbage_owns_nothing() {
+        let owned = Owned { made: true, rows: ["http://a:1".to_owned()].into() };
+        assert_eq!(owned.to_json(), r#"{"made":true,"rows":["http://a:1"]}"#);
+        for garbage in ["", "{", "[]", r#"{"made":1}"#, "\u{0}"] {
+            assert_eq!(Owned::read(garbage.as_bytes()), Owned::default(), "{garbage:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_note_reads_back(made: bool, rows in proptest::collection::btree_set(".*", 0..4)) {
+            let owned = Owned { made, rows };
+            prop_assert_eq!(Owned::read(owned.to_json().as_bytes()), owned);
+        }
+    }
+}

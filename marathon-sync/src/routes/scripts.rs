@@ -1,0 +1,180 @@
+//! The scripts that write. Each checks and writes in one step, so that nothing comes between: not a
+//! reader, not an edit by hand, not another writer.
+
+use shared::keys;
+use shared::store::{Command, Reply};
+
+use super::change::{Action, Change};
+
+/// KEYS: lease, list, dead set, notes. ARGV: lease token, host, note or '', what becomes of the list
+/// ('keep' or 'delete'), number of items seen, the items, number of positions kept, the positions,
+/// items to append.
+///
+/// When backends go, the whole new list is appended and the old one trimmed off. So the key exists
+/// throughout and keeps an expiry that somebody gave it, and a server that refuses one of the commands
+/// in the middle leaves too much, never too little. Positions in the dead set follow their backends;
+/// those of backends that are gone go; here, too, adding comes first, so that the set keeps its
+/// expiry. `HSET` stands before all: if the notes are of another type, nothing has been written yet.
+const WRITE: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 'lost'
+end
+local next = 5
+local function take(count)
+  local taken = {}
+  for index = 1, count do
+    taken[index] = ARGV[next]
+    next = next + 1
+  end
+  return taken
+end
+local function counted()
+  return take(tonumber(take(1)[1]))
+end
+local seen, kept = counted(), counted()
+local added = take(#ARGV - next + 1)
+
+local list = redis.call('LRANGE', KEYS[2], 0, -1)
+if #list ~= #seen then
+  return 'conflict'
+end
+for index, item in ipairs(seen) do
+  if list[index] ~= item then
+    return 'conflict'
+  end
+end
+
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[4], ARGV[2])
+else
+  redis.call('HSET', KEYS[4], ARGV[2], ARGV[3])
+end
+
+local removes = #kept < #seen - 1
+local place, items = {}, {}
+if removes then
+  items[1] = seen[1]
+end
+for new, old in ipairs(kept) do
+  place[tonumber(old)] = tostring(new - 1)
+  if removes then
+    items[new + 1] = seen[tonumber(old) + 2]
+  end
+end
+for _, item in ipairs(added) do
+  items[#items + 1] = item
+end
+if ARGV[4] == 'delete' then
+  redis.call('DEL', KEYS[2])
+else
+  for first = 1, #items, 100 do
+    redis.call('RPUSH', KEYS[2], unpack(items, first, math.min(first + 99, #items)))
+  end
+  if removes then
+    redis.call('LTRIM', KEYS[2], #seen, -1)
+  end
+end
+if ARGV[4] ~= 'delete' and not removes and #added == 0 then
+  return 'written'
+end
+
+local dead = redis.pcall('SMEMBERS', KEYS[3])
+local stays, goes = {}, {}
+for _, member in ipairs(dead) do
+  local old = string.match(member, '^%s*(%d+)%s*$')
+  if old then
+    local new = place[tonumber(old)]
+    if new then
+      stays[new] = true
+    end
+    goes[member] = true
+  end
+end
+for position in pairs(stays) do
+  if not goes[position] then
+    redis.call('SADD', KEYS[3], position)
+  end
+end
+for member in pairs(goes) do
+  if not stays[member] then
+    redis.call('SREM', KEYS[3], member)
+  end
+end
+return 'written'
+";
+
+/// KEYS: lease. ARGV: token, milliseconds. Returns 'renewed', 'taken', or the token of the holder.
+/// That a token takes what it already holds makes an answer that got lost harmless.
+const TAKE: &str = r"
+local holder = redis.call('GET', KEYS[1])
+if holder == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return 'renewed'
+end
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  return 'taken'
+end
+return holder
+";
+
+/// KEYS: lease. ARGV: token.
+const RELEASE: &str = r"
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  return redis.call('DEL', KEYS[1])
+end
+return 0
+";
+
+/// The command that carries out a change, if `token` still holds the lease and the list stands as
+/// it was seen.
+pub(super) fn write(prefix: &str, instance: &str, token: &str, change: &Change) -> Command {
+    let keys = [
+        keys::agent_lease(prefix, instance),
+        keys::frontend(prefix, &change.host),
+        keys::dead(prefix, &change.host),
+        keys::agent_owned(prefix, instance),
+    ];
+    let note = change.owned.as_ref().map(super::owned::Owned::to_json).unwrap_or_default();
+    let fate = if change.action == Action::Delete { "delete" } else { "keep" };
+    let mut command =
+        Command::script(WRITE, &keys).arg(token).arg(&change.host).arg(note).arg(fate);
+    command = command.number(change.seen.len());
+    command = change.seen.iter().fold(command, Command::arg).number(change.kept.len());
+    command = change.kept.iter().fold(command, |command, position| command.number(*position));
+    if change.action == Action::Create {
+        command = command.arg(&change.identifier);
+    }
+    change.added.iter().fold(command, Command::arg)
+}
+
+/// The command that takes or renews the lease.
+pub(super) fn take(prefix: &str, instance: &str, token: &str, millis: u128) -> Command {
+    Command::script(TAKE, &[keys::agent_lease(prefix, instance)]).arg(token).arg(millis.to_string())
+}
+
+/// The command that gives the lease back.
+pub(super) fn release(prefix: &str, instance: &str, token: &str) -> Command {
+    Command::script(RELEASE, &[keys::agent_lease(prefix, instance)]).arg(token)
+}
+
+/// What [`write()`] says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Said {
+    /// The list is not what was seen.
+    Conflict,
+    /// The token does not hold the lease.
+    Lost,
+    /// Done.
+    Written,
+}
+
+impl Said {
+    pub(super) fn read(reply: Reply) -> Option<Self> {
+        match reply.into_text()?.as_slice() {
+            b"conflict" => Some(Self::Conflict),
+            b"lost" => Some(Self::Lost),
+            b"written" => Some(Self::Written),
+            _ => None,
+        }
+    }
+}
