@@ -1,3 +1,4 @@
 //! Keeps the router's Redis lists equal to the live tasks of a Marathon cluster.
 
+pub mod marathon;
 pub mod plan;
