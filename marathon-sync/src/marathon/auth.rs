@@ -1,12 +1,15 @@
 //! Who we are to Marathon: nobody, a user, the holder of a token, or a DC/OS service account.
 //!
-//! This file reads credentials and knows the documents of the login; pure. `auth/session.rs` logs in.
+//! This file reads credentials and knows the documents of the login, pure but for [`read_secret`]. `auth/session.rs` logs in.
 //!
 //! Sources: Marathon's `--http_credentials`; the login of DC/OS (IAM API, `/acs/api/v1/auth/login`).
 
 mod session;
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -50,6 +53,14 @@ pub enum CredentialsError {
     /// No `:`.
     #[error("credentials are written user:password")]
     Basic,
+    /// A file that cannot be read.
+    #[error("{path}: cannot be read")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The private key is not one.
     #[error("the service account's private key is not an RSA key in PEM")]
     Key(#[source] jsonwebtoken::errors::Error),
@@ -101,6 +112,16 @@ impl Credentials {
             Self::Basic(_) | Self::None | Self::Token(_) => None,
         }
     }
+}
+
+/// The text of a file with credentials, as it is; at most 1 MiB.
+pub fn read_secret(path: &Path) -> Result<Secret, CredentialsError> {
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?.take(1 << 20).read_to_string(&mut text)?;
+        Ok(Secret::new(text))
+    };
+    read().map_err(|source| CredentialsError::File { path: path.to_owned(), source })
 }
 
 /// User and password.
@@ -245,6 +266,15 @@ mod tests {
         assert_eq!((basic.user.as_str(), basic.password.expose()), ("joe", "a:b: c"));
         assert_eq!(format!("{basic:?}"), r#"Basic { user: "joe", password: *** }"#);
         assert!(Credentials::basic("joe").is_err());
+    }
+
+    #[test]
+    fn secrets_come_from_files() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        io::Write::write_all(&mut file, b"joe:pw\n").unwrap();
+        assert_eq!(read_secret(file.path()).unwrap().expose(), "joe:pw\n");
+        let error = read_secret(Path::new("/no/such")).unwrap_err().to_string();
+        assert_eq!(error, "/no/such: cannot be read");
     }
 
     #[test]

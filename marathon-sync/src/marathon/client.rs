@@ -152,16 +152,29 @@ impl Client {
         if login_https == Some(false) {
             tracing::warn!("the login endpoint is not https: the login can be read on the way");
         }
+        if tls.is_insecure {
+            tracing::warn!(
+                "certificates are not verified: whoever is on the way to Marathon reads its \
+                 credentials and decides on the routes"
+            );
+        }
         let needs_tls = login_https == Some(true) || endpoints.iter().any(Endpoint::is_https);
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("marathon-sync/", env!("CARGO_PKG_VERSION")))
-            // Followed in `request`, by rules of our own.
-            .redirect(Policy::none())
-            .no_proxy()
-            .connect_timeout(options.deadlines.connect)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(1);
-        let http = tls.apply(builder, needs_tls)?.build().map_err(BuildError::Http)?;
+        let build = |with_system| {
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("marathon-sync/", env!("CARGO_PKG_VERSION")))
+                // Followed in `request`, by rules of our own.
+                .redirect(Policy::none())
+                .no_proxy()
+                .connect_timeout(options.deadlines.connect)
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .pool_max_idle_per_host(1);
+            tls.apply(builder, with_system)?.build().map_err(BuildError::Http)
+        };
+        let http = match build(true) {
+            // A system without roots must not keep those from starting who need none.
+            Err(BuildError::Http(_)) if !needs_tls => build(false)?,
+            other => other?,
+        };
         let session = Session::new(credentials, options.deadlines.first_byte);
         let requests = Requests::new(http, endpoints, session, options.deadlines);
         Ok(Self(Arc::new(Inner { requests, options, preferred: AtomicUsize::new(0) })))

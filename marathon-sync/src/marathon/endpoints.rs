@@ -257,8 +257,10 @@ fn without_password(text: &str) -> String {
     let Some((before, after)) = text.rsplit_once('@') else {
         return text.to_owned();
     };
-    let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-    format!("{scheme}://***@{after}")
+    match before.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://***@{after}"),
+        None => format!("***@{after}"),
+    }
 }
 
 #[cfg(test)]
@@ -309,7 +311,7 @@ mod tests {
     fn a_wrong_address_says_what_is_wrong_and_hides_the_password() {
         for (url, message) in [
             ("m:8080", "m:8080: Marathon's address begins with http:// or https://"),
-            ("joe:secret@m:8080", "://***@m:8080: Marathon's address begins with"),
+            ("joe:secret@m:8080", "***@m:8080: Marathon's address begins with"),
             ("http://joe:sec@ret@m:99999", "http://***@m:99999: not an URL"),
             ("http://m/?x=1", "http://m/?x=1: a Marathon's address ends with its path"),
             ("", ": Marathon's address begins with"),

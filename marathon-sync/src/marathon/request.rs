@@ -187,7 +187,8 @@ impl Requests {
             Err(Refused::Stranger(_)) => {}
             other => return Ok(other?),
         }
-        let leader = self.ask_leader(endpoint).await?;
+        // What keeps it from naming one is of less interest than the redirect.
+        let leader = self.ask_leader(endpoint).await.ok().flatten();
         Ok(self.endpoints.follow(endpoint, url, location, leader.as_ref())?)
     }
 

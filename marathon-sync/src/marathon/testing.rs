@@ -99,6 +99,11 @@ impl Server {
         drop((&mut self.task).await);
     }
 
+    /// How many requests begin with `start`.
+    pub(super) fn count(&self, start: &str) -> usize {
+        self.requests.lock().unwrap().iter().filter(|r| r.text.starts_with(start)).count()
+    }
+
     pub(super) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }

@@ -51,12 +51,11 @@ pub enum TlsError {
 }
 
 impl Tls {
-    /// Reads the files. `is_needed`: an `https` URL is configured. Otherwise a system without roots
-    /// must not keep us from starting.
+    /// Reads the files. `with_system` or not, the system's roots count.
     pub(super) fn apply(
         &self,
         mut to: ClientBuilder,
-        is_needed: bool,
+        with_system: bool,
     ) -> Result<ClientBuilder, TlsError> {
         let mut authorities = Vec::new();
         for path in &self.ca_files {
@@ -80,16 +79,19 @@ impl Tls {
             to = to.identity(identity);
         }
         if self.is_insecure {
-            tracing::warn!(
-                "certificates are not verified: whoever is on the way to Marathon reads its \
-                 credentials and decides on the routes"
-            );
             return Ok(to.tls_danger_accept_invalid_certs(true));
         }
-        Ok(if is_needed { to.tls_certs_merge(authorities) } else { to.tls_certs_only(authorities) })
+        Ok(if with_system {
+            to.tls_certs_merge(authorities)
+        } else {
+            to.tls_certs_only(authorities)
+        })
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests;

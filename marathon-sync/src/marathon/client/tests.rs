@@ -205,7 +205,7 @@ fn account(server: &Server, password: &str) -> Credentials {
 }
 
 fn logins(server: &Server) -> usize {
-    server.requests().iter().filter(|r| r.text.starts_with("POST /acs/")).count()
+    server.count("POST /acs/")
 }
 
 #[tokio::test]
@@ -233,6 +233,31 @@ async fn a_login_that_ended_early_is_made_again_once() {
     let error = client.fetch_apps().await.unwrap_err().to_string();
     assert!(error.contains("answered 401"), "{error}");
     assert_eq!((logins(&server), server.requests().len()), (2, 4));
+}
+
+#[tokio::test]
+async fn a_login_is_made_anew_when_its_time_is_over() {
+    let server = Server::start(|request: &Request| {
+        if !request.text.starts_with("POST ") {
+            return json(NO_APPS);
+        }
+        // Over since long, which makes it good for a second: clocks may differ.
+        let key = jsonwebtoken::EncodingKey::from_secret(b"x");
+        let claims = serde_json::json!({ "exp": request.number });
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+        answer("200 OK", &format!("Set-Cookie: dcos-acs-auth-cookie={token}; Path=/\r\n"), "")
+    })
+    .await;
+    let client = client_with(&[server.url()], account(&server, "pw"), Options::default());
+    let renewed = async {
+        while logins(&server) < 2 {
+            client.fetch_apps().await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(10), renewed).await.unwrap();
+    let requests = server.requests();
+    let last = requests.last().unwrap();
+    assert!(last.authorization() != requests[1].authorization() && last.authorization().is_some());
 }
 
 #[tokio::test]
