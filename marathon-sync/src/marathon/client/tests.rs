@@ -8,11 +8,8 @@ use super::*;
 
 const NO_APPS: &str = r#"{"apps":[]}"#;
 
-fn short() -> Options {
-    let limit = Duration::from_millis(200);
-    let deadlines =
-        Deadlines { connect: limit, first_byte: limit, idle: limit, total: Duration::from_secs(1) };
-    Options { deadlines, body_limit: BodyLimit(10_000), ..Options::default() }
+fn small() -> Options {
+    Options { body_limit: BodyLimit(10_000), ..Options::default() }
 }
 
 fn client_with(urls: &[String], credentials: Credentials, options: Options) -> Client {
@@ -83,26 +80,52 @@ async fn what_is_no_answer_is_named_and_the_next_endpoint_asked() {
         ("which is no URL", redirect("mailto:x")),
         ("the connection ended before an answer", vec![]),
         ("the connection ended before an answer", raw("SSH-2.0-x\r\n\r\n")),
-        ("waited 400ms for the head of an answer", vec![Step::Hang]),
-        (
-            "waited 200ms for more of the body",
-            vec![Step::Send(format!("{ok}Content-Length: 99\r\n\r\n{{").into_bytes()), Step::Hang],
-        ),
-        (
-            "waited 1s for the whole answer",
-            vec![Step::Send(format!("{ok}\r\n").into_bytes()), Step::Drip],
-        ),
     ];
     let good = Server::start(|_| json(NO_APPS)).await;
     for (message, steps) in table {
         let bad = Server::start(move |_| steps.clone()).await;
-        let alone = client_with(&[bad.url()], Credentials::None, short());
+        let alone = client_with(&[bad.url()], Credentials::None, small());
         let error = alone.fetch_apps().await.expect_err(message).to_string();
         assert!(error.contains(message), "{message}\n{error}");
-        let both = client_with(&[bad.url(), good.url()], Credentials::None, short());
+        let both = client_with(&[bad.url(), good.url()], Credentials::None, small());
         let fetched = both.fetch_apps().await.expect(message);
         assert_eq!((fetched.endpoint, &fetched.body[..]), (good.url(), NO_APPS.as_bytes()));
     }
+}
+
+#[tokio::test]
+async fn every_wait_has_a_limit() {
+    let usual = Deadlines::default();
+    let second = Duration::from_secs(1);
+    let head = |text: &str| Step::Send(format!("HTTP/1.1 200 OK\r\n{text}\r\n").into_bytes());
+    let mut cases = Vec::new();
+    for (message, deadlines, steps) in [
+        (
+            "waited 1s for the head of an answer",
+            Deadlines { connect: second, first_byte: Duration::ZERO, ..usual },
+            vec![Step::Hang],
+        ),
+        (
+            "waited 1s for more of the body",
+            Deadlines { idle: second, ..usual },
+            vec![head("Content-Length: 99\r\n"), Step::Hang],
+        ),
+        (
+            "waited 1s for the whole answer",
+            Deadlines { total: second, ..usual },
+            vec![head(""), Step::Drip],
+        ),
+    ] {
+        let server = Server::start(move |_| steps.clone()).await;
+        let options = Options { deadlines, ..Options::default() };
+        let client = client_with(&[server.url()], Credentials::None, options);
+        cases.push((message, server, client));
+    }
+    let checks = cases.iter().map(async |(message, _server, client)| {
+        let error = client.fetch_apps().await.expect_err(message).to_string();
+        assert!(error.contains(message), "{error}");
+    });
+    futures_util::future::join_all(checks).await;
 }
 
 #[tokio::test]
@@ -172,7 +195,7 @@ async fn a_stranger_gets_neither_credentials_nor_a_request() {
         })
         .await;
         let credentials = Credentials::token("hunter2").unwrap();
-        let client = client_with(&[standby.url()], credentials, short());
+        let client = client_with(&[standby.url()], credentials, small());
         let error = client.fetch_apps().await.unwrap_err().to_string();
         assert!(error.contains("neither configured nor Marathon's leader"), "{error}");
         assert!(!error.contains("hunter2") && !format!("{client:?}").contains("hunter2"));
