@@ -73,9 +73,6 @@ impl Default for BodyLimit {
 /// Bytes of anything but the list of apps.
 const TEXT_LIMIT: usize = 1 << 20;
 
-/// Longer than Marathon keeps a connection open (30 s) it must not be kept here.
-const IDLE_CONNECTION: Duration = Duration::from_secs(15);
-
 /// The side towards Marathon. Clones share connections, login and what is known of the leader.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Inner>);
@@ -166,8 +163,9 @@ impl Client {
                 .redirect(Policy::none())
                 .no_proxy()
                 .connect_timeout(options.deadlines.connect)
-                .pool_idle_timeout(IDLE_CONNECTION)
-                .pool_max_idle_per_host(1);
+                // A connection that is kept may be closed by the other side just as it is used
+                // again, which looks like a failure. Beside a list of apps a handshake is cheap.
+                .pool_max_idle_per_host(0);
             tls.apply(builder, with_system)?.build().map_err(BuildError::Http)
         };
         let http = match build(true) {

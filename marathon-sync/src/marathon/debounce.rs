@@ -43,8 +43,13 @@ impl Debounce {
     /// However long a flood lasts, the routes are at most this much late because of it.
     pub const DEFAULT_AT_MOST: Duration = Duration::from_secs(2);
 
+    /// Nobody means more than a day.
+    const LONGEST: Duration = Duration::from_secs(86_400);
+
     /// Nothing is due. `quiet`: without a hint before a fetch starts; `at_most`: after the first.
     pub fn new(quiet: Duration, at_most: Duration) -> Self {
+        // Added to instants, which have an end.
+        let (quiet, at_most) = (quiet.min(Self::LONGEST), at_most.min(Self::LONGEST));
         Self { quiet, at_most, due: None, is_in_flight: false, again_after: false }
     }
 
@@ -121,6 +126,13 @@ mod tests {
             assert!(debounce.start(zero + ms(start)));
             assert_eq!(debounce.next_start(), None);
         }
+    }
+
+    #[test]
+    fn absurd_settings_do_not_overflow() {
+        let mut debounce = Debounce::new(Duration::MAX, Duration::MAX);
+        debounce.hint(Instant::now(), Urgency::Soon);
+        assert!(debounce.next_start().is_some());
     }
 
     #[test]

@@ -179,7 +179,8 @@ impl Endpoints {
         leader: Option<&Authority>,
     ) -> Result<(Url, &'a Endpoint), Refused> {
         let mut to = match url.join(location) {
-            Ok(to) if matches!(to.scheme(), "http" | "https") => to,
+            // No Marathon writes one that long, and refused ones are shown.
+            Ok(to) if matches!(to.scheme(), "http" | "https") && location.len() <= 2048 => to,
             _ => return Err(Refused::Strange(location.chars().take(200).collect())),
         };
         strip_user(&mut to);
@@ -206,8 +207,8 @@ pub enum Refused {
     /// From `https` to `http`.
     #[error("redirects from https to {0}, which would show credentials to everybody")]
     PlainText(Url),
-    /// Not a place on the web.
-    #[error("redirects to {0:?}, which is no URL")]
+    /// Not a place on the web, or absurdly long.
+    #[error("redirects to {0:?}, which is no usable URL")]
     Strange(String),
     /// Neither configured nor named as the leader.
     #[error(

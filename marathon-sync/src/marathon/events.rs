@@ -6,6 +6,7 @@
 mod hint;
 mod queue;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,7 +103,7 @@ pub async fn listen(
     let (first, last) = options.retry;
     let mut backoff = Backoff::new(first, last);
     let mut turn = 0_usize;
-    let mut said: Option<String> = None;
+    let mut said: HashMap<String, String> = HashMap::new();
     let mut without_events = 0;
     loop {
         let mut listener = Listener {
@@ -120,12 +121,14 @@ pub async fn listen(
         let lost = listener.run(&client, endpoint).await;
         let lived = listener.connected.map(|since| since.elapsed());
         let reason = format!("{endpoint}: {}", Chain(&lost));
-        // State changes are news; the same failure over and over is not.
-        if lived.is_some() || said.as_ref() != Some(&reason) {
-            tracing::warn!(reason, "no events from Marathon");
-            said = Some(reason.clone());
-        } else {
+        if lived.is_some() {
+            said.clear();
+        }
+        // Changes are news; an endpoint that says the same over and over is not.
+        if said.insert(endpoint.to_string(), reason.clone()).as_ref() == Some(&reason) {
             tracing::debug!(reason, "still no events from Marathon");
+        } else {
+            tracing::warn!(reason, "no events from Marathon");
         }
         hints.send(Hint::Lost { reason: reason.into() });
         // What lasted for a heartbeat has worked: a stream that is closed again and again at once

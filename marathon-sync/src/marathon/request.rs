@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use url::Url;
 
-use super::answer::{NotAnswer, read_up_to};
+use super::answer::{NotAnswer, read_up_to, seen};
 use super::auth::{LoginError, Pass, Session};
 use super::client::Deadlines;
 use super::endpoints::{Authority, Endpoint, Endpoints, Refused};
@@ -136,7 +136,7 @@ impl Requests {
                 return Ok(response);
             };
             if std::mem::replace(&mut has_followed, true) {
-                return Err(AttemptError::RedirectedTwice { to: location });
+                return Err(AttemptError::RedirectedTwice { to: seen(location.as_bytes()) });
             }
             (url, endpoint) = self.follow(endpoint, &url, &location).await?;
         }
@@ -163,7 +163,7 @@ impl Requests {
             }
             Accept::Json => request.header(ACCEPT, "application/json"),
         };
-        let limit = self.deadlines.connect + self.deadlines.first_byte;
+        let limit = self.deadlines.connect.saturating_add(self.deadlines.first_byte);
         match timeout(limit, pass.apply(request).send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() => Err(AttemptError::Connect(error.without_url())),

@@ -77,7 +77,7 @@ async fn what_is_no_answer_is_named_and_the_next_endpoint_asked() {
         ("answered 204 No Content", raw("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")),
         ("neither configured nor Marathon's leader", redirect("http://127.0.0.1:1/v2/apps")),
         ("redirects twice", redirect("/v2/apps")),
-        ("which is no URL", redirect("mailto:x")),
+        ("which is no usable URL", redirect("mailto:x")),
         ("the connection ended before an answer", vec![]),
         ("the connection ended before an answer", raw("SSH-2.0-x\r\n\r\n")),
     ];
