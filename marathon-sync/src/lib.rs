@@ -1,4 +1,5 @@
 //! Keeps the router's Redis lists equal to the live tasks of a Marathon cluster.
 
+pub mod marathon;
 pub mod plan;
 pub mod routes;
