@@ -13,6 +13,7 @@ pub mod backend;
 pub mod client;
 pub mod eventually;
 pub mod gate;
+pub mod marathon;
 pub mod ports;
 pub mod process;
 pub mod redis;
