@@ -257,8 +257,7 @@ impl Marathon {
 
     /// Every task, in the order of apps and of launching.
     pub fn tasks(&self) -> Vec<TaskRef> {
-        let ids: Vec<_> =
-            self.look(|cluster| cluster.tasks().map(|(_, task)| task.id.clone()).collect());
+        let ids = self.look(|cluster| cluster.task_ids(|_| true));
         ids.iter().map(|id| self.task(id)).collect()
     }
 
@@ -277,8 +276,8 @@ impl Marathon {
         self.change(|cluster| cluster.dialect = dialect);
     }
 
-    /// One round of probes of every running task that is not named, all of them successful: what a
-    /// new leader does in its first minute.
+    /// One round of probes of every running task, all of them successful: what a new leader does in
+    /// its first minute.
     pub fn probe_all(&self) {
         for task in self.tasks() {
             task.probe(Health::Healthy);
@@ -301,13 +300,7 @@ impl Marathon {
     }
 
     fn move_agent(&self, host: &str, state: State) {
-        self.change(|cluster| {
-            let on_agent = cluster.tasks().filter(|(_, task)| task.place.host == host);
-            let ids: Vec<_> = on_agent.map(|(_, task)| task.id.clone()).collect();
-            for id in ids {
-                cluster.transition(&id, state);
-            }
-        });
+        self.change(|cluster| cluster.move_agent(host, state));
     }
 
     // --- faults ---

@@ -18,7 +18,7 @@ fn ask(marathon: &Marathon, target: &str) -> Response {
 fn read(marathon: &Marathon, target: &str) -> Value {
     let response = ask(marathon, target);
     assert_eq!(response.status(), 200, "{target}: {}", response.text());
-    serde_json::from_str(&response.text()).unwrap()
+    serde_json::from_str(&response.text()).expect("JSON")
 }
 
 fn first_app(marathon: &Marathon) -> Value {
@@ -30,7 +30,7 @@ fn first_task(marathon: &Marathon) -> Value {
 }
 
 fn keys(value: &Value) -> BTreeSet<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
 #[test]

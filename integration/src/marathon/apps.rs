@@ -67,16 +67,31 @@ impl AppBuilder {
     }
 
     /// Deploys it with tasks at these places, which run and have passed their checks.
+    ///
+    /// # Panics
+    ///
+    /// When no Marathon of this dialect would take it.
     #[track_caller]
     pub fn running_at(self, places: impl IntoIterator<Item = impl Into<Place>>) -> AppRef {
+        match self.try_running_at(places) {
+            Ok(app) => app,
+            Err(reason) => panic!("{reason}"),
+        }
+    }
+
+    /// The same with the reason why it is not taken.
+    pub fn try_running_at(
+        self,
+        places: impl IntoIterator<Item = impl Into<Place>>,
+    ) -> Result<AppRef, String> {
         let places: Vec<Place> = places.into_iter().map(Into::into).collect();
-        let app = self.create(places.len());
+        let app = self.try_create(places.len())?;
         app.shared.change(|cluster| {
             for place in places {
                 run(cluster, &app.id, place);
             }
         });
-        app.finish()
+        Ok(app.finish())
     }
 
     /// Deploys it with so many tasks somewhere, which run and have passed their checks.

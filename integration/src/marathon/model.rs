@@ -84,6 +84,12 @@ impl Cluster {
         self.tasks().find(|(_, task)| task.id == id)
     }
 
+    /// Ids of the tasks that are wanted.
+    pub fn task_ids(&self, wanted: impl Fn(&Task) -> bool) -> Vec<String> {
+        let tasks = self.tasks().filter(|(_, task)| wanted(task));
+        tasks.map(|(_, task)| task.id.clone()).collect()
+    }
+
     /// Takes the events of what has changed since the last call.
     pub(super) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.outbox)

@@ -100,6 +100,13 @@ impl Cluster {
         }
     }
 
+    /// Moves every task of an agent to another state.
+    pub fn move_agent(&mut self, host: &str, state: State) {
+        for id in self.task_ids(|task| task.place.host == host) {
+            self.transition(&id, state);
+        }
+    }
+
     /// Removes an unreachable task whose time is over: there is no status for that.
     pub fn forget(&mut self, task: &str) {
         let now = self.clock.stamp();
