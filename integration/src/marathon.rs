@@ -27,6 +27,7 @@
 mod api;
 mod apps;
 mod auth;
+mod builder;
 mod control;
 mod dialect;
 mod events;
@@ -59,6 +60,7 @@ use tls::Tls;
 
 pub use apps::{AppBuilder, AppRef, TaskRef};
 pub use auth::{Auth, Dcos, LOGIN_PATH, ServiceAccount};
+pub use builder::Builder;
 pub use dialect::Dialect;
 pub use events::Event;
 pub use faults::{Fault, Route};
@@ -70,62 +72,6 @@ pub use model::{
 pub use node::Counters;
 pub use rollout::{RollOut, Step};
 pub use stream::EventMode;
-
-/// How a Marathon is to be started.
-#[derive(Debug)]
-pub struct Builder {
-    dialect: Dialect,
-    auth: Auth,
-    base: String,
-    tls: bool,
-    port: Option<Reserved>,
-    controlled: bool,
-}
-
-impl Builder {
-    /// Asks every request for this.
-    #[must_use]
-    pub fn auth(mut self, auth: Auth) -> Self {
-        self.auth = auth;
-        self
-    }
-
-    /// Serves below a path, e.g. `/service/marathon`; the login of DC/OS, too.
-    #[must_use]
-    pub fn base_path(mut self, base: &str) -> Self {
-        base.trim_end_matches('/').clone_into(&mut self.base);
-        self
-    }
-
-    /// Serves HTTPS with a certificate for 127.0.0.1 and `localhost` by an
-    /// [authority](Marathon::authority) of its own.
-    #[must_use]
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
-        self
-    }
-
-    /// Listens there instead of on a free port of 127.0.0.1.
-    #[must_use]
-    pub fn port(mut self, port: Reserved) -> Self {
-        self.port = Some(port);
-        self
-    }
-
-    /// Serves the control API below `/_fake/`, too.
-    #[must_use]
-    pub fn controlled(mut self) -> Self {
-        self.controlled = true;
-        self
-    }
-
-    /// Starts the first process of a cluster, which leads it.
-    pub fn start(self) -> Marathon {
-        let shared = Arc::new(Shared::new(self.dialect, self.auth));
-        let tls = self.tls.then(Tls::new);
-        Marathon::launch(shared, self.port.unwrap_or_default(), &self.base, tls, self.controlled)
-    }
-}
 
 /// A Marathon process, which listens until the value is dropped. All processes of a cluster change
 /// the same apps.
@@ -143,14 +89,7 @@ impl Marathon {
 
     /// The same with more to say about it.
     pub fn builder(dialect: Dialect) -> Builder {
-        Builder {
-            dialect,
-            auth: Auth::Open,
-            base: String::new(),
-            tls: false,
-            port: None,
-            controlled: false,
-        }
+        Builder::new(dialect)
     }
 
     /// Starts another process of the same cluster: a standby, until it is [elected](Self::elect).
@@ -170,7 +109,7 @@ impl Marathon {
         let authority = port.addr().to_string();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{authority}");
-        let number = shared.join(Process { authority, url, listens: false });
+        let number = shared.join(Process { authority, url, listens: false, muted: false });
         let node = Arc::new(Node::new(shared, number, base.to_owned(), tls, controlled));
         let marathon = Self { node, port, serving: Mutex::default() };
         marathon.listen();
@@ -356,6 +295,9 @@ impl Marathon {
 
     /// How events are sent from now on.
     pub fn events(&self, mode: EventMode) {
+        if let Some(own) = self.node.shared.state().processes.get_mut(self.node.number) {
+            own.muted = mode == EventMode::Silent;
+        }
         self.settings(|settings| settings.events = mode);
     }
 

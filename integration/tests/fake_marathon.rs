@@ -1,11 +1,11 @@
-//! The fake Marathon keeps to what is known of the real one: routes, headers, roles and faults.
+//! The fake Marathon keeps to what is known of the real one: routes, headers, shapes and roles.
 
 use std::collections::BTreeSet;
 
 use flate2::read::GzDecoder;
 use integration::client::{Client, Response, get};
 use integration::marathon::{
-    Answer, Check, Dialect, Fault, Health, Marathon, Network, Overlay, Place, Port, Route, State,
+    Check, Dialect, Health, Marathon, Network, Overlay, Place, Port, State,
 };
 use integration::wire::Framing;
 use pretty_assertions::assert_eq;
@@ -292,7 +292,7 @@ fn the_smaller_routes_answer() {
     assert_eq!(read(&marathon, "/v2/pods/::status"), json!([]));
     assert_eq!(read(&marathon, "/v2/deployments")[0]["affectedApps"], json!(["/a"]));
     assert_eq!(read(&marathon, "/v2/apps/a")["app"]["deployments"].as_array().unwrap().len(), 1);
-    drop(app.finish());
+    app.finish();
     assert_eq!(read(&marathon, "/v2/deployments"), json!([]));
     for (path, message) in
         [("/v2/apps//b", "App '/b' does not exist"), ("/v2/nothing", "URI not found")]
@@ -350,118 +350,6 @@ fn leadership_can_be_given_up_by_request() {
 }
 
 #[test]
-fn faults_that_are_answers_are_answered_and_wear_off() {
-    let marathon = Marathon::start(Dialect::V1_9);
-    marathon.app("/a").running(1);
-    let custom = Answer::new(504, "text/plain", "late");
-    let html = |response: &Response| {
-        response.header("content-type").is_some_and(|kind| kind.starts_with("text/html"))
-    };
-    type Test<'a> = &'a dyn Fn(&Response) -> bool;
-    let cases: [(Fault, u16, Test<'_>); 9] = [
-        (Fault::empty(), 200, &|answer| answer.header("content-length") == Some("0")),
-        (Fault::html(), 200, &html),
-        (Fault::page(503, "Service Unavailable"), 503, &html),
-        (Fault::message(200, "no"), 200, &|answer| answer.text() == r#"{"message":"no"}"#),
-        (Fault::message(503, "no"), 503, &|answer| answer.text() == r#"{"message":"no"}"#),
-        (Fault::no_apps(), 200, &|answer| answer.text() == r#"{"apps":[]}"#),
-        (Fault::unauthorized(), 401, &|answer| {
-            answer.header("www-authenticate") == Some(r#"Basic realm="Mesosphere""#)
-        }),
-        (Fault::RedirectLoop, 302, &|answer| answer.header("location") == Some("/v2/apps?a=b")),
-        (Fault::Instead(custom), 504, &|answer| answer.text() == "late"),
-    ];
-    for (fault, status, test) in cases {
-        marathon.fail_times(Route::Apps, 1, fault.clone());
-        let response = ask(&marathon, "/v2/apps?a=b");
-        assert_eq!(response.status(), status, "{fault:?}");
-        assert!(test(&response), "{fault:?}: {response:?}");
-        assert!(ask(&marathon, "/v2/apps").text().contains("/a"), "{fault:?} is over");
-    }
-    marathon.fail(Route::Apps, Fault::Truncated);
-    let text = ask(&marathon, "/v2/apps").text();
-    assert!(text.starts_with(r#"{"apps":[{"#) && serde_json::from_str::<Value>(&text).is_err());
-    assert_eq!(ask(&marathon, "/ping").status(), 200, "other routes are well");
-    marathon.heal(Route::Apps);
-    assert!(ask(&marathon, "/v2/apps").text().contains("/a"));
-}
-
-#[test]
-fn faults_of_the_connection_are_what_they_are_called() {
-    let marathon = Marathon::start(Dialect::V1_9);
-    marathon.app("/a").running(1);
-    let request = || {
-        let mut client = Client::connect(marathon.addr());
-        client.send("GET /v2/apps HTTP/1.1\r\nHost: m\r\n\r\n");
-        client
-    };
-    for (fault, reset) in [(Fault::Close, false), (Fault::Reset, true)] {
-        marathon.fail(Route::Apps, fault);
-        let ended = request().conn().read_head();
-        let kind = ended.map(|head| assert!(head.is_none())).err().map(|error| error.kind());
-        assert_eq!(kind, reset.then_some(std::io::ErrorKind::ConnectionReset));
-    }
-    for (fault, reset) in [(Fault::CloseMidBody, false), (Fault::ResetMidBody, true)] {
-        marathon.fail(Route::Apps, fault.clone());
-        let mut client = request();
-        assert_eq!(client.head().unwrap().status(), 200);
-        let body = client.conn().read_body(Framing::Chunked);
-        match body {
-            Ok(body) => assert!(!body.complete && !reset, "{fault:?}"),
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
-        }
-    }
-    marathon.fail(Route::Apps, Fault::Drip(7, std::time::Duration::from_millis(1)));
-    assert!(request().response().text().contains("/a"));
-    marathon.kill();
-    assert!(std::net::TcpStream::connect(marathon.addr()).is_err());
-    marathon.listen();
-    marathon.heal_all();
-    assert!(request().response().text().contains("/a"));
-}
-
-/// Whoever hangs is let go by the test, with the answer of that time or, being late, of before.
-#[test]
-fn requests_hang_until_they_are_let_go() {
-    let marathon = Marathon::start(Dialect::V1_9);
-    for (fault, there) in [(Fault::Hang, true), (Fault::Late, false)] {
-        let before = marathon.requests(Route::Apps);
-        marathon.fail(Route::Apps, fault);
-        let mut clients: Vec<_> = (0..2).map(|_| Client::connect(marathon.addr())).collect();
-        for client in &mut clients {
-            client.send("GET /v2/apps HTTP/1.1\r\nHost: m\r\n\r\n");
-        }
-        marathon.wait_for_requests(Route::Apps, before + 2);
-        assert_eq!(marathon.counters().running(Route::Apps), 2);
-        // One goes away: nobody waits for it any longer.
-        clients.pop();
-        integration::eventually::eventually(integration::eventually::DEADLINE, "one left", || {
-            marathon.counters().running(Route::Apps) == 1
-        });
-        let app = marathon.app("/a").running(1);
-        marathon.heal(Route::Apps);
-        assert_eq!(clients[0].response().text().contains("/a"), there);
-        app.delete();
-    }
-    assert_eq!(marathon.counters().peak(Route::Apps), 2);
-}
-
-#[test]
-fn a_hang_in_the_middle_lasts_until_the_client_ends_it() {
-    let marathon = Marathon::start(Dialect::V1_9);
-    marathon.fail(Route::Apps, Fault::HangMidBody);
-    let mut client = Client::connect(marathon.addr());
-    client.send("GET /v2/apps HTTP/1.1\r\nHost: m\r\n\r\n");
-    assert_eq!(client.head().unwrap().status(), 200);
-    assert_eq!(marathon.counters().running(Route::Apps), 1);
-    drop(client);
-    integration::eventually::eventually(integration::eventually::DEADLINE, "it ends", || {
-        let counters = marathon.counters();
-        counters.running(Route::Apps) == 0 && counters.connections == 0
-    });
-}
-
-#[test]
 fn task_ids_are_of_their_version_and_survive_an_upgrade() {
     for (dialect, form) in [(Dialect::V1_6, "a_b."), (Dialect::V1_9, "a_b.instance-")] {
         let marathon = Marathon::start(dialect);
@@ -485,4 +373,67 @@ fn another_app_gets_the_port_of_a_lost_task() {
     assert_eq!(tasks["tasks"].as_array().unwrap().len(), 1);
     assert_eq!(tasks["tasks"][0]["appId"], "/two");
     assert_eq!(read(&marathon, "/v2/apps/one")["app"]["lastTaskFailure"]["state"], "TASK_FAILED");
+}
+
+/// A demonstration has only HTTP.
+#[test]
+fn the_control_api_changes_what_is_shown() {
+    let marathon = Marathon::builder(Dialect::V1_9).controlled().start();
+    let mut client = Client::connect(marathon.addr());
+    let mut post = |target: &str, body: Value| {
+        let response = client.post("m", target, &body.to_string());
+        let text = response.text();
+        (response.status(), serde_json::from_str::<Value>(&text).unwrap())
+    };
+    let spec = json!({
+        "id": "/web",
+        "labels": {"hipacheFrontend": "www.test"},
+        "checks": ["HTTP"],
+        "network": "bridge",
+        "ports": [{"container": 80, "name": "http"}],
+        "tasks": ["127.0.0.1:9001", "127.0.0.1:9002"],
+    });
+    let (status, shown) = post("/_fake/apps", spec);
+    assert_eq!((status, &shown["tasks"][1]["ports"]), (200, &json!([9002])));
+    let first = shown["tasks"][0]["id"].clone();
+    let (_, shown) = post("/_fake/task", json!({"id": first, "state": "killing"}));
+    assert_eq!(shown["tasks"][0]["state"], "TASK_KILLING");
+    let (_, shown) = post("/_fake/rollout", json!({"id": "/web", "tasks": ["127.0.0.1:9003"]}));
+    assert_eq!(shown["tasks"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["tasks"][0]["ports"], json!([9003]));
+    let (_, shown) = post("/_fake/agent", json!({"host": "127.0.0.1", "state": "unreachable"}));
+    assert_eq!(shown["tasks"][0]["state"], "TASK_UNREACHABLE");
+    let (_, shown) = post("/_fake/scale", json!({"id": "/web", "instances": 3}));
+    assert_eq!(shown["tasks"].as_array().unwrap().len(), 3);
+
+    post("/_fake/fault", json!({"route": "/v2/apps", "status": 503}));
+    assert_eq!(ask(&marathon, "/v2/apps").status(), 503);
+    post("/_fake/fault", json!({"route": "/v2/apps"}));
+    assert_eq!(first_app(&marathon)["labels"]["hipacheFrontend"], "www.test");
+    post("/_fake/failover", json!(null));
+    assert_eq!(first_task(&marathon)["healthCheckResults"], json!([]));
+    post("/_fake/delete", json!({"id": "/web"}));
+    assert_eq!(read(&marathon, "/v2/apps"), json!({"apps": []}));
+
+    for (target, body) in [
+        ("/_fake/apps", json!({"id": "no path"})),
+        ("/_fake/apps", json!({"id": "/a", "tasks": ["no port"]})),
+        ("/_fake/scale", json!({"id": "/unknown", "instances": 1})),
+        ("/_fake/task", json!({"id": "unknown"})),
+        ("/_fake/nothing", json!({})),
+    ] {
+        assert_eq!(post(target, body.clone()).0, 422, "{target} {body}");
+    }
+    let closed = Marathon::start(Dialect::V1_9);
+    assert_eq!(ask(&closed, "/_fake/tasks").status(), 404, "tests have methods");
+}
+
+/// As large as the largest installations; what grows with the square would be seen here.
+#[test]
+fn large_clusters_are_shown_whole() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    for app in 0..300 {
+        marathon.app(&format!("/app-{app}")).check(Check::http("/")).running(10);
+    }
+    assert_eq!(read(&marathon, "/v2/tasks")["tasks"].as_array().unwrap().len(), 3000);
 }

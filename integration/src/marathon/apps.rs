@@ -91,7 +91,8 @@ impl AppBuilder {
                 run(cluster, &app.id, place);
             }
         });
-        Ok(app.finish())
+        app.finish();
+        Ok(app)
     }
 
     /// Deploys it with so many tasks somewhere, which run and have passed their checks.
@@ -104,7 +105,8 @@ impl AppBuilder {
                 run(cluster, &app.id, place);
             }
         });
-        app.finish()
+        app.finish();
+        app
     }
 
     /// Takes the definition and begins its deployment, which launches nothing by itself.
@@ -181,8 +183,7 @@ impl AppRef {
     }
 
     /// Ends every deployment of the app well.
-    #[must_use]
-    pub fn finish(self) -> Self {
+    pub fn finish(&self) {
         self.shared.change(|cluster| {
             let running = cluster.deployments.iter().filter(|running| running.app == self.id);
             let ids: Vec<_> = running.map(|running| running.id.clone()).collect();
@@ -190,7 +191,6 @@ impl AppRef {
                 cluster.finish(&id);
             }
         });
-        self
     }
 
     /// Scales to so many instances, in one deployment: new tasks run and have passed their checks at
@@ -212,7 +212,7 @@ impl AppRef {
                 cluster.transition(&task, State::Killed);
             }
         });
-        drop(self.clone().finish());
+        self.finish();
     }
 
     /// Changes the definition, which is a new version; tasks stay until they are replaced. See

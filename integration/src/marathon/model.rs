@@ -6,7 +6,7 @@ mod change;
 mod task;
 mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::dialect::Dialect;
 use super::events::Event;
@@ -49,6 +49,8 @@ pub struct Cluster {
     pub clock: Clock,
     /// Whether anybody hears events; without, none are made.
     pub(super) heard: bool,
+    /// The app of each task, by their ids: there may be many of both.
+    app_of: HashMap<String, String>,
     outbox: Vec<Event>,
     random: fastrand::Rng,
     host_ports: u16,
@@ -66,6 +68,7 @@ impl Cluster {
             omits_empty_lists: false,
             clock: Clock::default(),
             heard: false,
+            app_of: HashMap::new(),
             outbox: Vec::new(),
             random: fastrand::Rng::with_seed(0x6d61_7261_7468_6f6e),
             host_ports: 0,
@@ -81,7 +84,8 @@ impl Cluster {
 
     /// The task of that id with its app.
     pub fn task(&self, id: &str) -> Option<(&App, &Task)> {
-        self.tasks().find(|(_, task)| task.id == id)
+        let app = self.apps.get(self.app_of.get(id)?)?;
+        Some((app, app.tasks.iter().find(|task| task.id == id)?))
     }
 
     /// Ids of the tasks that are wanted.

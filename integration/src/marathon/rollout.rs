@@ -140,7 +140,7 @@ impl RollOut {
     }
 
     fn end(&mut self) -> Option<Step> {
-        drop(self.app.clone().finish());
+        self.app.finish();
         self.next = Next::Nothing;
         Some(Step::Finished)
     }

@@ -19,12 +19,16 @@ pub(super) struct Process {
     pub(super) url: String,
     /// Whether it listens.
     pub(super) listens: bool,
+    /// Whether its streams are silent: their clients miss what happens.
+    pub(super) muted: bool,
 }
 
 /// A client of `/v2/events`.
 #[derive(Debug)]
 struct Subscriber {
     number: usize,
+    /// The process that it is connected to.
+    process: usize,
     sender: mpsc::Sender<Arc<Event>>,
     /// Types that it wants; none means all.
     filter: Vec<String>,
@@ -111,12 +115,23 @@ impl State {
     }
 
     /// Opens a stream and tells everybody, it included.
-    pub(super) fn subscribe(&mut self, filter: Vec<String>, remote: &str) -> Subscription {
+    pub(super) fn subscribe(
+        &mut self,
+        process: usize,
+        filter: Vec<String>,
+        remote: &str,
+    ) -> Subscription {
         let (sender, events) = mpsc::channel(self.cluster.dialect.event_buffer());
         let closed = CancellationToken::new();
         self.subscriptions += 1;
         let number = self.subscriptions;
-        self.subscribers.push(Subscriber { number, sender, filter, closed: closed.clone() });
+        self.subscribers.push(Subscriber {
+            number,
+            process,
+            sender,
+            filter,
+            closed: closed.clone(),
+        });
         self.cluster.heard = true;
         self.cluster.emit(|_, now| events::stream("event_stream_attached", remote, now));
         self.deliver();
@@ -149,7 +164,8 @@ impl State {
         let closes_slow_readers = self.cluster.dialect.closes_slow_readers();
         for event in self.cluster.take_events().into_iter().map(Arc::new) {
             self.subscribers.retain(|one| {
-                if !one.filter.is_empty() && !one.filter.contains(&event.kind) {
+                let muted = self.processes.get(one.process).is_some_and(|process| process.muted);
+                if muted || !one.filter.is_empty() && !one.filter.contains(&event.kind) {
                     return true;
                 }
                 match one.sender.try_send(Arc::clone(&event)) {

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::http::{Answer, Request};
 use super::node::{Node, Settings};
 use super::server::Socket;
 use super::shared::Subscription;
+
+/// How long a stream that is closed may take to send what is queued.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// How events reach their clients.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -18,7 +22,8 @@ pub enum EventMode {
     Normal,
     /// Each byte in a write of its own.
     ByteByByte,
-    /// Nothing is written any more, heartbeats neither; connections stay.
+    /// Nothing is written any more, heartbeats neither; connections stay, and what happens in the
+    /// meantime is never told.
     Silent,
     /// Everything arrives when the stream ends, as through the proxy of 0.10.
     Buffered,
@@ -61,17 +66,26 @@ pub(super) async fn serve(
     if out.mode() == EventMode::EndAtOnce {
         return out.end(socket).await;
     }
-    let subscription = node.shared.state().subscribe(filter, &remote);
+    let subscription = node.shared.state().subscribe(node.number, filter, &remote);
     let _leave = Leave { node, number: subscription.number, remote };
     let closed = subscription.closed.clone();
     let light = asks_light && dialect.has_light_plans();
-    let sent = tokio::select! {
-        sent = send(socket, &mut out, subscription, |event| event.frame(dialect, light)) => sent,
-        // A reader that does not read may hold a write for ever.
-        () = closed.cancelled() => Ok(()),
-    };
-    sent?;
+    let sending = send(socket, &mut out, subscription, |event| event.frame(dialect, light));
+    drained(sending, &closed).await?;
     out.end(socket).await
+}
+
+/// Sends until the stream is closed. What is queued then still goes out, but a reader that does not
+/// read may not hold it for ever.
+async fn drained(
+    sending: impl Future<Output = std::io::Result<()>>,
+    closed: &CancellationToken,
+) -> std::io::Result<()> {
+    tokio::pin!(sending);
+    tokio::select! {
+        sent = sending.as_mut() => sent,
+        () = closed.cancelled() => tokio::time::timeout(DRAIN, sending).await.unwrap_or(Ok(())),
+    }
 }
 
 /// Takes a stream off the list however it ends, with its whole process, too.

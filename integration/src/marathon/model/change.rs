@@ -65,6 +65,7 @@ impl Cluster {
         let dialect = self.dialect;
         let app = self.apps.get_mut(app)?;
         let safe = app.safe_id();
+        let app_id = app.id.clone();
         let (id, instance) = if dialect.has_incarnations() {
             (format!("{safe}.instance-{uuid}._app.1"), format!("{safe}.instance-{uuid}"))
         } else {
@@ -82,6 +83,7 @@ impl Cluster {
             ready: false,
             overlay: super::Overlay::default(),
         });
+        self.app_of.insert(id.clone(), app_id);
         self.tell_state(&id);
         Some(id)
     }
@@ -180,7 +182,8 @@ impl Cluster {
 
     /// The task of that id, to be changed without an event.
     pub fn task_mut(&mut self, id: &str) -> Option<&mut Task> {
-        self.apps.values_mut().flat_map(|app| app.tasks.iter_mut()).find(|task| task.id == id)
+        let app = self.apps.get_mut(self.app_of.get(id)?)?;
+        app.tasks.iter_mut().find(|task| task.id == id)
     }
 
     fn tell_state(&mut self, task: &str) {
@@ -211,18 +214,13 @@ impl Cluster {
 
     fn expunge(&mut self, id: &str, state: State, now: Stamp) {
         let dialect = self.dialect;
-        for app in self.apps.values_mut() {
-            let Some(index) = app.tasks.iter().position(|task| task.id == id) else { continue };
-            let task = app.tasks.remove(index);
-            if matches!(state, State::Failed | State::Error | State::Gone | State::Dropped) {
-                app.last_failure = Some(super::super::json::last_failure(
-                    &app.id,
-                    &task,
-                    state.name(dialect),
-                    now,
-                ));
-            }
-            return;
+        let app = self.app_of.remove(id).and_then(|app| self.apps.get_mut(&app));
+        let Some(app) = app else { return };
+        let Some(index) = app.tasks.iter().position(|task| task.id == id) else { return };
+        let task = app.tasks.remove(index);
+        if matches!(state, State::Failed | State::Error | State::Gone | State::Dropped) {
+            let name = state.name(dialect);
+            app.last_failure = Some(super::super::json::last_failure(&app.id, &task, name, now));
         }
     }
 }
