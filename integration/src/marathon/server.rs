@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,7 @@ const LONGEST_HEAD: usize = 64 * 1024;
 /// Longest request body.
 const LONGEST_BODY: usize = 16 * 1024 * 1024;
 
-/// How long a connection may wait for its next request, as Marathon's web server has it.
+/// How long a connection may wait for more of its next request, as Marathon's web server has it.
 const IDLE: Duration = Duration::from_secs(30);
 
 pub(super) type Socket = Either<TcpStream, TlsStream<TcpStream>>;
@@ -102,7 +103,7 @@ async fn connection(tcp: TcpStream, node: &Arc<Node>) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = match &node.tls {
         None => Either::Left(tcp),
-        Some(tls) => Either::Right(tls.acceptor.accept(tcp).await?),
+        Some(tls) => Either::Right(timeout(IDLE, tls.acceptor.accept(tcp)).await??),
     };
     let mut connection = Connection { socket, unread: Vec::new() };
     while let Some(head) = connection.head().await? {
@@ -276,7 +277,7 @@ impl Connection {
             if self.unread.len() > LONGEST_HEAD {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            match tokio::time::timeout(IDLE, self.socket.read_buf(&mut self.unread)).await {
+            match timeout(IDLE, self.socket.read_buf(&mut self.unread)).await {
                 Ok(Ok(0)) | Err(_) => return Ok(None),
                 Ok(read) => read?,
             };
@@ -291,7 +292,7 @@ impl Connection {
             return Err(io::ErrorKind::InvalidData.into());
         }
         while self.unread.len() < length {
-            if self.socket.read_buf(&mut self.unread).await? == 0 {
+            if timeout(IDLE, self.socket.read_buf(&mut self.unread)).await?? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
