@@ -4,6 +4,7 @@
 //! refuses connections, and, with `SO_REUSEADDR` on both, lets our own server listen there: so a
 //! port can be refusing, then alive, then refusing again, and no other test can slip in between.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -28,6 +29,13 @@ impl Reserved {
     /// Reserves a free port of `[::1]`.
     pub fn v6() -> Self {
         Self::on(Ipv6Addr::LOCALHOST.into())
+    }
+
+    /// Reserves that very port; for programs, as tests take what is free.
+    pub fn at(addr: SocketAddr) -> io::Result<Self> {
+        let socket = try_bind(addr)?;
+        let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Self { socket, addr })
     }
 
     fn on(ip: IpAddr) -> Self {
@@ -67,10 +75,14 @@ impl Default for Reserved {
 }
 
 fn bound(addr: SocketAddr) -> Socket {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
-    socket.set_reuse_address(true).expect("SO_REUSEADDR");
-    socket.bind(&addr.into()).unwrap_or_else(|error| panic!("cannot bind {addr}: {error}"));
-    socket
+    try_bind(addr).unwrap_or_else(|error| panic!("cannot bind {addr}: {error}"))
+}
+
+fn try_bind(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
 }
 
 /// A listener that never accepts and whose queue is full: connecting to it gets no answer at all.
