@@ -1,3 +1,6 @@
 //! Keeps the router's Redis lists equal to the live tasks of a Marathon cluster.
 
+pub mod document;
+pub mod guard;
 pub mod plan;
+pub mod rules;
