@@ -187,6 +187,3 @@ fn origin(url: &str) -> String {
         Err(_) => url.to_owned(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -140,6 +140,3 @@ fn remember(id: &str, share: &Share, memory: &mut Memory) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -259,6 +259,3 @@ impl<'a> Collector<'a> {
         self.claims
     }
 }
-
-#[cfg(test)]
-mod tests;

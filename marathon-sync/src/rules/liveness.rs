@@ -87,6 +87,8 @@ impl fmt::Display for Verdict {
 /// Why a task is not simply up; its text is for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reason {
+    /// Nothing tells where it listens now, but it is known where it did.
+    AddressRemembered,
     /// What says where it runs is unreadable.
     Broken(String),
     /// The app's rules or history decide.
@@ -120,6 +122,9 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AddressRemembered => {
+                f.write_str("Marathon does not tell its address now; it keeps the one it had")
+            }
             Self::Broken(what) => write!(f, "cannot be read: {what}"),
             Self::Doubt(why) => f.write_str(why),
             Self::EndedByEvent => f.write_str("an event said that it ends or has ended"),

@@ -137,7 +137,7 @@ pub(super) fn share(
     if claims.hosts.is_empty() {
         return Share::skipped(skip_reason(&claims, context.options), claims.refused);
     }
-    let judged = judge(app, &ports, &claims.hosts, context, known);
+    let mut judged = judge(app, &ports, &claims.hosts, context, known);
     let doubt = tasks_in_doubt(app);
     let state = doubt.clone().map_or(AppState::Mapped, AppState::MappedInPart);
     let mut share = Share::new(state, claims);
@@ -147,11 +147,9 @@ pub(super) fn share(
         for task in &judged {
             task.place(claim, &mut part);
         }
-        if doubt.is_some() {
-            let missing = memory.backends(&app.id, &claim.host);
-            share.is_blind |= missing.is_empty() && judged.is_empty();
-            part.unsure.extend(still_possible(missing, &judged));
-        }
+        let past = memory.backends(&app.id, &claim.host);
+        share.is_blind |= doubt.is_some() && past.is_empty() && judged.is_empty();
+        part.unsure.extend(still_possible(past, &mut judged, doubt.is_some()));
         let _new = share.parts.insert(claim.host.clone(), part);
     }
     share.tasks = judged.into_iter().map(|task| task.report).collect();
@@ -208,19 +206,41 @@ fn skip_reason(claims: &Claims, options: &Options) -> String {
     }
 }
 
-/// Backends of the past whose tasks this answer says nothing about.
-fn still_possible(past: Vec<LastBackend>, judged: &[Judged<'_>]) -> Vec<LastBackend> {
-    let listed: HashSet<&str> = judged.iter().map(|task| task.report.id.as_str()).collect();
-    let found: HashSet<&str> = judged
-        .iter()
-        .flat_map(|task| &task.report.addresses)
-        .filter_map(|address| Some(address.found.as_ref().ok()?.url.as_str()))
-        .collect();
-    let is_open = |backend: &LastBackend| match &backend.task {
-        Some(task) => !listed.contains(task.as_str()),
-        None => !found.contains(backend.url.as_str()),
+/// Backends of the past whose tasks this answer does not tell the address of, or says nothing
+/// about if it `is_doubtful`.
+fn still_possible(
+    past: Vec<LastBackend>,
+    judged: &mut [Judged<'_>],
+    is_doubtful: bool,
+) -> Vec<LastBackend> {
+    let mut lost: HashMap<&str, &mut Verdict> = HashMap::new();
+    let mut listed: HashSet<&str> = HashSet::new();
+    let mut found: HashSet<&str> = HashSet::new();
+    for Judged { report: TaskReport { id, verdict, addresses }, .. } in judged {
+        let _new = listed.insert(id);
+        found.extend(addresses.iter().filter_map(|a| Some(a.found.as_ref().ok()?.url.as_str())));
+        let is_lost = match verdict {
+            Verdict::Down(Reason::NoAddress(_)) => true,
+            Verdict::Unsure(Reason::AddressRemembered) => {
+                addresses.iter().all(|a| a.found.is_err())
+            }
+            _ => false,
+        };
+        if is_lost {
+            let _new = lost.insert(id, verdict);
+        }
+    }
+    let mut is_open = |backend: &LastBackend| match backend.task.as_deref() {
+        Some(task) => match lost.get_mut(task) {
+            Some(verdict) => {
+                **verdict = Verdict::Unsure(Reason::AddressRemembered);
+                true
+            }
+            None => is_doubtful && !listed.contains(task),
+        },
+        None => is_doubtful && !found.contains(backend.url.as_str()),
     };
-    past.into_iter().filter(is_open).collect()
+    past.into_iter().filter(|backend| is_open(backend)).collect()
 }
 
 /// Why the list of tasks may not be all of them.
