@@ -1,0 +1,372 @@
+//! Where a task listens, by Marathon's own rule (`NetworkInfo.scala`): an agent's address and host
+//! port wherever there is a host port, the task's own address and container port where there is
+//! none. A *service port* is never an address.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use shared::backend::{BackendUrl, Scheme};
+
+use crate::document::{App, PortMapping, Task};
+
+/// One port of an app, in the order that service ports, labels and indexes count in.
+#[derive(Clone, Debug)]
+pub struct AppPort<'a> {
+    /// Name, when it has one.
+    pub name: Option<&'a str>,
+    /// Whether it speaks UDP alone.
+    pub is_udp: bool,
+    /// Port inside the container; 0 where there is none of its own.
+    pub container_port: u16,
+    /// Labels of the port itself.
+    pub labels: Option<&'a std::collections::BTreeMap<String, String>>,
+    place: Place,
+}
+
+/// Where to look for a port's address.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// `ports[0]` of the task, at its agent. The flag: by a port mapping.
+    Agent { position: usize, is_mapped: bool },
+    /// The port at the task's own address. The number: of networks that may be meant.
+    Own { port: u16, networks: usize },
+}
+
+/// Which port of an app is meant.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PortRef {
+    /// By its place, from 0.
+    Index(usize),
+    /// By its name.
+    Name(String),
+    /// By its number inside the container, or the host port of a task.
+    Number(u16),
+}
+
+impl fmt::Display for PortRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(index) => write!(f, "port {index}"),
+            Self::Name(name) => write!(f, "port `{name}`"),
+            Self::Number(number) => write!(f, "port number {number}"),
+        }
+    }
+}
+
+/// The ports of an app.
+#[derive(Clone, Debug)]
+pub struct AppPorts<'a> {
+    ports: Vec<AppPort<'a>>,
+    /// Ports beyond the defined ones are looked for at the task: answers up to 0.15 and apps with
+    /// `ports` alone define none.
+    is_open: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mode {
+    Bridge,
+    Container,
+    Host,
+}
+
+fn mode(app: &App) -> Mode {
+    let mut modes = app.networks.iter().map(|network| network.mode.as_deref());
+    if !app.networks.is_empty() {
+        // Marathon's own default of a network's mode is `container`.
+        return modes
+            .find_map(|mode| match mode {
+                Some("host") => Some(Mode::Host),
+                Some("container/bridge") => Some(Mode::Bridge),
+                _ => None,
+            })
+            .unwrap_or(Mode::Container);
+    }
+    match app.docker_network.as_deref() {
+        Some(network) if network.eq_ignore_ascii_case("BRIDGE") => Mode::Bridge,
+        Some(network) if network.eq_ignore_ascii_case("HOST") => Mode::Host,
+        Some(_) => Mode::Container,
+        None if app.ip_address.is_some() => Mode::Container,
+        None if !app.port_mappings.is_empty() => Mode::Bridge,
+        None => Mode::Host,
+    }
+}
+
+fn is_udp(protocol: Option<&str>) -> bool {
+    protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp"))
+}
+
+impl<'a> AppPorts<'a> {
+    /// The ports that `app` defines.
+    pub fn of(app: &'a App) -> Self {
+        match mode(app) {
+            Mode::Host => Self::at_agent(app),
+            Mode::Bridge if app.port_mappings.is_empty() => Self::at_agent(app),
+            Mode::Bridge => Self::mapped(app, true),
+            Mode::Container if app.port_mappings.is_empty() => Self::discovered(app),
+            Mode::Container => Self::mapped(app, false),
+        }
+    }
+
+    fn at_agent(app: &'a App) -> Self {
+        let place = |position| Place::Agent { position, is_mapped: false };
+        let defined = app.port_definitions.iter().enumerate().map(|(position, port)| AppPort {
+            name: port.name.as_deref(),
+            is_udp: is_udp(port.protocol.as_deref()),
+            container_port: 0,
+            labels: Some(&port.labels),
+            place: place(position),
+        });
+        let counted = app.port_definitions.len()..app.service_ports.len();
+        let counted = counted.map(|position| AppPort {
+            name: None,
+            is_udp: false,
+            container_port: 0,
+            labels: None,
+            place: place(position),
+        });
+        let ports: Vec<_> = defined.chain(counted).collect();
+        Self { is_open: ports.is_empty(), ports }
+    }
+
+    /// A task's `ports` hold one for each mapping that has a host port, and none for the others.
+    fn mapped(app: &'a App, always_has_host_port: bool) -> Self {
+        let mut position = 0;
+        let ports = app.port_mappings.iter().map(|mapping| {
+            // Up to 1.4 a missing host port meant "any" in bridge mode, and later versions fill it
+            // in: the container's address is of no use outside the agent there.
+            let place = if mapping.host_port.is_some() || always_has_host_port {
+                position += 1;
+                Place::Agent { position: position - 1, is_mapped: true }
+            } else {
+                let networks = networks(app, mapping);
+                Place::Own { port: mapping.container_port, networks }
+            };
+            AppPort {
+                name: mapping.name.as_deref(),
+                is_udp: is_udp(mapping.protocol.as_deref()),
+                container_port: mapping.container_port,
+                labels: Some(&mapping.labels),
+                place,
+            }
+        });
+        Self { ports: ports.collect(), is_open: false }
+    }
+
+    fn discovered(app: &'a App) -> Self {
+        let ports = app.ip_address.iter().flat_map(|address| &address.ports);
+        let ports = ports.map(|port| AppPort {
+            name: port.name.as_deref(),
+            is_udp: is_udp(port.protocol.as_deref()),
+            container_port: port.number,
+            labels: None,
+            place: Place::Own { port: port.number, networks: 1 },
+        });
+        Self { ports: ports.collect(), is_open: false }
+    }
+
+    /// All ports, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &AppPort<'a>> {
+        self.ports.iter()
+    }
+
+    /// Checks that `port` can be meant seriously.
+    ///
+    /// # Errors
+    ///
+    /// Why no task of the app can have an HTTP address there.
+    pub fn check(&self, port: &PortRef) -> Result<(), String> {
+        match (self.find(port), port) {
+            (Some(found), _) if found.is_udp => {
+                Err(format!("{port} speaks UDP, which cannot be routed"))
+            }
+            (Some(_), _) => Ok(()),
+            (None, PortRef::Index(_)) if self.is_open => Ok(()),
+            // A host port is known by a task alone.
+            (None, PortRef::Number(_)) => Ok(()),
+            (None, _) => Err(format!("the app has no {port}; it has {}", self.describe())),
+        }
+    }
+
+    fn find(&self, port: &PortRef) -> Option<&AppPort<'a>> {
+        match port {
+            PortRef::Index(index) => self.ports.get(*index),
+            PortRef::Name(name) => self.ports.iter().find(|port| port.name == Some(name)),
+            PortRef::Number(number) => {
+                self.ports.iter().find(|port| port.container_port == *number && *number > 0)
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        let names: Vec<_> = self.ports.iter().filter_map(|port| port.name).collect();
+        match (self.ports.len(), names.is_empty()) {
+            (0, _) => "no ports".to_owned(),
+            (1, true) => "1 port (index 0)".to_owned(),
+            (count, true) => format!("{count} ports (indexes from 0), without names"),
+            (count, false) => format!("{count}, named {}", names.join(", ")),
+        }
+    }
+
+    /// Where `task` listens for `port`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAddress`] says what is missing.
+    pub fn address(
+        &self,
+        task: &Task,
+        port: &PortRef,
+        scheme: Scheme,
+    ) -> Result<Address, NoAddress> {
+        let place = match (self.find(port), port) {
+            (Some(port), _) => port.place,
+            (None, PortRef::Index(position)) if self.is_open => {
+                Place::Agent { position: *position, is_mapped: false }
+            }
+            (None, PortRef::Number(number)) => {
+                let position = task.ports.iter().position(|port| *port == Some(*number));
+                Place::Agent { position: position.ok_or(NoAddress::NoSuchPort)?, is_mapped: false }
+            }
+            (None, _) => return Err(NoAddress::NoSuchPort),
+        };
+        let (host, port, how) = match place {
+            Place::Agent { position, is_mapped } => {
+                let host = task.host.as_deref().ok_or(NoAddress::NoHost)?;
+                let port = task.ports.get(position).copied().flatten().filter(|port| *port > 0);
+                let port = port.ok_or(NoAddress::NoHostPort(position))?;
+                (host, port, How::Agent { position, is_mapped })
+            }
+            Place::Own { port: 0, .. } => return Err(NoAddress::NoContainerPort),
+            Place::Own { port, networks } => {
+                let host = task.ip_addresses.first().ok_or(NoAddress::NoIp)?;
+                (host.as_str(), port, How::Own { networks })
+            }
+        };
+        let url = url(scheme, host, port).ok_or_else(|| NoAddress::BadHost(host.to_owned()))?;
+        Ok(Address { url, how })
+    }
+}
+
+/// How many container networks the addresses of a mapping may belong to.
+fn networks(app: &App, mapping: &PortMapping) -> usize {
+    if mapping.network_names.is_empty() || app.networks.len() > 1 {
+        app.networks.len()
+    } else {
+        mapping.network_names.len()
+    }
+}
+
+/// The row of a `frontend:` list, in the spelling that a backend's origin has.
+fn url(scheme: Scheme, host: &str, port: u16) -> Option<String> {
+    let scheme = match scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    let text = if host.parse::<Ipv6Addr>().is_ok() {
+        format!("{scheme}://[{host}]:{port}")
+    } else if host.contains([':', '/', '@', '?', '#', '\\', '%']) {
+        return None;
+    } else {
+        format!("{scheme}://{host}:{port}")
+    };
+    BackendUrl::parse(text.as_bytes()).ok().map(|url| url.origin.to_string())
+}
+
+/// Every place where a task may listen, as `host:port`, whichever of its ports is meant: for the
+/// question whose task has an address now.
+pub fn all(ports: &AppPorts<'_>, task: &Task) -> Vec<String> {
+    let agent = task
+        .ports
+        .iter()
+        .flatten()
+        .filter(|port| **port > 0)
+        .filter_map(|port| url(Scheme::Http, task.host.as_deref()?, *port));
+    let own = ports.iter().filter_map(|port| match port.place {
+        Place::Own { port, .. } if port > 0 => url(Scheme::Http, task.ip_addresses.first()?, port),
+        _ => None,
+    });
+    agent.chain(own).map(|url| without_scheme(&url).to_owned()).collect()
+}
+
+/// `host:port` of a URL that this module made, or of any row in its spelling.
+pub fn without_scheme(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_scheme, rest)| rest)
+}
+
+/// The address of a task.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Address {
+    /// As it stands in a `frontend:` list.
+    pub url: String,
+    /// How it was found.
+    pub how: How,
+}
+
+/// How an address was found; its text is for people.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum How {
+    /// The agent's address.
+    Agent {
+        /// Which of the task's `ports`.
+        position: usize,
+        /// By a port mapping.
+        is_mapped: bool,
+    },
+    /// The task's own address.
+    Own {
+        /// Number of networks that it may belong to.
+        networks: usize,
+    },
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent { position, is_mapped } => {
+                write!(f, "the task's host and its ports[{position}]")?;
+                if *is_mapped {
+                    f.write_str(", by a port mapping with a host port")
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Own { networks } => {
+                f.write_str(
+                    "the task's first address and the port in the container, as there is no host \
+                     port",
+                )?;
+                if *networks > 1 {
+                    write!(
+                        f,
+                        "; the task is on {networks} networks and Marathon does not say which \
+                         address belongs to which"
+                    )?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Why a task has no address.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NoAddress {
+    /// What should be a host is none.
+    #[error("`{0}` is neither an address nor a host name")]
+    BadHost(String),
+    /// A mapping without host port and with container port 0.
+    #[error("its port mapping has neither a host port nor a container port")]
+    NoContainerPort,
+    /// `host` is missing or empty.
+    #[error("Marathon does not say on which host it runs")]
+    NoHost,
+    /// `ports` is shorter than the app's list.
+    #[error("Marathon lists no host port for it (its ports[{0}] is missing)")]
+    NoHostPort(usize),
+    /// `ipAddresses` is empty.
+    #[error("it has no address of its own yet")]
+    NoIp,
+    /// The app has no such port.
+    #[error("the app has no such port")]
+    NoSuchPort,
+}

@@ -1,0 +1,142 @@
+//! From an answer and what is remembered to the [`Plan`].
+
+mod app;
+mod evidence;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use super::memory::{KnownTask, Memory};
+use super::report::{AppReport, AppState};
+use super::{Options, glob};
+use crate::document::{Answer, App, Problem};
+use crate::plan::Plan;
+use app::{Context, Part, Share};
+pub use evidence::Evidence;
+
+/// What events said, as long as it counts. The caller bounds it and lets it grow old.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Ids of tasks that are being killed or have ended.
+    pub ended: BTreeSet<String>,
+    /// Ids of apps that were deleted.
+    pub deleted: BTreeSet<String>,
+}
+
+/// What an answer comes to.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// What each claimed host is to have.
+    pub plan: Plan,
+    /// What became of each app, by id.
+    pub apps: BTreeMap<String, AppReport>,
+    /// Hosts that several apps claim, with their ids: all of them serve it.
+    pub shared: BTreeMap<String, Vec<String>>,
+    /// Why backends may go: what [`crate::guard`] asks for.
+    pub evidence: Evidence,
+}
+
+/// Makes the plan that `answer` asks for, independent of the order of its apps.
+pub fn desired(
+    answer: &Answer,
+    memory: &mut Memory,
+    options: &Options,
+    seen: &Seen,
+    now: Timestamp,
+) -> Desired {
+    let mut by_id: BTreeMap<&str, Vec<&App>> = BTreeMap::new();
+    for app in &answer.apps {
+        by_id.entry(&app.id).or_default().push(app);
+    }
+    let mut problems: HashMap<&str, Vec<Problem>> = HashMap::new();
+    for problem in &answer.problems {
+        problems.entry(&problem.app).or_default().push(problem.clone());
+    }
+    let mut evidence = Evidence::of(answer, memory, seen, &by_id);
+    let mut shares: BTreeMap<String, Share> = BTreeMap::new();
+    let mut tasks: HashMap<String, KnownTask> = HashMap::new();
+    for (id, apps) in &by_id {
+        let share = match apps.as_slice() {
+            _ if options.exclude.iter().any(|pattern| glob::matches(pattern, id)) => {
+                Share::skipped("it is excluded by its id".to_owned(), Vec::new())
+            }
+            [app] => app::share(app, Context { memory, options, seen, now }, &mut tasks),
+            _ => Share::quarantined(id, "it is in the answer more than once".to_owned(), memory),
+        };
+        let _new = shares.insert((*id).to_owned(), share);
+    }
+    if answer.nameless > 0 {
+        hold_absent(answer.nameless, memory, seen, &mut shares);
+    }
+    let mut desired = Desired::default();
+    for (id, mut share) in shares {
+        evidence.note(&id, &share);
+        share.drop_ended(seen);
+        share.drop_taken(&id, &evidence);
+        for (host, part) in &share.parts {
+            desired.add(&id, host, part);
+        }
+        remember(&id, &share, memory);
+        let report = share.into_report(problems.remove(id.as_str()).unwrap_or_default());
+        let _new = desired.apps.insert(id, report);
+    }
+    for (host, wanted) in &mut desired.plan {
+        let up = &wanted.up;
+        wanted.unsure.retain(|url| !up.contains(url));
+        if wanted.apps.len() > 1 {
+            let _new = desired.shared.insert(host.clone(), wanted.apps.clone());
+        }
+    }
+    memory.settle(tasks, &by_id.keys().copied().collect(), now);
+    desired.evidence = evidence;
+    desired
+}
+
+impl Desired {
+    /// Adds what one app has on one host. Apps come in the order of their ids.
+    fn add(&mut self, app: &str, host: &str, part: &Part) {
+        let wanted = self.plan.entry(host.to_owned()).or_default();
+        if wanted.apps.is_empty() {
+            wanted.identifier.clone_from(&part.identifier);
+        }
+        wanted.apps.push(app.to_owned());
+        for (list, more) in [(&mut wanted.up, &part.up), (&mut wanted.unsure, &part.unsure)] {
+            // Lists are long for few hosts only, but a host with thousands of tasks may not cost
+            // the square of their number.
+            let mut known: std::collections::HashSet<String> = list.iter().cloned().collect();
+            list.extend(more.iter().map(|b| b.url.clone()).filter(|url| known.insert(url.clone())));
+        }
+    }
+}
+
+/// An entry that does not tell its id may be any app that is missing.
+fn hold_absent(
+    nameless: usize,
+    memory: &Memory,
+    seen: &Seen,
+    shares: &mut BTreeMap<String, Share>,
+) {
+    for id in memory.apps.keys() {
+        if !shares.contains_key(id) && !seen.deleted.contains(id) {
+            let reason = format!(
+                "it is not in the answer, but may be one of {nameless} entries that cannot be read"
+            );
+            let _new = shares.insert(id.clone(), Share::quarantined(id, reason, memory));
+        }
+    }
+}
+
+/// Keeps what the app has for the next time. Quarantined apps keep what they had.
+fn remember(id: &str, share: &Share, memory: &mut Memory) {
+    match share.state {
+        AppState::Mapped | AppState::MappedInPart(_) => {
+            let hosts = share.parts.iter();
+            memory.keep(id, hosts.map(|(host, part)| (host.clone(), part.last())).collect());
+        }
+        AppState::Quarantined(_) => {}
+        AppState::Skipped(_) => {
+            let _forgotten = memory.apps.remove(id);
+        }
+    }
+}

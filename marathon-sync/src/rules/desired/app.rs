@@ -1,0 +1,396 @@
+//! What one app asks for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::{Evidence, Seen};
+use crate::document::{App, Problem, Task};
+use crate::rules::Options;
+use crate::rules::address::{self, AppPorts};
+use crate::rules::labels::{self, Claim, Claims, Refused};
+use crate::rules::liveness::{self, Health, Known, Reason, Verdict};
+use crate::rules::memory::{self, KnownTask, LastBackend, LastHost, Memory};
+use crate::rules::report::{AppReport, AppState, TaskAddress, TaskReport};
+
+/// What one app has, by host.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub(super) state: AppState,
+    pub(super) parts: BTreeMap<String, Part>,
+    /// `host:port`s of tasks that Marathon positively calls unusable.
+    pub(super) gone: Vec<String>,
+    /// Whether something is missing of which nothing is remembered either.
+    pub(super) is_blind: bool,
+    hosts: Vec<Claim>,
+    tasks: Vec<TaskReport>,
+    refused: Vec<Refused>,
+    taken: Vec<String>,
+}
+
+/// What one app has on one host.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) identifier: String,
+    pub(super) up: Vec<LastBackend>,
+    pub(super) unsure: Vec<LastBackend>,
+}
+
+impl Part {
+    pub(super) fn last(&self) -> LastHost {
+        LastHost {
+            identifier: self.identifier.clone(),
+            backends: self.up.iter().chain(&self.unsure).cloned().collect(),
+        }
+    }
+}
+
+impl Share {
+    fn new(state: AppState, claims: Claims) -> Self {
+        Self {
+            state,
+            parts: BTreeMap::new(),
+            gone: Vec::new(),
+            is_blind: false,
+            hosts: claims.hosts,
+            tasks: Vec::new(),
+            refused: claims.refused,
+            taken: Vec::new(),
+        }
+    }
+
+    pub(super) fn skipped(reason: String, refused: Vec<Refused>) -> Self {
+        Self::new(AppState::Skipped(reason), Claims { refused, ..Claims::default() })
+    }
+
+    /// What the app had last, on doubt.
+    pub(super) fn quarantined(id: &str, reason: String, memory: &Memory) -> Self {
+        let mut share = Self::new(AppState::Quarantined(reason), Claims::default());
+        let last = memory.apps.get(id);
+        share.is_blind = last.is_none();
+        for (host, last) in last.into_iter().flat_map(|last| &last.hosts) {
+            let part = Part {
+                identifier: last.identifier.clone(),
+                up: Vec::new(),
+                unsure: last.backends.clone(),
+            };
+            let _new = share.parts.insert(host.clone(), part);
+        }
+        share
+    }
+
+    /// What is only kept goes when an event says that its task is over.
+    pub(super) fn drop_ended(&mut self, seen: &Seen) {
+        for part in self.parts.values_mut() {
+            part.unsure.retain(|backend| {
+                !backend.task.as_ref().is_some_and(|task| seen.ended.contains(task))
+            });
+        }
+    }
+
+    /// What is only kept goes when another app listens there now.
+    pub(super) fn drop_taken(&mut self, id: &str, evidence: &Evidence) {
+        for part in self.parts.values_mut() {
+            part.unsure.retain(|backend| {
+                let is_taken = evidence.is_taken(id, &memory::address(&backend.url));
+                if is_taken {
+                    self.taken.push(backend.url.clone());
+                }
+                !is_taken
+            });
+        }
+    }
+
+    pub(super) fn into_report(self, problems: Vec<Problem>) -> AppReport {
+        AppReport {
+            state: self.state,
+            hosts: self.hosts,
+            tasks: self.tasks,
+            refused: self.refused,
+            problems,
+            taken: self.taken,
+        }
+    }
+}
+
+/// All that a judgement depends on beside the app.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) memory: &'a Memory,
+    pub(super) options: &'a Options,
+    pub(super) seen: &'a Seen,
+    pub(super) now: Timestamp,
+}
+
+/// What `app`, which is in the answer once, asks for. Notes its tasks in `known`.
+pub(super) fn share(
+    app: &App,
+    context: Context<'_>,
+    known: &mut HashMap<String, KnownTask>,
+) -> Share {
+    let memory = context.memory;
+    let ports = AppPorts::of(app);
+    let claims = labels::claims(app, &ports, &context.options.labels);
+    if let Some(wrong) = unreadable(app, &claims, memory) {
+        return quarantined(app, &ports, wrong, claims, context, known);
+    }
+    if claims.hosts.is_empty() {
+        return Share::skipped(skip_reason(&claims, context.options), claims.refused);
+    }
+    let mut judged = judge(app, &ports, &claims.hosts, context, known);
+    let doubt = tasks_in_doubt(app);
+    let state = doubt.clone().map_or(AppState::Mapped, AppState::MappedInPart);
+    let mut share = Share::new(state, claims);
+    share.gone = gone(&judged, &ports);
+    for claim in &share.hosts {
+        let mut part = Part { identifier: claim.identifier.clone(), ..Part::default() };
+        for task in &judged {
+            task.place(claim, &mut part);
+        }
+        let past = memory.backends(&app.id, &claim.host);
+        share.is_blind |= doubt.is_some() && past.is_empty() && judged.is_empty();
+        part.unsure.extend(still_possible(past, &mut judged, doubt.is_some()));
+        let _new = share.parts.insert(claim.host.clone(), part);
+    }
+    share.tasks = judged.into_iter().map(|task| task.report).collect();
+    share
+}
+
+/// Why the wishes of an app cannot be known.
+fn unreadable(app: &App, claims: &Claims, memory: &Memory) -> Option<String> {
+    let Some(broken) = &app.broken else { return claims.mistake.clone() };
+    let is_ours = !claims.hosts.is_empty()
+        || claims.mistake.is_some()
+        || memory.apps.contains_key(&app.id)
+        || broken.starts_with("`labels`");
+    is_ours.then(|| broken.clone())
+}
+
+/// An app that keeps what it had, but for what is positively over.
+fn quarantined(
+    app: &App,
+    ports: &AppPorts<'_>,
+    wrong: String,
+    claims: Claims,
+    context: Context<'_>,
+    known: &mut HashMap<String, KnownTask>,
+) -> Share {
+    let mut share = Share::quarantined(&app.id, wrong, context.memory);
+    // A wish that is nonsense from the first is no reason to doubt anything else.
+    share.is_blind &= app.broken.is_some();
+    for claim in &claims.hosts {
+        let _part = share.parts.entry(claim.host.clone()).or_insert_with(|| Part {
+            identifier: claim.identifier.clone(),
+            up: Vec::new(),
+            unsure: context.memory.backends(&app.id, &claim.host),
+        });
+    }
+    let judged = judge(app, ports, &[], context, known);
+    share.gone = gone(&judged, ports);
+    for part in share.parts.values_mut() {
+        part.unsure.retain(|backend| !share.gone.contains(&memory::address(&backend.url)));
+    }
+    share.hosts = claims.hosts;
+    share.refused = claims.refused;
+    share.tasks = judged.into_iter().map(|task| task.report).collect();
+    share
+}
+
+fn skip_reason(claims: &Claims, options: &Options) -> String {
+    match &claims.not_meant {
+        Some(reason) => reason.clone(),
+        None if claims.refused.is_empty() => {
+            format!("it has no label `{}` with a host", options.labels.label)
+        }
+        None => "none of its wishes can be carried out".to_owned(),
+    }
+}
+
+/// Backends of the past whose tasks this answer does not tell the address of, or says nothing
+/// about if it `is_doubtful`.
+fn still_possible(
+    past: Vec<LastBackend>,
+    judged: &mut [Judged<'_>],
+    is_doubtful: bool,
+) -> Vec<LastBackend> {
+    let mut lost: HashMap<&str, &mut Verdict> = HashMap::new();
+    let mut listed: HashSet<&str> = HashSet::new();
+    let mut found: HashSet<&str> = HashSet::new();
+    for Judged { report: TaskReport { id, verdict, addresses }, .. } in judged {
+        let _new = listed.insert(id);
+        found.extend(addresses.iter().filter_map(|a| Some(a.found.as_ref().ok()?.url.as_str())));
+        let is_lost = match verdict {
+            Verdict::Down(Reason::NoAddress(_)) => true,
+            Verdict::Unsure(Reason::AddressRemembered) => {
+                addresses.iter().all(|a| a.found.is_err())
+            }
+            _ => false,
+        };
+        if is_lost {
+            let _new = lost.insert(id, verdict);
+        }
+    }
+    let mut is_open = |backend: &LastBackend| match backend.task.as_deref() {
+        Some(task) => match lost.get_mut(task) {
+            Some(verdict) => {
+                **verdict = Verdict::Unsure(Reason::AddressRemembered);
+                true
+            }
+            None => is_doubtful && !listed.contains(task),
+        },
+        None => is_doubtful && !found.contains(backend.url.as_str()),
+    };
+    past.into_iter().filter(|backend| is_open(backend)).collect()
+}
+
+/// Why the list of tasks may not be all of them.
+fn tasks_in_doubt(app: &App) -> Option<String> {
+    if app.unreadable_tasks > 0 {
+        return Some(format!("{} of its tasks cannot be read", app.unreadable_tasks));
+    }
+    let running = app.tasks_running;
+    match (&app.tasks, running) {
+        (Some(tasks), Some(running)) if tasks.is_empty() && running > 0 => {
+            Some(format!("Marathon counts {running} running tasks and lists none"))
+        }
+        (Some(_), _) | (None, Some(0)) => None,
+        (None, None) if app.instances == Some(0) => None,
+        (None, _) => Some("its tasks are not in the answer".to_owned()),
+    }
+}
+
+/// A task and what is thought of it.
+struct Judged<'a> {
+    task: &'a Task,
+    report: TaskReport,
+}
+
+impl Judged<'_> {
+    /// Puts the task where it belongs on a host.
+    fn place(&self, claim: &Claim, part: &mut Part) {
+        let found = self.report.addresses.iter().find(|address| address.port == claim.port);
+        let Some(TaskAddress { found: Ok(address), is_remembered, .. }) = found else { return };
+        let mut url = address.url.clone();
+        if claim.scheme == shared::backend::Scheme::Https {
+            url = format!("https://{}", address::without_scheme(&url));
+        }
+        let backend = LastBackend { url, task: Some(self.report.id.clone()) };
+        match self.report.verdict {
+            Verdict::Down(_) => {}
+            Verdict::Up if !is_remembered => part.up.push(backend),
+            Verdict::Up | Verdict::Unsure(_) => part.unsure.push(backend),
+        }
+    }
+}
+
+fn judge<'a>(
+    app: &'a App,
+    ports: &AppPorts<'_>,
+    claims: &[Claim],
+    context: Context<'_>,
+    known: &mut HashMap<String, KnownTask>,
+) -> Vec<Judged<'a>> {
+    let Context { memory, options, seen, now } = context;
+    let mut tasks: Vec<&Task> = app.tasks.iter().flatten().collect();
+    // Tasks that have not started come last: `None` sorts first.
+    tasks.sort_by(|a, b| {
+        let key = |task: &'a Task| (task.started_at.is_none(), &task.started_at, &task.id);
+        key(a).cmp(&key(b))
+    });
+    let mut judged: Vec<Judged<'_>> = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let before = memory.tasks.get(&task.id);
+        let has_ended = seen.ended.contains(&task.id);
+        let facts = Known { health: before.and_then(|before| before.health), has_ended };
+        let (verdict, health) = liveness::judge(app, task, facts, &options.liveness, now);
+        let addresses = addresses(task, ports, claims, before);
+        let now_known = remember(task, ports, health, before);
+        let _before = known.insert(task.id.clone(), now_known);
+        let report = TaskReport { id: task.id.clone(), verdict, addresses };
+        judged.push(Judged { task, report });
+    }
+    if options.liveness.keep_all_sick {
+        keep_all_sick(&mut judged);
+    }
+    for task in &mut judged {
+        let first = task.report.addresses.first().and_then(|address| address.found.as_ref().err());
+        let has_none = task.report.addresses.iter().all(|address| address.found.is_err());
+        if let (Some(why), true, Verdict::Up | Verdict::Unsure(_)) =
+            (first, has_none, &task.report.verdict)
+        {
+            task.report.verdict = Verdict::Down(Reason::NoAddress(why.to_string()));
+        }
+    }
+    judged
+}
+
+/// Each port that is claimed, once.
+fn addresses(
+    task: &Task,
+    ports: &AppPorts<'_>,
+    claims: &[Claim],
+    before: Option<&KnownTask>,
+) -> Vec<TaskAddress> {
+    let mut addresses: Vec<TaskAddress> = Vec::new();
+    for claim in claims {
+        if addresses.iter().any(|address| address.port == claim.port) {
+            continue;
+        }
+        let port = claim.port.clone();
+        let mut found = ports.address(task, &port, claim.scheme);
+        let mut is_remembered = false;
+        if found.is_err()
+            && let Some(before) = before
+            && let Ok(address) = ports.address(&before.place, &port, claim.scheme)
+        {
+            found = Ok(address);
+            is_remembered = true;
+        }
+        addresses.push(TaskAddress { port, found, is_remembered });
+    }
+    addresses
+}
+
+/// What is known of the task from now on: what the answer says, else what was known before.
+fn remember(
+    task: &Task,
+    ports: &AppPorts<'_>,
+    health: Health,
+    before: Option<&KnownTask>,
+) -> KnownTask {
+    let health = match health {
+        Health::Unknown => before.and_then(|before| before.health),
+        Health::Sick | Health::Well => Some(health),
+    };
+    let place = if task.ports.is_empty() && task.ip_addresses.is_empty() {
+        before.map(|before| before.place.clone()).unwrap_or_default()
+    } else {
+        Task {
+            host: task.host.clone(),
+            ports: task.ports.clone(),
+            ip_addresses: task.ip_addresses.clone(),
+            ..Task::default()
+        }
+    };
+    KnownTask { health, addresses: address::all(ports, &place), place }
+}
+
+/// An app that runs but is sick altogether: its checks may be what is wrong.
+fn keep_all_sick(judged: &mut [Judged<'_>]) {
+    let is_sick =
+        |verdict: &Verdict| matches!(verdict, Verdict::Down(Reason::Sick | Reason::SickRemembered));
+    if judged.iter().any(|task| !matches!(task.report.verdict, Verdict::Down(_))) {
+        return;
+    }
+    for task in judged.iter_mut().filter(|task| is_sick(&task.report.verdict)) {
+        let why = "all tasks of the app are sick, so they stay";
+        task.report.verdict = Verdict::Unsure(Reason::Doubt(why.into()));
+    }
+}
+
+fn gone(judged: &[Judged<'_>], ports: &AppPorts<'_>) -> Vec<String> {
+    let over = judged.iter().filter(
+        |task| matches!(&task.report.verdict, Verdict::Down(reason) if reason.is_positive()),
+    );
+    over.flat_map(|task| address::all(ports, task.task)).collect()
+}

@@ -1,0 +1,111 @@
+//! What explains that a backend is no longer wanted.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::Seen;
+use super::app::Share;
+use crate::document::{Answer, App, State, Task};
+use crate::plan::Plan;
+use crate::rules::address::{self, AppPorts};
+use crate::rules::memory::{Memory, address};
+use crate::rules::report::AppState;
+
+/// Positive reasons for removals, by the `host:port` of a backend.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Tasks that are positively over or sick, by the answer or by events, and backends of apps
+    /// that were deleted by an event.
+    gone: HashSet<String>,
+    /// Apps whose running tasks listen there.
+    live: HashMap<String, Vec<Arc<str>>>,
+    /// Addresses that an app had and only others have now.
+    moved: HashSet<String>,
+    /// Apps whose wishes cannot be read.
+    quarantined: HashSet<String>,
+    /// Why more may be missing than can be seen.
+    pub blind: Option<String>,
+}
+
+impl Evidence {
+    pub(super) fn of(
+        answer: &Answer,
+        memory: &mut Memory,
+        seen: &Seen,
+        by_id: &BTreeMap<&str, Vec<&App>>,
+    ) -> Self {
+        let mut evidence = Self { gone: memory.ended(&seen.ended), ..Self::default() };
+        for app in &answer.apps {
+            evidence.add_live(app, seen);
+        }
+        for id in &seen.deleted {
+            if !by_id.contains_key(id.as_str()) {
+                evidence.gone.extend(memory.deleted(id));
+            }
+        }
+        for (id, last) in &memory.apps {
+            for backend in last.hosts.values().flat_map(|host| &host.backends) {
+                let address = address(&backend.url);
+                if evidence.is_taken(id, &address) {
+                    let _new = evidence.moved.insert(address);
+                }
+            }
+        }
+        if answer.nameless > 0 {
+            evidence.blind =
+                Some(format!("{} apps of the answer do not even tell their id", answer.nameless));
+        }
+        evidence
+    }
+
+    fn add_live(&mut self, app: &App, seen: &Seen) {
+        let id: Arc<str> = Arc::from(app.id.as_str());
+        let ports = AppPorts::of(app);
+        let running = app.tasks.iter().flatten().filter(|task| is_running(task, seen));
+        for address in running.flat_map(|task| address::all(&ports, task)) {
+            let apps = self.live.entry(address).or_default();
+            if !apps.contains(&id) {
+                apps.push(Arc::clone(&id));
+            }
+        }
+    }
+
+    /// Adds what was learnt about one app.
+    pub(super) fn note(&mut self, id: &str, share: &Share) {
+        self.gone.extend(share.gone.iter().cloned());
+        if let AppState::Quarantined(_) = share.state {
+            let _new = self.quarantined.insert(id.to_owned());
+        }
+        if share.is_blind && self.blind.is_none() {
+            self.blind = Some(format!("app {id} cannot be read, and nothing is known of its past"));
+        }
+    }
+
+    /// Whether other apps listen at `address`, and `app` does not.
+    pub(super) fn is_taken(&self, app: &str, address: &str) -> bool {
+        self.live.get(address).is_some_and(|apps| apps.iter().all(|other| **other != *app))
+    }
+
+    /// Whether `url` may leave `host` at once, because something positive is known.
+    pub fn explains(&self, host: &str, url: &str, plan: &Plan) -> bool {
+        let address = address(url);
+        if self.gone.contains(&address) || self.moved.contains(&address) {
+            return true;
+        }
+        let (Some(wanted), Some(apps)) = (plan.get(host), self.live.get(&address)) else {
+            return false;
+        };
+        apps.iter().all(|app| {
+            !wanted.apps.iter().any(|claimant| **claimant == **app)
+                && !self.quarantined.contains(&**app)
+        })
+    }
+}
+
+fn is_running(task: &Task, seen: &Seen) -> bool {
+    let is_running = match &task.state {
+        Some(state) => *state == State::Running,
+        None => task.started_at.is_some(),
+    };
+    is_running && task.broken.is_none() && !seen.ended.contains(&task.id)
+}

@@ -1,0 +1,58 @@
+//! What is told about each app, for `/status` and `explain`.
+
+use super::address::{Address, NoAddress, PortRef};
+use super::labels::{Claim, Refused};
+use super::liveness::Verdict;
+use crate::document::Problem;
+
+/// What became of one app.
+#[derive(Clone, Debug)]
+pub struct AppReport {
+    /// What was done with it.
+    pub state: AppState,
+    /// Hosts that it claims; of a quarantined app those that it claimed last.
+    pub hosts: Vec<Claim>,
+    /// Its tasks, in the order in which they are appended; empty if the app claims nothing.
+    pub tasks: Vec<TaskReport>,
+    /// Wishes that are not carried out.
+    pub refused: Vec<Refused>,
+    /// What of it could not be read.
+    pub problems: Vec<Problem>,
+    /// Addresses that it only kept on doubt, and that other apps have now.
+    pub taken: Vec<String>,
+}
+
+/// What was done with an app.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AppState {
+    /// Its hosts have its live tasks.
+    Mapped,
+    /// The same, but not all that it had before can be judged, for this reason.
+    MappedInPart(String),
+    /// Its wishes cannot be read, for this reason: it keeps what it had.
+    Quarantined(String),
+    /// It is not for us, for this reason.
+    Skipped(String),
+}
+
+/// What became of one task.
+#[derive(Clone, Debug)]
+pub struct TaskReport {
+    /// Its id.
+    pub id: String,
+    /// Whether it is live.
+    pub verdict: Verdict,
+    /// Where it listens, for each port that a host is claimed for.
+    pub addresses: Vec<TaskAddress>,
+}
+
+/// Where a task listens for one port of its app.
+#[derive(Clone, Debug)]
+pub struct TaskAddress {
+    /// The port.
+    pub port: PortRef,
+    /// The address, and how it was found, or why there is none.
+    pub found: Result<Address, NoAddress>,
+    /// Marathon does not tell the address now; it did before.
+    pub is_remembered: bool,
+}
