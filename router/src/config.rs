@@ -198,6 +198,15 @@ impl Config {
         resolve(cli, loaded, named)
     }
 
+    /// Resolves every setting of `text`, which is said to come from `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names file, line and key.
+    pub fn parse(cli: &Cli, path: &Path, text: String) -> Result<Self, ConfigError> {
+        resolve(cli, file::parse(path, text)?, Some(path.to_owned()))
+    }
+
     /// The effective settings in the shape of the file, without secrets, for `--dry`.
     pub fn censored(&self) -> String {
         let seconds = |limit: Option<Duration>| limit.map_or(0.0, |limit| limit.as_secs_f64());
