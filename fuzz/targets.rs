@@ -10,8 +10,10 @@ use shared::backend::BackendUrl;
 use shared::driver::Driver;
 use shared::host;
 
+type Target = fn(&[u8]);
+
 /// Every target by its name, which is also its folder in `corpus/`.
-pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("backend_row", backend_row),
     ("config", config),
     ("driver", driver),

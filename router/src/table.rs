@@ -79,7 +79,13 @@ impl Watcher for Memory {
     fn changed(&self, change: Change<'_>) {
         match change {
             Change::Everything => self.0.invalidate_all(),
-            Change::Dead(host) | Change::Frontend(host) => self.0.invalidate(host),
+            Change::Dead(host) => {
+                if let Some((route, _)) = self.0.get(host) {
+                    route.note_dead_change();
+                }
+                self.0.invalidate(host);
+            }
+            Change::Frontend(name) => self.0.invalidate(name),
         }
     }
 }
@@ -189,6 +195,9 @@ impl Table {
                 frontend
             };
             let now = self.clock.now();
+            if let Some(previous) = &previous {
+                previous.compare_dead(&record, now, self.routes.follows(host));
+            }
             let route = Arc::new(Route::new(host, record, previous.as_deref(), now, share));
             if is_new {
                 // What an earlier process has reported is not known of here.

@@ -91,7 +91,7 @@ pub enum Change<'a> {
     Frontend(&'a str),
 }
 
-/// What Redis holds for one requested host, read in one `MULTI`.
+/// What Redis holds for one requested host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HostRecord {
     /// The first name of the look-up order that holds anything.
@@ -142,6 +142,15 @@ pub struct Mark {
     pub ttl: Duration,
 }
 
+impl Mark {
+    /// How long Redis keeps the mark: whole seconds, not none and not more than it takes.
+    pub fn ttl_in_redis(&self) -> Duration {
+        /// About ten years: beyond some number EXPIRE fails, and the mark would stay for ever.
+        const MAX_SECONDS: u64 = 315_360_000;
+        Duration::from_secs(self.ttl.as_secs().clamp(1, MAX_SECONDS))
+    }
+}
+
 /// What became of a mark.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Marked {
@@ -180,6 +189,10 @@ struct Inner {
     write: Link,
     read_prefix: String,
     write_prefix: String,
+    /// Nobody announces what changes between two commands.
+    reads_in_multi: bool,
+    /// The server that is written to is the one that is read.
+    is_one_server: bool,
 }
 
 impl Store {
@@ -196,6 +209,7 @@ impl Store {
     ) -> Self {
         let first = config.drivers.first().expect("the configuration has at least one driver");
         let last = config.drivers.last().expect("the configuration has at least one driver");
+        let reads_in_multi = watcher.is_none();
         let read = Link::start(first, config, Role::Read, watcher, shutdown);
         let write = if config.drivers.len() > 1 {
             Link::start(last, config, Role::Write, None, shutdown)
@@ -203,7 +217,17 @@ impl Store {
             read.clone()
         };
         let (read_prefix, write_prefix) = (first.prefix.clone(), last.prefix.clone());
-        Self { inner: Arc::new(Inner { read, write, read_prefix, write_prefix }) }
+        let is_one_server = config.drivers.len() == 1;
+        Self {
+            inner: Arc::new(Inner {
+                read,
+                write,
+                read_prefix,
+                write_prefix,
+                reads_in_multi,
+                is_one_server,
+            }),
+        }
     }
 
     /// Whether the side that is read from is connected.
@@ -221,8 +245,11 @@ impl Store {
         self.inner.read.wait_until_up(limit).await
     }
 
-    /// Reads all that routing `name` needs: the lists of its look-up order and its dead set, in
-    /// one `MULTI` as Hipache does.
+    /// Reads all that routing `name` needs: the lists of its look-up order and its dead set.
+    ///
+    /// In one `MULTI` as Hipache does, unless changes are announced: then what is edited between two
+    /// of the commands makes the answer be read again. A Redis that has reached `maxmemory` refuses
+    /// every `MULTI`, also one that only reads; the same is then read without.
     ///
     /// A key of the wrong type is part of the answer, not an error: it harms its own host only.
     ///
@@ -233,13 +260,29 @@ impl Store {
         let prefix = &self.inner.read_prefix;
         let names: Vec<_> = host::lookup_names(name).collect();
         let mut pipe = redis::pipe();
-        pipe.atomic().ignore_errors();
+        pipe.ignore_errors();
+        let wants_multi = self.inner.reads_in_multi;
+        if wants_multi {
+            pipe.atomic();
+        }
         for name in &names {
             pipe.cmd("LRANGE").arg(keys::frontend(prefix, name)).arg(0).arg(-1);
         }
         let dead_key = keys::dead(prefix, name);
         pipe.cmd("SMEMBERS").arg(&dead_key).cmd("PTTL").arg(&dead_key);
-        let mut answers = self.inner.read.query(&pipe).await?.into_iter();
+        let answers = match self.inner.read.query(&pipe).await {
+            Err(StoreError::Command(error)) if wants_multi && error.code() == Some("EXECABORT") => {
+                self.inner.read.refused(&error);
+                let mut plain = redis::pipe();
+                plain.ignore_errors();
+                for command in pipe.cmd_iter() {
+                    plain.add_command(command.clone());
+                }
+                self.inner.read.query(&plain).await?
+            }
+            answers => answers?,
+        };
+        let mut answers = answers.into_iter();
 
         let mut found = None;
         for (name, answer) in names.iter().zip(answers.by_ref()) {
@@ -251,7 +294,7 @@ impl Store {
                 Ok(rows) if rows.is_empty() => None,
                 Ok(rows) => Some(Found { name: name.to_string(), rows: Ok(rows) }),
                 Err(error) => {
-                    let problem = key_problem(keys::frontend(prefix, name), error)?;
+                    let problem = self.key_problem(keys::frontend(prefix, name), error)?;
                     Some(Found { name: name.to_string(), rows: Err(problem) })
                 }
             };
@@ -260,7 +303,7 @@ impl Store {
         let (dead, dead_problem) =
             match members.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?)) {
                 Ok(members) => (members.iter().filter_map(|m| parse_position(m)).collect(), None),
-                Err(error) => (Vec::new(), Some(key_problem(dead_key, error)?)),
+                Err(error) => (Vec::new(), Some(self.key_problem(dead_key, error)?)),
             };
         let ttl = answers.next().unwrap_or(Ok(Value::Nil)).ok();
         let dead_ttl = ttl
@@ -268,6 +311,26 @@ impl Store {
             .and_then(|millis| u64::try_from(millis).ok())
             .map(Duration::from_millis);
         Ok(HostRecord { found, dead, dead_ttl, dead_problem })
+    }
+
+    /// Sorts what is wrong with one key from what is wrong with Redis: only the former may count
+    /// against the host.
+    fn key_problem(&self, key: String, error: RedisError) -> Result<KeyProblem, StoreError> {
+        let is_about_the_key = error.code() == Some("WRONGTYPE")
+            || matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse);
+        if !is_about_the_key {
+            self.inner.read.refused(&error);
+            return Err(StoreError::from(error));
+        }
+        let detail = if error.code() == Some("WRONGTYPE") {
+            let expected = if key.contains("dead:") { "set" } else { "list" };
+            format!(
+                "it is not a {expected}; look at it with `TYPE`, and `DEL` it if it is a mistake"
+            )
+        } else {
+            error.to_string()
+        };
+        Ok(KeyProblem { key, detail })
     }
 
     /// Whether an external health checker is at work (`hchecker_ping` younger than 30 s).
@@ -295,7 +358,7 @@ impl Store {
     pub async fn mark_dead(&self, mark: &Mark) -> Result<Marked, StoreError> {
         let checker_is_alive = self.checker_is_alive().await?;
         let prefix = &self.inner.write_prefix;
-        let command = scripts::mark(prefix, mark, checker_is_alive);
+        let command = scripts::mark(prefix, mark, checker_is_alive, self.inner.is_one_server);
         let position = match self.inner.write.run(&command).await {
             Ok(value) => i64::from_redis_value(value).ok(),
             Err(StoreError::Command(error)) if scripts::are_refused(&error) => {
@@ -359,23 +422,6 @@ impl Link {
             }
         }
     }
-}
-
-/// Sorts what is wrong with one key from what is wrong with Redis: only the former may count
-/// against the host.
-fn key_problem(key: String, error: RedisError) -> Result<KeyProblem, StoreError> {
-    let is_about_the_key = error.code() == Some("WRONGTYPE")
-        || matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse);
-    if !is_about_the_key {
-        return Err(StoreError::from(error));
-    }
-    let detail = if error.code() == Some("WRONGTYPE") {
-        let expected = if key.contains("dead:") { "set" } else { "list" };
-        format!("it is not a {expected}; look at it with `TYPE`, and `DEL` it if it is a mistake")
-    } else {
-        error.to_string()
-    };
-    Ok(KeyProblem { key, detail })
 }
 
 /// A member of a dead set; anything that is not a position marks nothing.

@@ -6,6 +6,7 @@
 //! connection or none; they never wait for a connection to come back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -15,6 +16,7 @@ use redis::{
     Value,
 };
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -66,6 +68,10 @@ impl std::fmt::Display for Role {
     }
 }
 
+/// A connection that ends sooner is followed by a pause, longer each time: whatever ends it will end
+/// the next one, too.
+const STEADY: Duration = Duration::from_secs(5);
+
 /// A connection that heals itself. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
@@ -77,6 +83,8 @@ struct Shared {
     /// Told when a command failed, so that the connection is checked at once.
     suspected: Notify,
     up: watch::Sender<bool>,
+    /// It was said that the present connection refuses something.
+    has_refused: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -97,6 +105,7 @@ impl Link {
             connection: ArcSwapOption::empty(),
             suspected: Notify::new(),
             up: watch::Sender::new(false),
+            has_refused: AtomicBool::new(false),
         });
         let supervisor = Supervisor {
             shared: Arc::clone(&shared),
@@ -120,6 +129,13 @@ impl Link {
     /// Says that a command failed on the connection.
     pub(super) fn suspect(&self) {
         self.shared.suspected.notify_one();
+    }
+
+    /// Says once for each connection that Redis refuses what it was asked, although it serves.
+    pub(super) fn refused(&self, error: &RedisError) {
+        if !self.shared.has_refused.swap(true, Ordering::Relaxed) {
+            warn!(%error, "Redis refuses to be read: {}", advice(error, false));
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -157,7 +173,8 @@ impl Supervisor {
                         watcher.connected(&tracking);
                     }
                     reported.clear();
-                    backoff.reset();
+                    let since = Instant::now();
+                    self.shared.has_refused.store(false, Ordering::Relaxed);
                     self.shared.connection.store(Some(Arc::new(connection.clone())));
                     self.shared.up.send_replace(true);
                     let error = self.watch(&target, connection).await;
@@ -170,9 +187,14 @@ impl Supervisor {
                         redis = %self.driver, role = %self.role, %error,
                         "lost the connection to Redis, reconnecting"
                     );
+                    if since.elapsed() >= STEADY {
+                        backoff.reset();
+                    } else {
+                        tokio::time::sleep(backoff.next_delay()).await;
+                    }
                 }
                 Err(error) => {
-                    let advice = advice(&error);
+                    let advice = advice(&error, self.driver.tls.is_some());
                     if !reported.contains(&advice) {
                         warn!(
                             redis = %self.driver, role = %self.role, %error,
@@ -213,21 +235,28 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// Whether the connection serves. Where it is read from, reading is what has to work: a node of
-    /// a cluster, or a user without the right, answers PING all the same.
+    /// Whether the connection serves. Where it is read from, reading is what has to work, just as it is
+    /// done for a host: a node of a cluster, or a user without a right, answers PING all the same.
     async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let mut command = redis::Cmd::new();
-        if self.role != Role::Read {
-            command.arg("PING");
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors();
+        if self.role == Role::Read {
+            let (list, set) =
+                (keys::frontend(&self.driver.prefix, "*"), keys::dead(&self.driver.prefix, "*"));
+            pipe.cmd("LRANGE").arg(list).arg(0).arg(0);
+            pipe.cmd("SMEMBERS").arg(&set).cmd("PTTL").arg(&set);
         } else {
-            let key = keys::frontend(&self.driver.prefix, "*");
-            command.arg("LRANGE").arg(key).arg(0).arg(0);
+            pipe.cmd("PING");
         }
-        match command.query_async::<Value>(connection).await {
-            // A key of the wrong type harms its own host only.
-            Err(error) if error.code() != Some("WRONGTYPE") => Err(error),
-            Ok(_) | Err(_) => Ok(()),
+        let answers: Vec<RedisResult<Value>> = pipe.query_async(connection).await?;
+        for answer in answers {
+            match answer {
+                // A key of the wrong type harms its own host only.
+                Err(error) if error.code() != Some("WRONGTYPE") => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
         }
+        Ok(())
     }
 
     /// Connects to a Redis that serves.
@@ -305,7 +334,7 @@ impl Supervisor {
 }
 
 /// What to do about an error of connecting.
-fn advice(error: &RedisError) -> &'static str {
+fn advice(error: &RedisError, is_tls: bool) -> &'static str {
     let text = error.to_string();
     match error.code() {
         Some("LOADING" | "BUSY" | "MASTERDOWN") => "it is up but busy, this may pass by itself",
@@ -316,12 +345,18 @@ fn advice(error: &RedisError) -> &'static str {
             "it refuses the password, check `driver` or --redis"
         }
         _ if text.contains("certificate") => "check its certificate, and `ca` of the driver",
+        _ if is_tls => {
+            "check that it runs, speaks TLS on that port, and takes the certificate of the driver, \
+             if it asks for one"
+        }
         _ => "check that it runs and that `driver` or --redis names it",
     }
 }
 
 /// Whether Redis understood the command and will not do it, now or later; anything else may pass.
 fn is_refusal(error: &RedisError) -> bool {
+    // Says nothing about what Redis can do.
+    let is_full = error.to_string().contains("max number of clients");
     matches!(error.kind(), ErrorKind::RESP3NotSupported)
-        || matches!(error.code(), Some("NOPROTO" | "NOPERM" | "ERR"))
+        || matches!(error.code(), Some("NOPROTO" | "NOPERM" | "ERR")) && !is_full
 }
