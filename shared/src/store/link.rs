@@ -217,7 +217,8 @@ impl Supervisor {
                 () = tokio::time::sleep(interval) => {}
                 () = self.shared.suspected.notified() => {}
             }
-            if let Err(error) = self.probe(&mut connection).await {
+            let ping = redis::cmd("PING");
+            if let Err(error) = ping.query_async::<Value>(&mut connection).await {
                 return error;
             }
             if follows_sentinels {
@@ -235,7 +236,7 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// Whether the connection serves. Where it is read from, reading is what has to work, just as it is
+    /// Whether a new connection serves. Where it is read from, reading is what has to work, just as it is
     /// done for a host: a node of a cluster, or a user without a right, answers PING all the same.
     async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let mut pipe = redis::pipe();
