@@ -80,6 +80,7 @@ impl Watcher for Memory {
         match change {
             Change::Everything => self.0.invalidate_all(),
             Change::Dead(host) | Change::Frontend(host) => self.0.invalidate(host),
+            Change::Certificate(_) => {}
         }
     }
 }

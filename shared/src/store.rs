@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::Driver;
 use crate::{host, keys};
 
+mod certificates;
 mod dial;
 mod link;
 mod scripts;
 
+pub use certificates::StoredCertificate;
 use link::{Link, Role};
 
 /// How to reach Redis, and how long to wait for it.
@@ -81,6 +83,8 @@ pub enum Tracking {
 /// What has changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change<'a> {
+    /// The certificate of this name, which may be a wildcard.
+    Certificate(&'a str),
     /// The dead set of this host.
     Dead(&'a str),
     /// All keys, for example by FLUSHALL.
@@ -368,7 +372,11 @@ fn key_problem(key: String, error: RedisError) -> Result<KeyProblem, StoreError>
         return Err(StoreError::from(error));
     }
     let detail = if error.code() == Some("WRONGTYPE") {
-        let expected = if key.contains("dead:") { "set" } else { "list" };
+        let expected = match () {
+            () if key.contains("dead:") => "set",
+            () if key.contains("tls:") => "hash",
+            () => "list",
+        };
         format!("it is not a {expected}; look at it with `TYPE`, and `DEL` it if it is a mistake")
     } else {
         error.to_string()
