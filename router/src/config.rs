@@ -19,8 +19,10 @@ mod drivers;
 mod file;
 mod listeners;
 mod locate;
+mod openssl;
 mod resolve;
 
+pub use openssl::{CIPHERS, TlsPolicy};
 use resolve::resolve;
 
 /// Entries of `lruCache` when only its `ttl` is given.
@@ -33,8 +35,14 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Where the admin listener listens, if anywhere.
     pub admin: Option<SocketAddr>,
-    /// Where HTTPS is configured to listen.
+    /// Where to listen for HTTPS.
     pub https: Vec<TlsListener>,
+    /// Directory of certificates by host, if there is one.
+    pub certificates: Option<PathBuf>,
+    /// Which TLS is spoken with clients.
+    pub tls: TlsPolicy,
+    /// Authorities that `https://` backends are verified by; `None` is those of the system.
+    pub backend_ca: Option<PathBuf>,
     /// Redis; the first is read from, the last written to.
     pub drivers: Vec<Driver>,
     /// Worker threads.
@@ -83,11 +91,18 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// A configured HTTPS address, valid but not served by this version.
+/// An address of HTTPS.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsListener {
     /// Where to listen.
     pub address: SocketAddr,
+    /// What is served to clients that name no host, or one without a certificate of its own.
+    pub default: Option<CertificateFiles>,
+}
+
+/// The files of a certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CertificateFiles {
     /// Private key file.
     pub key: PathBuf,
     /// Certificate file.
@@ -222,7 +237,11 @@ impl Config {
             .map(|bind| {
                 json!({
                     "address": bind.address.ip().to_string(), "port": bind.address.port(),
-                    "key": "***", "cert": "***", "passphrase": bind.passphrase.as_ref().map(|_| "***"),
+                    "key": bind.default.as_ref().map(|_| "***"),
+                    "cert": bind.default.as_ref().map(|_| "***"),
+                    "passphrase": bind.default.as_ref().and_then(|files| {
+                        files.passphrase.as_ref().map(|_| "***")
+                    }),
                 })
             })
             .collect();
@@ -240,6 +259,7 @@ impl Config {
                 "httpKeepAlive": self.backend_keep_alive,
                 "deadBackendOn500": self.dead_backend_on_500,
                 "staticDir": self.static_dir,
+                "backendCa": self.backend_ca,
                 "cache": mode,
                 "lruCache": (ttl.is_some() || size != DEFAULT_CACHE_SIZE)
                     .then(|| json!({ "size": size, "ttl": seconds(ttl) })),
@@ -254,7 +274,11 @@ impl Config {
             "http": { "bind": self.listen.iter().map(|address| {
                 json!({ "address": address.ip().to_string(), "port": address.port() })
             }).collect::<Vec<_>>() },
-            "https": { "bind": https },
+            "https": {
+                "bind": https,
+                "directory": self.certificates,
+                "preset": if self.tls.tls_1_2 { "intermediate" } else { "modern" },
+            },
             "driver": self.drivers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "user": self.user,
             "group": self.group,

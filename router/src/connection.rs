@@ -16,11 +16,11 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 use crate::access_log::Record;
 use crate::clock::Clock;
 use crate::route::{Millis, millis};
+use crate::stream::Stream;
 
 /// Longest time between requests where `tcpTimeout` sets none. A connection without a request is
 /// worth nothing to its client that a new one is not.
@@ -144,6 +144,12 @@ impl Connection {
     fn enter(&self, phase: Phase, limit: Millis) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.allow(limit);
+    }
+
+    /// The first request is waited for, from now on: what came before, such as a TLS handshake, had a
+    /// limit of its own.
+    pub fn await_first_request(&self) {
+        self.enter(Phase::Idle, self.head_timeout);
     }
 
     /// A request begins: until it sets a limit there is none.
@@ -298,7 +304,7 @@ const SMALL_WRITE: usize = 2048;
 
 /// Writes several buffers, small ones as one.
 pub fn write_vectored(
-    stream: &mut TokioIo<TcpStream>,
+    stream: &mut TokioIo<Stream>,
     cx: &mut Context<'_>,
     bufs: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
@@ -370,7 +376,7 @@ impl Connections {
 /// The client's socket: counts bytes, notes progress, ends politely.
 #[derive(Debug)]
 pub struct ClientIo {
-    inner: TokioIo<TcpStream>,
+    inner: TokioIo<Stream>,
     connection: Arc<Connection>,
     /// Position in `connection.early`.
     early_sent: usize,
@@ -391,13 +397,13 @@ const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 impl ClientIo {
-    /// Wraps an accepted socket.
-    pub fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+    /// Wraps an accepted connection.
+    pub fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         Self { inner: TokioIo::new(stream), connection, early_sent: 0, lingering: None }
     }
 
-    /// The socket, for a tunnel.
-    pub fn into_stream(self) -> (TcpStream, Arc<Connection>) {
+    /// The connection, for a tunnel.
+    pub fn into_stream(self) -> (Stream, Arc<Connection>) {
         (self.inner.into_inner(), self.connection)
     }
 
@@ -426,7 +432,7 @@ impl ClientIo {
     /// and Node do: nobody else than a rare script half-closes a connection and goes on reading.
     fn ask_socket(&self, cx: &mut Context<'_>) {
         self.connection.is_in_question.store(false, Ordering::Relaxed);
-        let mut readiness = pin!(self.inner.inner().ready(Interest::READABLE));
+        let mut readiness = pin!(self.inner.inner().socket().ready(Interest::READABLE));
         if let Poll::Ready(Ok(readiness)) = readiness.as_mut().poll(cx)
             && readiness.is_read_closed()
         {
@@ -495,6 +501,8 @@ impl Write for ClientIo {
         if self.connection.has_early.load(Ordering::Relaxed) {
             std::task::ready!(self.poll_early(cx))?;
         }
+        // Encrypted bytes may still wait for room in the socket.
+        std::task::ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
         self.connection.flushed();
         if self.connection.is_in_question.load(Ordering::Relaxed) {
             self.ask_socket(cx);

@@ -19,6 +19,8 @@ pub mod proxy;
 pub mod request_body;
 pub mod route;
 pub mod snapshot;
+pub mod stream;
 pub mod table;
+pub mod tls;
 pub mod upstream;
 pub mod worker;

@@ -20,6 +20,7 @@ use crate::dead_marks::DeadMarks;
 use crate::metrics::Counters;
 use crate::route::Millis;
 use crate::table::Table;
+use crate::tls::Session;
 use crate::upstream::Upstreams;
 
 mod admit;
@@ -60,7 +61,7 @@ pub struct Settings {
 
 impl Settings {
     /// What the backends are told of a client.
-    pub fn forwarded(&self, peer: SocketAddr, local: SocketAddr) -> Forwarded {
+    pub fn forwarded(&self, peer: SocketAddr, local: SocketAddr, over_tls: bool) -> Forwarded {
         let address = headers::canonical(peer.ip());
         let trust = match &self.trusted_proxies {
             None => Trust::Keep,
@@ -69,7 +70,7 @@ impl Settings {
             }
             Some(_) => Trust::Overwrite,
         };
-        Forwarded::new(peer, local, self.plain_ipv4, trust)
+        Forwarded::new(peer, local, over_tls, self.plain_ipv4, trust)
     }
 }
 
@@ -105,6 +106,8 @@ pub struct Client {
     pub connection: Arc<Connection>,
     /// What backends are told of the client.
     pub forwarded: Forwarded,
+    /// What the TLS handshake agreed on, if there was one.
+    pub tls: Option<Session>,
 }
 
 /// What `X-Debug` answers tell; filled in on the way.

@@ -86,6 +86,7 @@ impl Watcher for Memory {
                 self.0.invalidate(host);
             }
             Change::Frontend(name) => self.0.invalidate(name),
+            Change::Certificate(_) => {}
         }
     }
 }

@@ -19,18 +19,20 @@ use std::time::Duration;
 use hyper::client::conn::{TrySendError, http1};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use shared::backend::Origin;
-use tokio::net::TcpStream;
+use shared::backend::{Origin, Scheme};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::connection::write_vectored;
 use crate::request_body::RequestBody;
 use crate::route::{Millis, millis};
+use crate::stream::Stream;
 
 pub mod connect;
+pub mod trust;
 pub mod wire;
 
 use connect::{ConnectError, Connector};
+use trust::Trust;
 use wire::Wire;
 
 /// An unused connection is closed after this. Backends commonly close theirs after 60 s or
@@ -59,6 +61,8 @@ pub struct Upstreams {
     /// Looked up once or twice a request. The keys come from Redis, not from clients, and the hash
     /// is seeded all the same.
     pools: Mutex<HashMap<Origin, Arc<Pool>, foldhash::fast::RandomState>>,
+    /// Pools of those who verify certificates in ways of their own, which hardly anybody does.
+    special: Mutex<HashMap<(Origin, Trust), Arc<Pool>>>,
     connector: Arc<Connector>,
     max_sockets: usize,
     queue_timeout: Duration,
@@ -67,6 +71,8 @@ pub struct Upstreams {
 /// The connections of one worker to one backend.
 #[derive(Debug)]
 struct Pool {
+    origin: Origin,
+    trust: Trust,
     connector: Arc<Connector>,
     /// One permit for each connection in use or being made. As a new connection is made only when
     /// none is idle, this bounds all connections of the pool.
@@ -111,27 +117,43 @@ impl Upstreams {
     /// No connections yet; at most `max_sockets` to each backend, waiting `queue_timeout` at most
     /// for one of them.
     pub fn new(connector: Arc<Connector>, max_sockets: usize, queue_timeout: Duration) -> Self {
-        Self { pools: Mutex::default(), connector, max_sockets, queue_timeout }
+        Self {
+            pools: Mutex::default(),
+            special: Mutex::default(),
+            connector,
+            max_sockets,
+            queue_timeout,
+        }
     }
 
-    fn pool(&self, origin: &Origin) -> Arc<Pool> {
+    fn pool(&self, origin: &Origin, trust: &Trust) -> Arc<Pool> {
+        let make = || {
+            Arc::new(Pool {
+                origin: origin.clone(),
+                trust: trust.clone(),
+                connector: Arc::clone(&self.connector),
+                permits: Arc::new(Semaphore::new(self.max_sockets)),
+                idle: Mutex::default(),
+            })
+        };
+        if *trust != Trust::Configured && origin.scheme == Scheme::Https {
+            let mut special = lock(&self.special);
+            let key = (origin.clone(), trust.clone());
+            return Arc::clone(special.entry(key).or_insert_with(make));
+        }
         let mut pools = lock(&self.pools);
         if let Some(pool) = pools.get(origin) {
             return Arc::clone(pool);
         }
-        let pool = Arc::new(Pool {
-            connector: Arc::clone(&self.connector),
-            permits: Arc::new(Semaphore::new(self.max_sockets)),
-            idle: Mutex::default(),
-        });
+        let pool = make();
         pools.insert(origin.clone(), Arc::clone(&pool));
         pool
     }
 
     /// A connection that was used before, if one is at hand. The backend may have closed it
     /// meanwhile; hyper looks for that before it writes, and the request comes back unsent.
-    pub fn lease_idle(&self, origin: &Origin) -> Option<Lease> {
-        let pool = self.pool(origin);
+    pub fn lease_idle(&self, origin: &Origin, trust: &Trust) -> Option<Lease> {
+        let pool = self.pool(origin, trust);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
         let exchange = pool.take_idle()?;
         Some(Lease::new(exchange, pool, permit, true))
@@ -143,8 +165,8 @@ impl Upstreams {
     /// # Errors
     ///
     /// [`LeaseError`] when the wait is too long or the backend cannot be connected to.
-    pub async fn lease_new(&self, origin: &Origin) -> Result<Lease, LeaseError> {
-        let pool = self.pool(origin);
+    pub async fn lease_new(&self, origin: &Origin, trust: &Trust) -> Result<Lease, LeaseError> {
+        let pool = self.pool(origin, trust);
         let permits = Arc::clone(&pool.permits);
         let permit = match permits.try_acquire_owned() {
             Ok(permit) => permit,
@@ -160,7 +182,7 @@ impl Upstreams {
                 permit
             }
         };
-        let stream = pool.connector.connect(origin).await?;
+        let stream = pool.connector.connect(&pool.origin, &pool.trust).await?;
         let wire = Arc::new(Wire::default());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
@@ -176,7 +198,7 @@ impl Upstreams {
     /// forgets backends without connections.
     pub fn sweep(&self, now: Millis) {
         let mut expired = Vec::new();
-        lock(&self.pools).retain(|_, pool| {
+        let mut keep = |pool: &Arc<Pool>| {
             let mut cx = Context::from_waker(Waker::noop());
             let mut idle = lock(&pool.idle);
             for mut candidate in std::mem::take(&mut *idle) {
@@ -189,7 +211,9 @@ impl Upstreams {
             }
             // Whoever uses or waits for a connection holds the pool.
             !idle.is_empty() || Arc::strong_count(pool) > 1
-        });
+        };
+        lock(&self.pools).retain(|_, pool| keep(pool));
+        lock(&self.special).retain(|_, pool| keep(pool));
         // Sockets are closed without the locks.
         drop(expired);
     }
@@ -229,7 +253,7 @@ impl Lease {
 
     /// Takes the connection out for good, for a tunnel. It counts no more: `maxSockets` is for
     /// requests, which end (Node's agent lets upgraded sockets go, too).
-    pub fn into_tunnel(mut self) -> Option<(TcpStream, bytes::Bytes)> {
+    pub fn into_tunnel(mut self) -> Option<(Stream, bytes::Bytes)> {
         let parts = self.exchange.take()?.driver?.into_parts();
         Some((parts.io.inner.into_inner(), parts.read_buf))
     }
@@ -308,13 +332,13 @@ pub type SendResult =
 /// answers and closes without reading the rest, and that answer is what the client is to get.
 #[derive(Debug)]
 struct UpstreamIo {
-    inner: TokioIo<TcpStream>,
+    inner: TokioIo<Stream>,
     wire: Arc<Wire>,
     is_write_broken: bool,
 }
 
 impl UpstreamIo {
-    fn new(stream: TcpStream, wire: Arc<Wire>) -> Self {
+    fn new(stream: Stream, wire: Arc<Wire>) -> Self {
         Self { inner: TokioIo::new(stream), wire, is_write_broken: false }
     }
 
@@ -405,7 +429,12 @@ impl Write for UpstreamIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        if self.is_write_broken {
+            return Poll::Ready(Ok(()));
+        }
+        // Encrypted bytes that waited for room may be what the backend does not take any more.
+        let result = Pin::new(&mut self.inner).poll_flush(cx).map_ok(|()| 0);
+        self.survive(result, 0).map_ok(|_count| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

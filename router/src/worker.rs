@@ -18,11 +18,15 @@ use tracing::{debug, warn};
 use crate::clock::TICK;
 use crate::connection::{ClientIo, Connection, Connections, Phase};
 use crate::listen::accept_loop;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, HandshakeFailure};
 use crate::proxy::{Client, Settings, Shared, answer};
+use crate::stream::Stream;
+use crate::tls::{HandshakeError, Session, Terminator};
 
 /// Time for a request head, from the first byte of a connection or of a further request on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest request head, which is also the largest read buffer of a connection. Node, and with
 /// it Hipache, took 80 KiB.
 const MAX_HEAD: usize = 80 * 1024;
@@ -41,11 +45,20 @@ const TUNNEL_END: Duration = Duration::from_millis(500);
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\
     Connection: close\r\n\r\n";
 
+/// A socket of one worker.
+#[derive(Debug)]
+pub struct Listening {
+    /// It listens.
+    pub socket: std::net::TcpListener,
+    /// What makes its connections encrypted ones, on an address of HTTPS.
+    pub tls: Option<Terminator>,
+}
+
 /// What a worker needs.
 #[derive(Debug)]
 pub struct Worker {
     /// One socket for each address.
-    pub sockets: Vec<std::net::TcpListener>,
+    pub sockets: Vec<Listening>,
     /// What its requests share.
     pub shared: Arc<Shared>,
     /// Settings for new connections.
@@ -75,13 +88,14 @@ impl Worker {
         let connections = Arc::new(Connections::default());
         drop(tokio::spawn(sweep(Arc::clone(&self.shared), Arc::clone(&connections))));
         let acceptors = TaskTracker::new();
-        for socket in self.sockets {
+        for Listening { socket, tls } in self.sockets {
             let listener = TcpListener::from_std(socket)?;
             let acceptor = Acceptor {
                 shared: Arc::clone(&self.shared),
                 settings: Arc::clone(&self.settings),
                 connections: Arc::clone(&connections),
                 tracker: tracker.clone(),
+                tls,
             };
             let drain = self.drain.clone();
             drop(acceptors.spawn(async move { acceptor.run(listener, &drain).await }));
@@ -136,6 +150,7 @@ struct Acceptor {
     settings: Arc<ArcSwap<Settings>>,
     connections: Arc<Connections>,
     tracker: TaskTracker,
+    tls: Option<Terminator>,
 }
 
 impl Acceptor {
@@ -171,13 +186,17 @@ impl Acceptor {
             HEAD_TIMEOUT,
         );
         self.connections.add(&connection);
-        let client = Arc::new(Client {
+        let client = Client {
             shared: Arc::clone(&self.shared),
-            forwarded: settings.forwarded(peer, local),
+            forwarded: settings.forwarded(peer, local, self.tls.is_some()),
             settings,
             connection,
-        });
-        drop(self.tracker.spawn(serve_connection(stream, client)));
+            tls: None,
+        };
+        match self.tls.clone() {
+            None => drop(self.tracker.spawn(serve_connection(stream.into(), client))),
+            Some(tls) => drop(self.tracker.spawn(serve_tls(stream, client, tls))),
+        }
     }
 }
 
@@ -197,7 +216,42 @@ impl Drop for Open {
     }
 }
 
-async fn serve_connection(stream: TcpStream, client: Arc<Client>) {
+/// Makes the connection an encrypted one, which costs nobody else's connection a wait.
+async fn serve_tls(stream: TcpStream, mut client: Client, tls: Terminator) {
+    let accepted = {
+        let connection = &client.connection;
+        connection.allow_for(Some(HANDSHAKE_TIMEOUT));
+        let mut accepting = Box::pin(tls.accept(stream));
+        std::future::poll_fn(|cx| {
+            connection.register(cx.waker());
+            if connection.has_expired() || connection.is_closing() {
+                return Poll::Ready(None);
+            }
+            accepting.as_mut().poll(cx).map(Some)
+        })
+        .await
+    };
+    let counters = &client.shared.counters;
+    counters.shook_hands(accepted.as_ref().map(|accepted| match accepted {
+        Ok((_, Session { is_1_3, is_resumed, .. })) => Ok((*is_1_3, *is_resumed)),
+        Err(HandshakeError::Closed(_)) => Err(HandshakeFailure::Closed),
+        Err(HandshakeError::NoCertificate(_)) => Err(HandshakeFailure::NoCertificate),
+        Err(HandshakeError::Protocol(_)) => Err(HandshakeFailure::Protocol),
+    }));
+    let client_addr = client.connection.peer;
+    match accepted {
+        None => debug!(client.addr = %client_addr, "TLS handshake took too long"),
+        Some(Err(error)) => debug!(client.addr = %client_addr, %error, "no TLS with the client"),
+        Some(Ok((stream, session))) => {
+            client.tls = Some(session);
+            client.connection.await_first_request();
+            serve_connection(stream, client).await;
+        }
+    }
+}
+
+async fn serve_connection(stream: Stream, client: Client) {
+    let client = Arc::new(client);
     let connection = Arc::clone(&client.connection);
     let _open = Open::new(&client.shared.counters);
     let io = ClientIo::new(stream, Arc::clone(&connection));

@@ -12,15 +12,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("listen", &[]),
     ("privileges", &[]),
     ("metrics", &[]),
+    ("stream", &[]),
     ("admin", &["listen", "metrics"]),
     ("config", &["cli"]),
     ("access_log", &["clock", "config", "route"]),
     ("table", &["clock", "config", "route"]),
-    ("connection", &["access_log", "clock", "route"]),
+    ("tls", &["clock", "config", "route", "stream"]),
+    ("connection", &["access_log", "clock", "route", "stream"]),
     ("dead_marks", &["clock", "route", "table"]),
     ("snapshot", &["clock", "route", "table"]),
     ("request_body", &["connection"]),
-    ("upstream", &["clock", "connection", "request_body", "route"]),
+    ("upstream", &["clock", "connection", "request_body", "route", "stream"]),
     (
         "proxy",
         &[
@@ -31,11 +33,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "metrics",
             "request_body",
             "route",
+            "stream",
             "table",
+            "tls",
             "upstream",
         ],
     ),
-    ("worker", &["clock", "connection", "listen", "metrics", "proxy"]),
+    ("worker", &["clock", "connection", "listen", "metrics", "proxy", "stream", "tls"]),
     (
         "app",
         &[
@@ -50,6 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "proxy",
             "snapshot",
             "table",
+            "tls",
             "upstream",
             "worker",
         ],
@@ -64,6 +69,7 @@ const PURE: &[&str] = &[
     "proxy/headers.rs",
     "proxy/error.rs",
     "config/locate.rs",
+    "config/openssl.rs",
 ];
 
 fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {

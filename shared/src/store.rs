@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::Driver;
 use crate::{host, keys};
 
+mod certificates;
 mod client;
 mod dial;
 mod link;
 mod scripts;
 
+pub use certificates::StoredCertificate;
 pub use client::{Client, Command, Reply};
 use link::{Link, Role};
 
@@ -83,6 +85,8 @@ pub enum Tracking {
 /// What has changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change<'a> {
+    /// The certificate of this name, which may be a wildcard.
+    Certificate(&'a str),
     /// The dead set of this host.
     Dead(&'a str),
     /// All keys, for example by FLUSHALL.
@@ -323,7 +327,11 @@ impl Store {
             return Err(StoreError::from(error));
         }
         let detail = if error.code() == Some("WRONGTYPE") {
-            let expected = if key.contains("dead:") { "set" } else { "list" };
+            let expected = match () {
+                () if key.contains("dead:") => "set",
+                () if key.contains("tls:") => "hash",
+                () => "list",
+            };
             format!(
                 "it is not a {expected}; look at it with `TYPE`, and `DEL` it if it is a mistake"
             )

@@ -53,6 +53,7 @@ pub(super) struct Server {
     pub(super) admin: Option<String>,
     pub(super) cache: Option<String>,
     pub(super) snapshot: Option<PathBuf>,
+    pub(super) backend_ca: Option<PathBuf>,
     pub(super) connect_timeout: Option<f64>,
     pub(super) tunnel_idle_timeout: Option<f64>,
     pub(super) drain_timeout: Option<f64>,
@@ -124,6 +125,8 @@ pub(super) struct Listener {
     pub(super) secure_options: Option<serde_json::Value>,
     pub(super) ciphers: Option<String>,
     pub(super) honor_cipher_order: Option<bool>,
+    pub(super) directory: Option<PathBuf>,
+    pub(super) preset: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -250,6 +253,9 @@ const KEYS: &[&str] = &[
     "secureOptions",
     "ciphers",
     "honorCipherOrder",
+    "directory",
+    "preset",
+    "backendCa",
 ];
 
 /// A file that was read and is of the right shape.
@@ -434,7 +440,7 @@ mod tests {
                 "size" | "ttl" => format!("{{\"server\": {{\"lruCache\": {{\"{key}\": null}}}}}}"),
                 "server" | "http" | "https" => format!("{{\"{key}\": {{}}}}"),
                 "port" | "bind" | "key" | "cert" | "ca" | "passphrase" | "secureProtocol"
-                | "secureOptions" | "ciphers" | "honorCipherOrder" => {
+                | "secureOptions" | "ciphers" | "honorCipherOrder" | "directory" | "preset" => {
                     format!("{{\"https\": {{\"{key}\": null}}}}")
                 }
                 _ if ["driver", "user", "group"].contains(key) || key.starts_with("redis") => {

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 
 use super::drivers::drivers;
 use super::file::{self, CountOrSwitch, Loaded};
-use super::listeners::{DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, tls_listeners};
+use super::listeners::{
+    DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, tls_listeners, tls_policy,
+};
 use super::{AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE};
 use crate::cli::{CacheMode, Cli};
 
@@ -64,7 +66,8 @@ pub(super) fn resolve(
             addresses
         }
     };
-    let https = tls_listeners(&loaded, &mut warnings)?;
+    let https = tls_listeners(&loaded)?;
+    let tls = tls_policy(&loaded, &mut warnings)?;
 
     if listen.is_empty() && https.is_empty() {
         return Err(loaded.error("http.bind", "there is no address to listen on"));
@@ -152,6 +155,17 @@ pub(super) fn resolve(
         });
     }
 
+    let certificates = file.https.directory.clone().filter(|_| !https.is_empty());
+    if let Some(directory) = certificates.as_ref().filter(|directory| !directory.is_dir()) {
+        let problem = format!("{} is not a directory", directory.display());
+        return Err(loaded.error("https.directory", problem));
+    }
+    let backend_ca = server.backend_ca.clone();
+    if let Some(path) = backend_ca.as_ref().filter(|path| !path.is_file()) {
+        let problem = format!("{} is not a file", path.display());
+        return Err(loaded.error("server.backendCa", problem));
+    }
+
     let snapshot = cli.snapshot.clone().or_else(|| server.snapshot.clone());
     let snapshot = snapshot.filter(|path| !["", "none"].map(Path::new).contains(&path.as_path()));
 
@@ -180,6 +194,9 @@ pub(super) fn resolve(
         listen,
         admin,
         https,
+        certificates,
+        tls,
+        backend_ca,
         drivers,
         workers: workers.map_or(cores, |workers| workers as usize),
         max_sockets: max_sockets as usize,

@@ -103,6 +103,9 @@ impl Client {
         if host == host::PING {
             return Ok(None);
         }
+        if self.tls.as_ref().is_some_and(|tls| !tls.serves(&host, request.version())) {
+            return Err(ProxyError::Misdirected);
+        }
         let route = match self.shared.table.fresh(&host) {
             Some(route) => {
                 self.shared.counters.cache_hits.add();

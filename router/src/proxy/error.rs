@@ -31,6 +31,9 @@ pub enum ProxyError {
     /// A method that is not forwarded.
     #[error("method not allowed")]
     MethodNotAllowed,
+    /// The connection's certificate is for other hosts.
+    #[error("this connection is for another host")]
+    Misdirected,
     /// No backend that is not dead.
     #[error("no backend is alive")]
     NoBackend,
@@ -74,6 +77,7 @@ impl ProxyError {
             }
             Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Store(_)
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
@@ -103,13 +107,14 @@ impl ProxyError {
     pub fn marks_dead(&self) -> bool {
         match self {
             Self::Lease(LeaseError::Connect(error)) => match error {
-                ConnectError::Refused { .. } | ConnectError::TimedOut(_) => true,
+                ConnectError::Refused { .. }
+                | ConnectError::TimedOut(_)
+                | ConnectError::Tls { .. } => true,
                 // What we lack or cannot speak is no failure of the backend, and a resolver that
                 // is away would mark them all.
                 ConnectError::Exhausted { .. }
                 | ConnectError::Handshake(_)
-                | ConnectError::Resolve { .. }
-                | ConnectError::TlsUnsupported => false,
+                | ConnectError::Resolve { .. } => false,
             },
             Self::UpstreamTimedOut => true,
             _ => false,
@@ -123,6 +128,7 @@ impl ProxyError {
             | Self::ClientBody
             | Self::ClientTimedOut
             | Self::MethodNotAllowed
+            | Self::Misdirected
             | Self::NoHost
             | Self::UnknownHost => Side::Client,
             Self::Store(_)
@@ -155,6 +161,7 @@ impl ProxyError {
             Self::ClientTimedOut => "request timed out",
             Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
             Self::MethodNotAllowed => "method not allowed",
+            Self::Misdirected => "connection is for another host",
             Self::Store(_) => "Redis is not available",
             Self::Upstream(_) => "backend closed the connection",
             Self::UpstreamTimedOut => "backend timed out",
@@ -185,6 +192,7 @@ mod tests {
             (ProxyError::UnknownHost, 400, false, false, Side::Client),
             (ProxyError::ClientBody, 400, false, false, Side::Client),
             (ProxyError::MethodNotAllowed, 405, false, false, Side::Client),
+            (ProxyError::Misdirected, 421, false, false, Side::Client),
             (ProxyError::ClientTimedOut, 408, false, false, Side::Client),
             (ProxyError::BrokenFrontend(problem), 502, false, false, Side::Backend),
             (ProxyError::InvalidBackends, 502, false, false, Side::Backend),
@@ -192,10 +200,13 @@ mod tests {
             (ProxyError::UpstreamProtocol("x"), 502, false, false, Side::Backend),
             (ProxyError::Lease(LeaseError::Connect(timed_out())), 502, true, true, Side::Backend),
             (
-                ProxyError::Lease(LeaseError::Connect(ConnectError::TlsUnsupported)),
+                ProxyError::Lease(LeaseError::Connect(ConnectError::Tls {
+                    name: "a".into(),
+                    source: std::io::ErrorKind::InvalidData.into(),
+                })),
                 502,
                 true,
-                false,
+                true,
                 Side::Backend,
             ),
             (ProxyError::Lease(LeaseError::QueueTimedOut(1)), 503, false, false, Side::Router),

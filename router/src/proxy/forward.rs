@@ -20,6 +20,7 @@ use crate::connection::BodyState;
 use crate::dead_marks::Reason;
 use crate::request_body::{Gate, RequestBody};
 use crate::route::{Pick, Route, Target};
+use crate::upstream::trust::Trust;
 use crate::upstream::{Exchange, Lease};
 
 /// A response of a backend with what belongs to it.
@@ -31,6 +32,9 @@ pub(super) struct Answered {
     pub(super) version: Version,
     pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
 }
+
+/// By what `https://` backends are verified: one rule for all hosts.
+const TRUST: Trust = Trust::Configured;
 
 impl Client {
     /// Finds the route, picks a backend, sends the request, and tries again where that is safe.
@@ -74,7 +78,7 @@ impl Client {
             if let Some(record) = log.record() {
                 record.backend_started.get_or_insert(started);
             }
-            match self.attempt(&url.origin, &mut slot, &expectations).await {
+            match self.attempt(&url.origin, &TRUST, &mut slot, &expectations).await {
                 Ok((lease, response)) => {
                     let route = Arc::clone(&route);
                     return Ok(Answered { response, lease, route, position, version, upgrade });
@@ -106,6 +110,7 @@ impl Client {
     async fn attempt(
         &self,
         origin: &Origin,
+        trust: &Trust,
         slot: &mut Option<Request<RequestBody>>,
         expectations: &Expectations,
     ) -> Result<(Lease, Response<Incoming>), ProxyError> {
@@ -114,11 +119,13 @@ impl Client {
         loop {
             let idle = match wants_new || !self.settings.backend_keep_alive {
                 true => None,
-                false => upstreams.lease_idle(origin),
+                false => upstreams.lease_idle(origin, trust),
             };
             let mut lease = match idle {
                 Some(lease) => lease,
-                None => Box::pin(upstreams.lease_new(origin)).await.map_err(ProxyError::Lease)?,
+                None => {
+                    Box::pin(upstreams.lease_new(origin, trust)).await.map_err(ProxyError::Lease)?
+                }
             };
             let Some(request) = slot.take() else {
                 return Err(ProxyError::UpstreamProtocol("the request is gone"));

@@ -45,8 +45,15 @@ pub enum Trust {
 }
 
 impl Forwarded {
-    /// For a connection from `peer` to our `local` address. `plain_ipv4` leaves out `::ffff:`.
-    pub fn new(peer: SocketAddr, local: SocketAddr, plain_ipv4: bool, trust: Trust) -> Self {
+    /// For a connection from `peer` to our `local` address, `over_tls` or not. `plain_ipv4` leaves
+    /// out `::ffff:`.
+    pub fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        over_tls: bool,
+        plain_ipv4: bool,
+        trust: Trust,
+    ) -> Self {
         let client = match canonical(peer.ip()) {
             IpAddr::V4(address) if !plain_ipv4 => format!("::ffff:{address}"),
             address => address.to_string(),
@@ -56,7 +63,7 @@ impl Forwarded {
         };
         Self {
             client: value(client),
-            proto: HeaderValue::from_static("http"),
+            proto: HeaderValue::from_static(if over_tls { "https" } else { "http" }),
             port: value(local.port().to_string()),
             trust,
         }
@@ -396,7 +403,13 @@ mod tests {
     }
 
     fn forwarded(peer: &str, plain: bool, trust: Trust) -> Forwarded {
-        Forwarded::new(peer.parse().unwrap(), "127.0.0.1:8080".parse().unwrap(), plain, trust)
+        Forwarded::new(
+            peer.parse().unwrap(),
+            "127.0.0.1:8080".parse().unwrap(),
+            false,
+            plain,
+            trust,
+        )
     }
 
     /// hipache-contract 2, "Headers to the backend, each only if the client did not send it".

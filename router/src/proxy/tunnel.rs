@@ -10,13 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::access_log::Record;
 use crate::connection::ClientIo;
+use crate::stream::Stream;
 
 /// Bytes taken from a socket at a time. A direction holds a buffer only while it has bytes.
 const BUFFER: usize = 16 * 1024;
@@ -28,8 +28,8 @@ const HALF_CLOSED: Duration = Duration::from_secs(60);
 /// The backend's side of a tunnel.
 #[derive(Debug)]
 pub struct Upstream {
-    /// The socket.
-    pub stream: TcpStream,
+    /// The connection.
+    pub stream: Stream,
     /// What the backend sent right behind its 101.
     pub early: Bytes,
 }
@@ -84,8 +84,8 @@ enum Ended {
 }
 
 struct Pipe {
-    client: TcpStream,
-    backend: TcpStream,
+    client: Stream,
+    backend: Stream,
     to_backend: Direction,
     to_client: Direction,
     idle_timeout: Option<Duration>,
@@ -114,8 +114,8 @@ impl Direction {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
@@ -128,6 +128,8 @@ impl Direction {
                 self.total += count as u64;
                 *moved = true;
             }
+            // Encrypted bytes may still wait for room in the socket.
+            ready!(Pin::new(&mut *to).poll_flush(cx))?;
             self.sent = 0;
             self.buffer.clear();
             if self.read_closed {

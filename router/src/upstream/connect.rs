@@ -1,17 +1,23 @@
 //! Making a connection to a backend: names resolved off the worker and remembered, every address
 //! tried, all within one time limit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
 use shared::backend::{BackendHost, Origin, Scheme};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tracing::warn;
 
+use super::trust::{Trust, Trusts};
 use crate::clock::Clock;
 use crate::route::{Millis, millis};
+use crate::stream::Stream;
 
 /// How long a resolved name is believed. The system's resolver does not tell the record's own
 /// time to live; 5 s follows changes quickly and still spares the resolver.
@@ -55,9 +61,15 @@ pub enum ConnectError {
     /// No address answered within the limit.
     #[error("no connection within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
-    /// `https://` backends are not served by this version.
-    #[error("https:// backends are not supported by this version")]
-    TlsUnsupported,
+    /// There is no TLS with the backend, or its certificate is not to be trusted.
+    #[error("no TLS with {name}")]
+    Tls {
+        /// The host of its URL.
+        name: Box<str>,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Makes connections. Shared by all workers, and so are the names it has resolved.
@@ -66,6 +78,9 @@ pub struct Connector {
     timeout: Duration,
     clock: Arc<Clock>,
     names: Mutex<HashMap<Box<str>, Resolved>>,
+    trusts: Trusts,
+    /// Backends whose TLS was complained about.
+    reported: Mutex<HashSet<Origin>>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,23 +90,72 @@ struct Resolved {
 }
 
 impl Connector {
-    /// Gives up a connection after `timeout`.
-    pub fn new(timeout: Duration, clock: Arc<Clock>) -> Self {
-        Self { timeout, clock, names: Mutex::default() }
+    /// Gives up a connection after `timeout`. `authorities` are those that `https://` backends are
+    /// verified by; without any it is those of the system.
+    pub fn new(
+        timeout: Duration,
+        clock: Arc<Clock>,
+        authorities: Option<Arc<RootCertStore>>,
+    ) -> Self {
+        let (names, reported) = (Mutex::default(), Mutex::default());
+        Self { timeout, clock, names, trusts: Trusts::new(authorities), reported }
     }
 
-    /// Connects to `origin`.
+    /// Connects to `origin`, whose certificate, if it has one, is verified by `trust`.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] once every address failed or the time is over.
-    pub async fn connect(&self, origin: &Origin) -> Result<TcpStream, ConnectError> {
-        if origin.scheme == Scheme::Https {
-            return Err(ConnectError::TlsUnsupported);
-        }
-        match tokio::time::timeout(self.timeout, self.connect_any(origin)).await {
+    pub async fn connect(&self, origin: &Origin, trust: &Trust) -> Result<Stream, ConnectError> {
+        let connected = async {
+            let stream = self.connect_any(origin).await?;
+            match origin.scheme {
+                Scheme::Http => Ok(Stream::Plain(stream)),
+                Scheme::Https => Box::pin(self.encrypt(stream, origin, trust)).await,
+            }
+        };
+        match tokio::time::timeout(self.timeout, connected).await {
             Ok(result) => result,
             Err(_elapsed) => Err(ConnectError::TimedOut(self.timeout)),
+        }
+    }
+
+    async fn encrypt(
+        &self,
+        stream: TcpStream,
+        origin: &Origin,
+        trust: &Trust,
+    ) -> Result<Stream, ConnectError> {
+        let name = origin.host.to_string();
+        let failed = |source| ConnectError::Tls { name: name.as_str().into(), source };
+        let config = self.trusts.config(trust).await.map_err(failed)?;
+        let server = match &origin.host {
+            BackendHost::Ip(address) => Ok(ServerName::from(*address)),
+            BackendHost::Name(name) => ServerName::try_from(name.to_string()),
+        };
+        let server = server.map_err(|error| failed(io::Error::other(error)))?;
+        let result = TlsConnector::from(config).connect(server, stream).await;
+        self.report(origin, result.as_ref().err());
+        Ok(Stream::Tls(Box::new(result.map_err(failed)?.into())))
+    }
+
+    /// Says once that there is no TLS with a backend: where it is the only one of its frontend, it
+    /// is never marked dead, and nothing else would say so.
+    fn report(&self, origin: &Origin, error: Option<&io::Error>) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            None => {
+                reported.remove(origin);
+            }
+            Some(error) => {
+                if reported.len() < MAX_NAMES && reported.insert(origin.clone()) {
+                    warn!(
+                        backend = %origin, %error,
+                        "no TLS with the backend; its certificate has to be valid for its host and \
+                         signed by an authority of the system or of server.backendCa"
+                    );
+                }
+            }
         }
     }
 
@@ -188,32 +252,32 @@ mod tests {
 
     use shared::backend::BackendUrl;
 
-    use super::{Clock, ConnectError, Connector};
+    use super::{Clock, ConnectError, Connector, Trust};
 
     #[tokio::test]
     async fn every_address_of_a_name_is_tried() {
         // `localhost` commonly has two addresses, of which only one listens here.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()));
+        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()), None);
         let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
         for _ in 0..2 {
-            let stream = connector.connect(&origin).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+            let stream = connector.connect(&origin, &Trust::Configured).await.unwrap();
+            assert_eq!(stream.socket().peer_addr().unwrap(), listener.local_addr().unwrap());
         }
     }
 
     #[tokio::test]
     async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
-        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()));
+        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()), None);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
-        let error = connector.connect(&origin).await.unwrap_err();
+        let error = connector.connect(&origin, &Trust::Configured).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
         let origin = BackendUrl::parse(b"http://no-such-host.invalid").unwrap().origin;
-        let error = connector.connect(&origin).await.unwrap_err();
+        let error = connector.connect(&origin, &Trust::Configured).await.unwrap_err();
         assert!(
             matches!(error, ConnectError::Resolve { .. } | ConnectError::TimedOut(_)),
             "{error:?}"

@@ -284,6 +284,7 @@ impl Supervisor {
                 command.arg("TRACKING").arg("ON").arg("BCAST");
                 command.arg("PREFIX").arg(keys::frontend_prefix(prefix));
                 command.arg("PREFIX").arg(keys::dead_prefix(prefix));
+                command.arg("PREFIX").arg(keys::certificate_prefix(prefix));
                 match command.query_async::<Value>(&mut connection).await {
                     Ok(_ok) => return Ok((target, connection, Tracking::Active)),
                     Err(error) if is_refusal(&error) => {
@@ -309,6 +310,7 @@ impl Supervisor {
         let shared = Arc::clone(&self.shared);
         let frontends = keys::frontend_prefix(&self.driver.prefix);
         let deads = keys::dead_prefix(&self.driver.prefix);
+        let certificates = keys::certificate_prefix(&self.driver.prefix);
         move |push| {
             match push.kind {
                 PushKind::Invalidate => match push.data.into_iter().next() {
@@ -321,6 +323,8 @@ impl Supervisor {
                                 watcher.changed(Change::Frontend(name));
                             } else if let Some(host) = key.strip_prefix(&deads) {
                                 watcher.changed(Change::Dead(host));
+                            } else if let Some(name) = key.strip_prefix(&certificates) {
+                                watcher.changed(Change::Certificate(name));
                             }
                         }
                     }

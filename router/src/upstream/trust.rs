@@ -1,0 +1,187 @@
+//! TLS towards backends: by what their certificates are verified.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::sync::OnceCell;
+use tracing::warn;
+
+/// Authorities of hosts of their own that are kept ready.
+const MAX_OTHERS: usize = 1000;
+
+/// By what the certificate of an `https://` backend is verified. Connections are shared only between
+/// those who agree on it.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Trust {
+    /// Not at all: encrypted, but perhaps to the wrong one.
+    Anyone,
+    /// By these authorities, PEM.
+    Authority(Arc<str>),
+    /// By `server.backendCa`, or by the authorities of the system.
+    #[default]
+    Configured,
+}
+
+/// Settings of handshakes with backends, made when they are first needed.
+#[derive(Debug)]
+pub(super) struct Trusts {
+    /// The authorities of `server.backendCa`.
+    authorities: Option<Arc<RootCertStore>>,
+    provider: Arc<CryptoProvider>,
+    configured: OnceCell<Arc<ClientConfig>>,
+    others: Mutex<HashMap<Trust, Arc<ClientConfig>>>,
+}
+
+/// Reads the authorities of `server.backendCa`.
+///
+/// # Errors
+///
+/// When the file cannot be read or holds no certificate.
+pub fn read_authorities(path: &Path) -> anyhow::Result<Arc<RootCertStore>> {
+    let pem = std::fs::read(path).map_err(|error| {
+        anyhow::anyhow!("server.backendCa: {} cannot be read: {error}", path.display())
+    })?;
+    let roots = parse_authorities(&pem)
+        .map_err(|error| anyhow::anyhow!("server.backendCa: {}: {error}", path.display()))?;
+    Ok(Arc::new(roots))
+}
+
+fn parse_authorities(pem: &[u8]) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(io::Error::other)?;
+        roots.add(certificate).map_err(io::Error::other)?;
+    }
+    if roots.is_empty() {
+        return Err(io::Error::other("there is no `-----BEGIN CERTIFICATE-----` in it"));
+    }
+    Ok(roots)
+}
+
+impl Trusts {
+    pub(super) fn new(authorities: Option<Arc<RootCertStore>>) -> Self {
+        Self {
+            authorities,
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            configured: OnceCell::new(),
+            others: Mutex::default(),
+        }
+    }
+
+    /// The settings of `trust`.
+    pub(super) async fn config(&self, trust: &Trust) -> io::Result<Arc<ClientConfig>> {
+        if *trust == Trust::Configured {
+            let config = self.configured.get_or_try_init(|| async {
+                let roots = match &self.authorities {
+                    Some(roots) => Arc::clone(roots),
+                    // Files of the system are read, some hundred of them.
+                    None => tokio::task::spawn_blocking(system_authorities)
+                        .await
+                        .map_err(io::Error::other)?,
+                };
+                self.verified(roots)
+            });
+            return config.await.cloned();
+        }
+        if let Some(config) = self.others.lock().unwrap_or_else(PoisonError::into_inner).get(trust)
+        {
+            return Ok(Arc::clone(config));
+        }
+        let config = match trust {
+            Trust::Authority(pem) => self.verified(Arc::new(parse_authorities(pem.as_bytes())?))?,
+            Trust::Anyone | Trust::Configured => self.unverified()?,
+        };
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if others.len() >= MAX_OTHERS {
+            others.clear();
+        }
+        others.insert(trust.clone(), Arc::clone(&config));
+        Ok(config)
+    }
+
+    fn verified(&self, roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>> {
+        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(finish(config))
+    }
+
+    fn unverified(&self) -> io::Result<Arc<ClientConfig>> {
+        let verifier = Arc::new(Unverified(Arc::clone(&self.provider)));
+        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(finish(config))
+    }
+}
+
+fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
+fn system_authorities() -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (_used, _unusable) = roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        warn!(
+            "this system has no certificate authorities: https:// backends cannot be verified; \
+             install ca-certificates or set server.backendCa"
+        );
+    }
+    Arc::new(roots)
+}
+
+/// Takes any certificate, as long as the peer has its key.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
