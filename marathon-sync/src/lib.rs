@@ -1,5 +1,6 @@
 //! Keeps the router's Redis lists equal to the live tasks of a Marathon cluster.
 
+pub mod agent;
 pub mod document;
 pub mod guard;
 pub mod marathon;
