@@ -20,6 +20,7 @@ pub mod process;
 pub mod redis;
 pub mod router;
 pub mod sentinel;
+pub mod sync;
 pub mod tls;
 pub mod websocket;
 pub mod wire;
