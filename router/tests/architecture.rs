@@ -12,7 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("listen", &[]),
     ("privileges", &[]),
     ("metrics", &[]),
-    ("admin", &["listen", "metrics"]),
+    ("admin", &["metrics"]),
     ("config", &["cli"]),
     ("access_log", &["clock", "config", "route"]),
     ("table", &["clock", "config", "route"]),
