@@ -1,8 +1,10 @@
 //! Keeps the router's Redis lists equal to the live tasks of a Marathon cluster.
 
+pub mod agent;
 pub mod document;
 pub mod guard;
 pub mod marathon;
+pub mod pass;
 pub mod plan;
 pub mod routes;
 pub mod rules;
