@@ -4,6 +4,7 @@ pub mod agent;
 pub mod document;
 pub mod guard;
 pub mod marathon;
+pub mod observe;
 pub mod pass;
 pub mod plan;
 pub mod routes;
