@@ -293,6 +293,7 @@ impl Running {
                 (body, AnswerSeen { at, endpoint, leader, duration, bytes, apps: 0 })
             }
             Err(error) => {
+                counters.fetch_failed(&error);
                 self.fetch_failed("failed", error.to_string());
                 return Ok(());
             }
@@ -405,6 +406,7 @@ impl Running {
     fn written(&mut self, applied: &Applied, event: Option<Instant>) {
         say(&news::of_changes(&applied.written));
         let counters = &self.agent.state.counters;
+        counters.write_failed(applied);
         for change in &applied.written {
             counters.changes.get_or_create(&[("action", change.action.as_str())]).inc();
             let count = |what, number: usize| {
