@@ -247,3 +247,31 @@ fn sigterm_gives_the_lease_back_and_leaves_the_lists() {
     assert_eq!(redis.query::<usize>(&["EXISTS", LEASE]), 0);
     assert_eq!(list(&redis, "www.test"), WEB);
 }
+
+/// What an operator looks at: ready, the figures, and why each app is or is not routed.
+#[test]
+fn the_admin_listener_says_how_things_stand() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    web(&marathon);
+    marathon.app("/worker").label("hipacheFrontend", "not a host").running(1);
+    let sync = MarathonSync::builder(&marathon, &redis).args(&["--admin", "127.0.0.1:0"]).start();
+    let line = sync.wait_for_log(&["keeping the lists", "admin=http://"]);
+    let (_, url) = line.split_once("admin=http://").expect("its address");
+    let address = url.split_whitespace().next().and_then(|address| address.parse().ok());
+    let address = address.expect("an address");
+    let get = |path: &str| integration::client::get(address, "admin", path);
+    assert_eq!(get("/livez").status(), 200);
+    eventually(DEADLINE, "it is ready", || get("/readyz").status() == 200);
+    let metrics = get("/metrics").text();
+    assert!(metrics.contains("marathon_sync_") && metrics.ends_with("# EOF\n"), "{metrics}");
+    let status: serde_json::Value = serde_json::from_str(&get("/status").text()).expect("JSON");
+    assert!(status.to_string().contains("/worker"), "{status:#}");
+    let app = get("/status?app=/web").text();
+    assert!(app.contains("10.0.0.1"), "{app}");
+    assert_eq!(get("/status?app=/nobody").status(), 404);
+    assert_eq!(get("/nothing").status(), 404);
+    marathon.kill();
+    redis.kill();
+    eventually(DEADLINE, "it is not ready", || get("/readyz").status() == 503);
+}

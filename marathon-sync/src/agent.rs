@@ -5,6 +5,7 @@
 //! events said for sure, `look` makes passes, `write` carries them out, `news` (pure) says what is worth a line in the log,
 //! `state` is what others may look at, `once` is for passes on the command line.
 
+pub mod errors;
 pub mod look;
 pub mod news;
 pub mod once;
@@ -149,7 +150,7 @@ impl Agent {
 }
 
 /// Host and process, for people.
-fn own_name() -> String {
+pub fn own_name() -> String {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     format!("{}/{}", host.as_deref().unwrap_or("?"), std::process::id())
 }
@@ -291,6 +292,7 @@ impl Running {
                 (body, AnswerSeen { at, endpoint, leader, duration, bytes, apps: 0 })
             }
             Err(error) => {
+                counters.fetch_failed(&error);
                 self.fetch_failed("failed", error.to_string());
                 return Ok(());
             }
@@ -348,6 +350,7 @@ impl Running {
         let (mut pass, _snapshot) = match self.looker.look(&known.answer, seen, occasion).await {
             Ok(looked) => looked,
             Err(LookError::Redis(error)) => {
+                self.agent.state.counters.read_failed(&error);
                 self.redis_failed("read_failed", chain(&error));
                 return Ok(());
             }

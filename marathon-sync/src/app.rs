@@ -1,15 +1,19 @@
 //! The only wiring: settings become an agent, signals end it.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::agent::Agent;
-use crate::agent::once::{Looked, findings};
+use crate::agent::once::Looked;
+use crate::agent::{Agent, own_name};
 use crate::config::Config;
+use crate::observe::explain::Outcome;
+use crate::observe::{self, Identity, Observed};
 
 /// Keeps the lists until SIGTERM or SIGINT.
 ///
@@ -22,19 +26,44 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
         let interval = config.interval.as_secs_f64();
         let (redis, instance) = (config.driver.to_string(), config.instance.clone());
         let marathon: Vec<_> = config.endpoints.iter().map(ToString::to_string).collect();
-        let (marathon, dry_run) = (marathon.join(" "), config.dry_run);
-        if config.admin.is_some() {
-            warn!("this version has no admin listener yet");
-        }
+        let dry_run = config.dry_run;
+        let admin = config.admin.map(observe::admin::bind).transpose()?;
+        let stale_after = observe::stale_after(config.interval);
         let agent = Agent::new(config, &connection)?;
+        let observed = Arc::new(Observed {
+            identity: Identity {
+                instance: instance.clone(),
+                process: own_name(),
+                endpoints: marathon.clone(),
+                stale_after,
+            },
+            state: Arc::clone(agent.state()),
+            redis: Some(agent.redis().clone()),
+            is_ending: AtomicBool::new(false),
+        });
+        let admin_url = match admin {
+            None => String::new(),
+            Some(socket) => {
+                let address = socket.local_addr().context("the admin listener has no address")?;
+                drop(tokio::spawn(observe::admin::serve(socket, Arc::clone(&observed))));
+                format!(" admin=http://{address}")
+            }
+        };
+        let marathon = marathon.join(" ");
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            marathon, redis, instance, interval, dry_run, "keeping the lists"
+            marathon, redis, instance, interval, dry_run, "keeping the lists{admin_url}"
         );
         notify(&[
-            sd_notify::NotifyState::Status("keeping the lists"),
+            sd_notify::NotifyState::Status(&format!("keeping the lists{admin_url}")),
             sd_notify::NotifyState::Ready,
         ]);
+        let ending = Arc::clone(&observed);
+        let shutdown_seen = shutdown.clone();
+        drop(tokio::spawn(async move {
+            shutdown_seen.cancelled().await;
+            ending.is_ending.store(true, Ordering::Relaxed);
+        }));
         let result = agent.run(shutdown).await;
         notify(&[sd_notify::NotifyState::Stopping]);
         connection.cancel();
@@ -66,41 +95,27 @@ pub fn once(config: Config) -> anyhow::Result<u8> {
 ///
 /// When Marathon or Redis failed.
 pub fn verify(config: Config) -> anyhow::Result<u8> {
-    let findings = findings(&look(config)?.pass);
-    let code = u8::from(!findings.is_empty());
-    print(&findings)?;
-    Ok(code)
+    let (text, is_same) = observe::verify::verify(&look(config)?.pass);
+    print(&text)?;
+    Ok(u8::from(!is_same))
 }
 
-/// `explain`: 0 the app is there, 1 it is not.
+/// `explain`: 0 the app has a live backend, 3 it has hosts but none, 4 it is not routed.
 ///
 /// # Errors
 ///
 /// When Marathon or Redis failed.
 pub fn explain(config: Config, app: &str) -> anyhow::Result<u8> {
+    let (prefix, instance) = (config.driver.prefix.clone(), config.instance.clone());
     let looked = look(config)?;
-    let id = if app.starts_with('/') { app.to_owned() } else { format!("/{app}") };
-    let Some(report) = looked.pass.apps.get(&id) else {
-        print(&[format!("{id}: Marathon does not list it")])?;
-        return Ok(1);
-    };
-    let mut lines = vec![format!("{id}: {:?}", report.state)];
-    for claim in &report.hosts {
-        lines.push(format!("  {} by label {}", claim.host, claim.label));
-    }
-    for refused in &report.refused {
-        lines.push(format!("  not done: label {}: {}", refused.label, refused.reason));
-    }
-    for task in &report.tasks {
-        lines.push(format!("  {} is {}", task.id, task.verdict));
-    }
-    for change in &looked.pass.difference.changes {
-        if report.hosts.iter().any(|claim| claim.host == change.host) {
-            lines.push(format!("  would write {change}"));
-        }
-    }
-    print(&lines)?;
-    Ok(0)
+    let (text, outcome) =
+        observe::explain::explain(app, &looked.pass, &looked.snapshot, &prefix, &instance);
+    print(&text)?;
+    Ok(match outcome {
+        Outcome::Live => 0,
+        Outcome::NoLiveBackend => 3,
+        Outcome::NotRouted => 4,
+    })
 }
 
 fn look(config: Config) -> anyhow::Result<Looked> {
@@ -140,9 +155,8 @@ fn block_on<T>(
     result
 }
 
-fn print(lines: &[String]) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    lines.iter().try_for_each(|line| writeln!(stdout, "{line}")).context("cannot print")
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().lock().write_all(text.as_bytes()).context("cannot print")
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {

@@ -8,6 +8,7 @@ pub mod document;
 pub mod guard;
 pub mod healthcheck;
 pub mod marathon;
+pub mod observe;
 pub mod pass;
 pub mod plan;
 pub mod routes;

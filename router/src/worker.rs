@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use shared::accept::accept_loop;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,7 +18,6 @@ use tracing::{debug, warn};
 
 use crate::clock::TICK;
 use crate::connection::{ClientIo, Connection, Connections, Phase};
-use crate::listen::accept_loop;
 use crate::metrics::{Counters, HandshakeFailure};
 use crate::proxy::{Client, Settings, Shared, answer};
 use crate::stream::Stream;

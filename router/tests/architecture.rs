@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("privileges", &[]),
     ("metrics", &[]),
     ("stream", &[]),
-    ("admin", &["listen", "metrics"]),
+    ("admin", &["metrics"]),
     ("config", &["cli"]),
     ("access_log", &["clock", "config", "route"]),
     ("table", &["clock", "config", "route"]),

@@ -155,16 +155,6 @@ fn is_whole(pass: &Pass) -> bool {
         && pass.apps.values().all(|app| is_read(&app.state))
 }
 
-/// What `verify` has to say: a line for each difference, none when Redis is as Marathon wants it.
-pub fn findings(pass: &Pass) -> Vec<String> {
-    let held = pass.held.iter().flat_map(|held| {
-        held.rows.iter().flat_map(move |(host, rows)| {
-            rows.iter().map(move |row| format!("{host}: {row} is not wanted: {}", held.reason))
-        })
-    });
-    pass.difference.findings().into_iter().chain(held).collect()
-}
-
 /// Prints lines; returns whether somebody took them.
 pub(super) fn print(lines: &[String]) -> bool {
     let mut text = lines.join("\n");

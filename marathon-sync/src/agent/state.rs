@@ -167,6 +167,11 @@ pub struct Counters {
     pub hints: Family<Label, Counter>,
     /// Fetches by `result`: `ok`, `failed` (no endpoint answered), `unusable` (not a list of apps).
     pub fetches: Family<Label, Counter>,
+    /// Endpoints that gave no answer, by `kind`: see [`Counters::fetch_failed`].
+    pub fetch_errors: Family<Label, Counter>,
+    /// Lists that could not be read or written, by `kind`: see [`Counters::read_failed`] and
+    /// [`Counters::write_failed`].
+    pub redis_errors: Family<Label, Counter>,
     /// Seconds that a fetch took.
     pub fetch_seconds: Histogram,
     /// Passes by `result`: `ok`, `read_failed`, `write_failed`.
@@ -191,6 +196,8 @@ impl Default for Counters {
             stream: Arc::default(),
             hints: Family::default(),
             fetches: Family::default(),
+            fetch_errors: Family::default(),
+            redis_errors: Family::default(),
             fetch_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 15)),
             passes: Family::default(),
             changes: Family::default(),

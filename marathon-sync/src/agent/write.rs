@@ -57,6 +57,7 @@ impl Running {
     fn written(&mut self, applied: &Applied, event: Option<Instant>) {
         say(&news::of_changes(&applied.written));
         let counters = &self.agent.state.counters;
+        counters.write_failed(applied);
         for change in &applied.written {
             counters.changes.get_or_create(&[("action", change.action.as_str())]).inc();
             let count = |what, number: usize| {
