@@ -124,6 +124,22 @@ impl Guard {
         Judged { plan, held }
     }
 
+    /// Judges a plan that comes from an answer which was judged before: that confirms nothing and is
+    /// not remembered.
+    pub fn judge_again(
+        &self,
+        owned: &BTreeMap<String, Vec<String>>,
+        plan: Plan,
+        evidence: &Evidence,
+        now: Duration,
+    ) -> Judged {
+        let mut guard = self.clone();
+        for (_since, observations) in guard.waiting.values_mut() {
+            *observations = observations.saturating_sub(1);
+        }
+        guard.judge(owned, plan, evidence, now)
+    }
+
     /// Why `unexplained` needs confirmation, or `None`.
     fn alarm(
         &self,

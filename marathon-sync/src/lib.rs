@@ -3,6 +3,7 @@
 pub mod document;
 pub mod guard;
 pub mod marathon;
+pub mod pass;
 pub mod plan;
 pub mod routes;
 pub mod rules;
