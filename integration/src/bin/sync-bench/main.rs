@@ -21,10 +21,6 @@ use clap::Parser;
 use integration::marathon::Dialect;
 use integration::redis::Redis;
 
-/// As in the programs that are measured.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Measure what marathon-sync needs for a large cluster.
 ///
 /// Redis is started by this program on loopback and a free port, and stopped by it.

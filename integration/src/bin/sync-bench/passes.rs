@@ -1,15 +1,14 @@
 //! The measured process: what the agent does with each answer, step by step.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
-use marathon_sync::document;
+use marathon_sync::document::{self, Answer};
 use marathon_sync::guard::{Guard, Limits};
+use marathon_sync::pass::{Occasion, Pass, State, conclude};
 use marathon_sync::routes::Routes;
-use marathon_sync::routes::diff::diff;
 use marathon_sync::routes::lease::{Lease, TTL};
 use marathon_sync::rules::memory::Memory;
 use marathon_sync::rules::{Options, Seen, desired};
@@ -48,8 +47,9 @@ async fn measure(answer: &Path, redis: &str) -> anyhow::Result<()> {
     while lease.token().is_none() {
         standing.changed().await.context("the lease ended")?;
     }
-    let (mut memory, mut guard) = (Memory::default(), Guard::new(Limits::default()));
+    let mut state = State { memory: Memory::default(), guard: Guard::new(Limits::default()) };
     let begin = Instant::now();
+    let mut last: Option<(Answer, Pass)> = None;
     for (pass, limit) in [("first pass", FIRST), ("unchanged", UNCHANGED), ("unchanged", UNCHANGED)]
     {
         // As it comes from Marathon: read anew, and counted as fetching.
@@ -58,28 +58,28 @@ async fn measure(answer: &Path, redis: &str) -> anyhow::Result<()> {
         let parsed = document::parse(&body).context("the answer cannot be read")?;
         drop(body);
         steps.done("parse");
-        let options = Options::default();
-        let seen = Seen::default();
-        let wanted = desired(&parsed, &mut memory, &options, &seen, Timestamp::now());
-        drop(parsed);
+        // The last answer is of no use any more.
+        let before = last.take().map(|(_answer, pass)| pass);
+        let (options, seen) = (Options::default(), Seen::default());
+        let wish = desired(&parsed, &mut state.memory, &options, &seen, Timestamp::now());
         steps.done("rules");
-        let snapshot = routes.snapshot(&wanted.plan).await?;
+        let snapshot = routes.snapshot(&wish.plan).await?;
         steps.done("snapshot");
-        let owned: BTreeMap<String, Vec<String>> = snapshot
-            .owned
-            .iter()
-            .map(|(host, owned)| (host.clone(), owned.rows.iter().cloned().collect()))
-            .collect();
-        let judged = guard.judge(&owned, wanted.plan, &wanted.evidence, begin.elapsed());
-        steps.done("guard");
-        let difference = diff(&judged.plan, &snapshot);
-        steps.done("diff");
+        let clock = begin.elapsed();
+        let mut done = conclude(wish, &mut state.guard, &snapshot, Occasion::Answer, clock);
+        drop(snapshot);
+        steps.done("conclude");
         let token = lease.token().context("the lease was lost")?;
-        let applied = routes.apply(&judged.plan, difference.changes, &token).await;
+        let changes = std::mem::take(&mut done.difference.changes);
+        let applied = routes.apply(&done.plan, changes, &token).await;
         ensure!(applied.failed.is_empty(), "{:?}", applied.failed);
         steps.done("apply");
+        // Kept, as the agent does: for events that come before the next answer, and for its status.
+        last = Some((parsed, done));
+        drop(before);
         steps.print(pass, limit, applied.written.len());
     }
+    drop(last);
     let (peak, now) = (memory_kb("VmHWM")?, memory_kb("VmRSS")?);
     println!("memory: peak {} MB{}, now {} MB", peak / 1000, verdict(peak > MEMORY_KB), now / 1000);
     shutdown.cancel();
@@ -108,7 +108,11 @@ impl Steps {
 
     fn print(self, pass: &str, limit: Duration, written: usize) {
         let total = self.begin.elapsed();
-        println!("{pass}: {total:.0?}{}, {written} lists written", verdict(total > limit));
+        println!(
+            "{pass}: {} ms{}, {written} lists written",
+            total.as_millis(),
+            verdict(total > limit)
+        );
         for (step, took, resident) in self.done {
             println!("  {step:10} {took:>9.1?} {:>6} MB", resident / 1000);
         }
