@@ -32,9 +32,11 @@ pub struct State {
     pub guard: Guard,
 }
 
-/// The time of a pass.
+/// When and why there is a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
+    /// Why.
+    pub occasion: Occasion,
     /// Of day, to compare with what Marathon says.
     pub wall: Timestamp,
     /// Since the start of the process; never goes back.
@@ -73,11 +75,10 @@ pub fn pass(
     options: &Options,
     seen: &Seen,
     snapshot: &Snapshot,
-    occasion: Occasion,
     now: Now,
 ) -> Pass {
     let wish = desired(answer, &mut state.memory, options, seen, now.wall);
-    conclude(wish, &mut state.guard, snapshot, occasion, now.clock)
+    conclude(wish, &mut state.guard, snapshot, now.occasion, now.clock)
 }
 
 /// The second half: judges the wish and compares it with Redis.

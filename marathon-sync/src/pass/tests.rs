@@ -28,11 +28,12 @@ impl World {
         let answer = parse(json!({ "apps": apps }).to_string().as_bytes()).unwrap();
         self.second += 10;
         let now = Now {
+            occasion,
             wall: Timestamp::from_second(1_600_000_000).unwrap(),
             clock: Duration::from_secs(self.second),
         };
         let options = Options::default();
-        let pass = pass(&answer, &mut self.state, &options, &self.seen, &self.redis, occasion, now);
+        let pass = pass(&answer, &mut self.state, &options, &self.seen, &self.redis, now);
         self.write(&pass);
         pass
     }
