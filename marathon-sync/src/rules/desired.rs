@@ -91,6 +91,7 @@ pub fn desired(
         }
     }
     memory.settle(tasks, &by_id.keys().copied().collect(), now);
+    memory.reused(|address| evidence.is_live(address));
     desired.evidence = evidence;
     desired
 }

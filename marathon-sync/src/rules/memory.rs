@@ -137,6 +137,19 @@ impl Memory {
         self.ended.values().flatten().cloned().collect()
     }
 
+    /// Forgets that something ended where a task runs now: Mesos has given the port again. Else an
+    /// answer that leaves that task out, by mistake, would seem explained.
+    pub(super) fn reused(&mut self, lives: impl Fn(&str) -> bool) {
+        for addresses in self.ended.values_mut() {
+            addresses.retain(|address| !lives(address));
+        }
+        for last in self.apps.values_mut().filter(|last| last.absent_since.is_some()) {
+            for host in last.hosts.values_mut() {
+                host.backends.retain(|backend| !lives(&address(&backend.url)));
+            }
+        }
+    }
+
     /// `host:port`s that deleted apps had.
     pub(super) fn deleted<'a>(&'a self, id: &str) -> impl Iterator<Item = String> + use<'a> {
         let hosts = self.apps.get(id).into_iter().flat_map(|last| last.hosts.values());

@@ -84,6 +84,11 @@ impl Evidence {
         }
     }
 
+    /// Whether a task runs at `address`.
+    pub(super) fn is_live(&self, address: &str) -> bool {
+        self.live.contains_key(address)
+    }
+
     /// Whether other apps listen at `address`, and `app` does not.
     pub(super) fn is_taken(&self, app: &str, address: &str) -> bool {
         self.live.get(address).is_some_and(|apps| apps.iter().all(|other| **other != *app))
