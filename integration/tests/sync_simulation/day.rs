@@ -271,6 +271,7 @@ impl Day {
             after: &self.redis,
             pass: &pass,
             over: &self.over,
+            places: &self.world.places,
             clock,
         };
         if let Err(broken) = self.laws.judge(&case, occasion == Occasion::Answer) {

@@ -43,10 +43,14 @@ pub(crate) struct Laws {
     well: BTreeSet<String>,
     /// The same, those included that it need not have looked at.
     perhaps_well: BTreeSet<String>,
+    /// Those of them whose apps have hosts and can be read.
+    looked_at: BTreeSet<String>,
+    /// Every task that an answer has shown to this agent.
+    shown: BTreeSet<String>,
     /// Apps that this agent has been able to read.
     read: BTreeSet<String>,
-    /// Tasks of the last answer.
-    known: BTreeSet<String>,
+    /// Tasks of the last answer, as it showed them.
+    known: BTreeMap<String, Status>,
     /// Since when, and for how many answers, the guard holds a backend.
     held: BTreeMap<(String, String), (Duration, u32)>,
 }
@@ -60,20 +64,26 @@ pub(crate) struct Case<'a> {
     pub(crate) pass: &'a Pass,
     /// URLs of tasks that events have called over, by id.
     pub(crate) over: &'a BTreeMap<String, String>,
+    /// Where all tasks are and were.
+    pub(crate) places: &'a BTreeMap<String, String>,
     pub(crate) clock: Duration,
 }
 
 impl Laws {
-    /// Whether the agent knows the task, so that an event about it says where something ended.
+    /// Whether the agent knows where the task is, so that an event about it says where something
+    /// ended. It does not look at tasks of apps without a host.
     pub(crate) fn knows(&self, task: &str) -> bool {
-        self.known.contains(task)
+        self.looked_at.contains(task)
     }
 
     /// An answer that shows these tasks has been taken in.
     pub(crate) fn shown(&mut self, facts: &Facts) {
-        self.known = facts.0.keys().cloned().collect();
+        self.shown.extend(facts.0.keys().cloned());
+        self.known = facts.0.iter().map(|(task, fact)| (task.clone(), fact.status)).collect();
         let is_looked_at = |fact: &Fact| !fact.is_garbage && !fact.hosts.is_empty();
-        self.well.retain(|task| facts.0.get(task).is_some_and(is_looked_at));
+        let looked_at = facts.0.iter().filter(|(_, fact)| is_looked_at(fact));
+        self.looked_at = looked_at.map(|(task, _)| task.clone()).collect();
+        self.well.retain(|task| self.looked_at.contains(task));
         for (task, fact) in &facts.0 {
             if !fact.is_garbage {
                 self.read.insert(fact.app.clone());
@@ -142,8 +152,13 @@ impl Laws {
                 _ if case.over.contains_key(task) => false,
                 // Whoever has its place after one that is over is only known by the next answer.
                 Truth::Old => {
-                    let follows = case.over.values().any(|place| *place == fact.url);
-                    was_listed && fact.status == Status::Well && !follows
+                    let mut places = case.places.iter();
+                    let follows = !self.shown.contains(task)
+                        && places.any(|(other, place)| other != task && *place == fact.url);
+                    // Nor is a recovery since.
+                    let was_down =
+                        matches!(self.known.get(task), Some(Status::Down | Status::Sick));
+                    was_listed && fact.status == Status::Well && !follows && !was_down
                 }
                 Truth::Whole if fact.is_garbage => {
                     was_listed && is_well && self.read.contains(&fact.app)
