@@ -20,5 +20,6 @@ pub mod process;
 pub mod redis;
 pub mod router;
 pub mod sentinel;
+pub mod sync;
 pub mod websocket;
 pub mod wire;
