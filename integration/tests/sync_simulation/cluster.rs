@@ -275,7 +275,7 @@ impl World {
         for id in self.cluster.task_ids(running) {
             self.cluster.transition(&id, State::Unreachable);
         }
-        drop(self.lost.insert(host, 0));
+        self.lost.insert(host, 0);
     }
 
     /// An agent is away, then given up, then back or gone.
@@ -293,7 +293,7 @@ impl World {
                 for id in lost {
                     self.cluster.transition(&id, State::UnreachableInactive);
                 }
-                drop(self.lost.insert(host.to_owned(), 1));
+                self.lost.insert(host.to_owned(), 1);
             }
             (_, 1) => {
                 for id in lost {
