@@ -47,6 +47,8 @@ use state::{AnswerSeen, Changes, Failure, MAX_CHANGES, State, Stream};
 const FETCH_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// The same for Redis. It is near and asked little.
 const REDIS_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long a pass waits for a connection that is just being made.
+const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long giving the lease back may take at the end.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 /// An answer older than this, or than two intervals, is not what a process that has just taken over
@@ -338,6 +340,11 @@ impl Running {
     async fn pass(&mut self, event: Option<Instant>) -> Result<(), LookError> {
         self.schedule.looked();
         let Some(known) = &self.known else { return Ok(()) };
+        // Asked before the long computation, which would be in vain.
+        if !self.agent.redis.wait_until_up(REDIS_PATIENCE).await {
+            self.redis_failed("read_failed", "Redis is not reachable".to_owned());
+            return Ok(());
+        }
         let occasion = if known.is_new { Occasion::Answer } else { Occasion::Again };
         let event = event.or(known.event);
         let seen = self.seen.at(Instant::now());

@@ -53,10 +53,10 @@ pub fn once(config: Config) -> anyhow::Result<u8> {
     block_on(async |shutdown| {
         let connection = CancellationToken::new();
         let agent = Agent::new(config, &connection)?;
-        let done = shutdown.run_until_cancelled(agent.once(&shutdown)).await;
+        // It hears the signal itself, and gives the lease back.
+        let is_whole = agent.once(&shutdown).await;
         connection.cancel();
-        let is_whole = done.context("interrupted")??;
-        Ok(if is_whole { 0 } else { 2 })
+        Ok(if is_whole? { 0 } else { 2 })
     })
 }
 

@@ -43,6 +43,9 @@ pub enum OnceError {
     /// No answer.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// A signal.
+    #[error("interrupted")]
+    Interrupted,
     /// Redis, or a panic.
     #[error(transparent)]
     Look(#[from] LookError),
@@ -104,10 +107,10 @@ impl Agent {
         }
         let release = shutdown.child_token();
         let lease = Lease::start(&self.routes, &own_name(), TTL, &release);
-        let result = self.once_with(&lease).await;
+        let result = shutdown.run_until_cancelled(self.once_with(&lease)).await;
         release.cancel();
         lease.ended(super::RELEASE_LIMIT).await;
-        result
+        result.unwrap_or(Err(OnceError::Interrupted))
     }
 
     async fn once_with(&self, lease: &Lease) -> Result<bool, OnceError> {
