@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use integration::marathon::Dialect;
 use marathon_sync::pass::Occasion;
-use marathon_sync::routes::change::Change;
 use serde_json::Value;
 
 use crate::agent::{Agent, Writing};
@@ -33,7 +32,7 @@ pub(crate) struct Day {
     seed: u64,
     random: fastrand::Rng,
     world: World,
-    redis: Lists,
+    pub(crate) redis: Lists,
     agent: Agent,
     laws: Laws,
     second: u64,
@@ -83,7 +82,7 @@ impl Day {
     pub(crate) fn live(mut self) {
         let has_events = self.hears;
         while self.second < DAY {
-            self.step(&mut |_| {});
+            self.step();
         }
         let Counts { passes, changes, held, quarantined, lies, restarts, losses } = self.counts;
         assert!(passes > 600 && changes > 600, "{:?}", self.counts);
@@ -92,25 +91,25 @@ impl Day {
         assert!(!has_events || !self.over.is_empty() || self.second > DAY);
     }
 
-    /// Some seconds later. `wrote` hears of every change.
-    pub(crate) fn step(&mut self, wrote: &mut dyn FnMut(&[Change])) {
+    /// Some seconds later.
+    pub(crate) fn step(&mut self) {
         // Much at once, then nothing for minutes.
         let is_busy = self.random.u32(..10) < 6;
         self.second += self.random.u64(if is_busy { 1..=10 } else { 20..=200 });
         self.world.at(self.second);
         self.world.step();
-        let has_news = self.hear(wrote);
+        let has_news = self.hear();
         if self.world.cluster.dialect.has_events() && self.random.u32(..30) == 0 {
             self.hears = !self.hears;
         }
         match self.random.u32(..100) {
             0 => self.restart(),
-            1 => self.lose_redis(wrote),
+            1 => self.lose_redis(),
             2 => self.edit(),
             _ => {}
         }
         if has_news || self.second - self.looked >= INTERVAL {
-            self.look(wrote);
+            self.look();
         }
     }
 
@@ -119,7 +118,7 @@ impl Day {
     }
 
     /// Events arrive: what they say for sure counts at once.
-    fn hear(&mut self, wrote: &mut dyn FnMut(&[Change])) -> bool {
+    fn hear(&mut self) -> bool {
         let events = self.world.cluster.take_events();
         if !self.hears {
             return false;
@@ -149,12 +148,12 @@ impl Day {
             }
         }
         if is_sure {
-            self.pass(Occasion::Again, Truth::Old, wrote);
+            self.pass(Occasion::Again, Truth::Old);
         }
         has_news
     }
 
-    fn look(&mut self, wrote: &mut dyn FnMut(&[Change])) {
+    fn look(&mut self) {
         self.looked = self.second;
         let answer = match self.random.u32(..100) {
             0..4 => Answer::Error,
@@ -185,7 +184,7 @@ impl Day {
         let mut shown = Facts::of(&self.world.cluster);
         let listed = marathon_sync::document::parse(&body).unwrap();
         shown.0.retain(|_, fact| listed.apps.iter().any(|app| app.id == fact.app));
-        self.pass_with(Occasion::Answer, truth, Some(&shown), wrote);
+        self.pass_with(Occasion::Answer, truth, Some(&shown));
     }
 
     /// The beginning of the list of apps.
@@ -223,23 +222,17 @@ impl Day {
         is_large && is_short
     }
 
-    fn pass(&mut self, occasion: Occasion, truth: Truth, wrote: &mut dyn FnMut(&[Change])) {
-        self.pass_with(occasion, truth, None, wrote);
+    fn pass(&mut self, occasion: Occasion, truth: Truth) {
+        self.pass_with(occasion, truth, None);
     }
 
-    fn pass_with(
-        &mut self,
-        occasion: Occasion,
-        truth: Truth,
-        shown: Option<&Facts>,
-        wrote: &mut dyn FnMut(&[Change]),
-    ) {
+    fn pass_with(&mut self, occasion: Occasion, truth: Truth, shown: Option<&Facts>) {
         let writing = match self.random.u32(..100) {
             0 => Writing::BreaksOff(self.random.usize(..3)),
             1 => Writing::Edited(BY_HAND),
             _ => Writing::Undisturbed,
         };
-        let before = Lists { now: self.redis.now.clone(), dead: self.redis.dead.clone() };
+        let before = Lists { now: self.redis.now.clone(), ..Lists::default() };
         let clock = self.clock();
         let Some(pass) = self.agent.pass(&mut self.redis, occasion, clock, writing) else { return };
         self.counts.passes += 1;
@@ -252,7 +245,6 @@ impl Day {
                 matches!(report.state, marathon_sync::rules::report::AppState::Quarantined(_))
             })
             .count();
-        wrote(&pass.difference.changes);
         if let Some(shown) = shown {
             self.laws.shown(shown);
         }
@@ -297,12 +289,12 @@ impl Day {
         self.over.clear();
     }
 
-    fn lose_redis(&mut self, wrote: &mut dyn FnMut(&[Change])) {
+    fn lose_redis(&mut self) {
         self.counts.losses += 1;
         self.redis.lose_everything();
         make_by_hand(&mut self.redis);
         // A new term of the lease: everything is compared again.
-        self.pass(Occasion::Again, Truth::Old, wrote);
+        self.pass(Occasion::Again, Truth::Old);
     }
 
     /// Somebody adds a backend to a list of ours, and the router marks backends dead.
@@ -318,8 +310,8 @@ impl Day {
         }
         rows.push(BY_HAND.as_bytes().to_vec());
         let marks = (0..rows.len() - 1).filter(|_| self.random.bool()).collect();
-        drop(self.redis.dead.insert(host.clone(), marks));
         self.redis.put(host, rows);
+        self.redis.mark(host, marks);
     }
 
     fn check_hand_made(&self) {
@@ -330,5 +322,5 @@ impl Day {
 
 fn make_by_hand(redis: &mut Lists) {
     redis.put(HAND_MADE, vec![b"me".to_vec(), BY_HAND.as_bytes().to_vec()]);
-    drop(redis.dead.insert(HAND_MADE.to_owned(), [0].into()));
+    redis.mark(HAND_MADE, [0].into());
 }

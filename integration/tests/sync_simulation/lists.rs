@@ -7,8 +7,23 @@ use marathon_sync::routes::snapshot::Snapshot;
 
 pub(crate) type Rows = Vec<Vec<u8>>;
 
+/// Something that was done to Redis.
+#[derive(Clone, Debug)]
+pub(crate) enum Done {
+    /// Everything was lost.
+    Lost,
+    /// Somebody marked these positions of a host as dead.
+    Marked(String, BTreeSet<usize>),
+    /// Somebody put this list there.
+    Put(String, Rows),
+    /// The script ran.
+    Written(Change),
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Lists {
+    /// What was done, in its order.
+    pub(crate) done: Vec<Done>,
     pub(crate) now: Snapshot,
     /// Positions that are marked as dead, by host.
     pub(crate) dead: BTreeMap<String, BTreeSet<usize>>,
@@ -25,7 +40,19 @@ impl Lists {
         rows.iter().skip(1).map(|row| String::from_utf8(row.clone()).unwrap()).collect()
     }
 
+    /// Somebody puts a list there.
     pub(crate) fn put(&mut self, host: &str, rows: Rows) {
+        self.done.push(Done::Put(host.to_owned(), rows.clone()));
+        self.set(host, rows);
+    }
+
+    /// Somebody marks backends as dead.
+    pub(crate) fn mark(&mut self, host: &str, positions: BTreeSet<usize>) {
+        self.done.push(Done::Marked(host.to_owned(), positions.clone()));
+        drop(self.dead.insert(host.to_owned(), positions));
+    }
+
+    fn set(&mut self, host: &str, rows: Rows) {
         if rows.is_empty() {
             drop(self.now.lists.remove(host));
         } else {
@@ -67,7 +94,8 @@ impl Lists {
         if !after.is_empty() && !moved.is_empty() {
             drop(self.dead.insert(change.host.clone(), moved));
         }
-        self.put(&change.host, after);
+        self.set(&change.host, after);
+        self.done.push(Done::Written(change.clone()));
         true
     }
 
@@ -84,6 +112,8 @@ impl Lists {
     }
 
     pub(crate) fn lose_everything(&mut self) {
-        *self = Self::default();
+        self.done.push(Done::Lost);
+        self.now = Snapshot::default();
+        self.dead.clear();
     }
 }
