@@ -2,7 +2,7 @@
 //!
 //! One task takes one thing at a time. While a pass is made, hints wait in their bounded queue, where
 //! equal ones are one. `schedule` (pure) says when to ask Marathon, `seen` (pure) remembers what
-//! events said for sure, `look` makes passes, `news` (pure) says what is worth a line in the log,
+//! events said for sure, `look` makes passes, `write` carries them out, `news` (pure) says what is worth a line in the log,
 //! `state` is what others may look at, `once` is for passes on the command line.
 
 pub mod look;
@@ -11,6 +11,7 @@ pub mod once;
 pub mod schedule;
 pub mod seen;
 pub mod state;
+mod write;
 
 use std::future::pending;
 use std::pin::Pin;
@@ -32,16 +33,15 @@ use crate::document::Answer;
 use crate::marathon::client::{BuildError, Client, FetchError, Fetched};
 use crate::marathon::debounce::Urgency;
 use crate::marathon::events::{self, Hint, Hints};
-use crate::pass::{Occasion, Pass};
+use crate::pass::Occasion;
 use crate::routes::Routes;
-use crate::routes::apply::Applied;
 use crate::routes::lease::{self, Lease, Standing};
 
 use look::{LookError, Looker};
 use news::{News, Newsroom};
 use schedule::Schedule;
 use seen::SeenLog;
-use state::{AnswerSeen, Changes, Failure, MAX_CHANGES, State, Stream};
+use state::{AnswerSeen, Failure, State, Stream};
 
 /// First and longest wait before Marathon is asked again after a failure.
 const FETCH_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -51,9 +51,6 @@ const REDIS_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration:
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long giving the lease back may take at the end.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
-/// An answer older than this, or than two intervals, is not what a process that has just taken over
-/// writes: the one before it knew better.
-const STALE: Duration = Duration::from_secs(60);
 
 /// The agent, set up.
 #[derive(Debug)]
@@ -370,111 +367,6 @@ impl Running {
             view.pass = Some(Arc::new(pass));
         });
         Ok(())
-    }
-
-    /// Writes, or prints, or leaves it to the leader.
-    async fn carry_out(&mut self, pass: &mut Pass, event: Option<Instant>) {
-        let changes = std::mem::take(&mut pass.difference.changes);
-        let Some(lease) = &self.lease else {
-            let lines: Vec<String> =
-                changes.iter().flat_map(|change| self.agent.routes.render(change)).collect();
-            if lines != self.printed && !once::print(&lines) {
-                debug!("nobody reads what the dry run prints");
-            }
-            self.printed = lines;
-            let texts = changes.iter().map(ToString::to_string);
-            self.succeeded(texts.collect(), changes.len(), false);
-            return;
-        };
-        let is_stale = self.was_standby
-            && self.known.as_ref().is_some_and(|known| {
-                known.asked.elapsed() > STALE.max(self.agent.config.interval * 2)
-            });
-        let Some(token) = lease.token().filter(|_| !is_stale) else {
-            let texts = changes.iter().take(MAX_CHANGES).map(ToString::to_string);
-            self.succeeded(texts.collect(), changes.len(), false);
-            return;
-        };
-        if changes.is_empty() {
-            self.was_standby = false;
-            self.succeeded(Vec::new(), 0, true);
-            return;
-        }
-        let applied = self.agent.routes.apply(&pass.plan, changes, &token).await;
-        if applied.is_lease_lost() {
-            lease.suspect();
-        }
-        self.was_standby &= !applied.failed.is_empty();
-        self.written(&applied, event);
-    }
-
-    fn written(&mut self, applied: &Applied, event: Option<Instant>) {
-        say(&news::of_changes(&applied.written));
-        let counters = &self.agent.state.counters;
-        for change in &applied.written {
-            counters.changes.get_or_create(&[("action", change.action.as_str())]).inc();
-            let count = |what, number: usize| {
-                let number = u64::try_from(number).unwrap_or(u64::MAX);
-                counters.backends.get_or_create(&[("change", what)]).inc_by(number);
-            };
-            count("added", change.added.len());
-            count("removed", change.removed.len());
-        }
-        if let Some(event) = event
-            && applied.written.iter().any(crate::routes::change::Change::is_visible)
-        {
-            counters.lag_seconds.observe(event.elapsed().as_secs_f64());
-        }
-        let lines = applied.written.iter().take(MAX_CHANGES).map(ToString::to_string);
-        let lines: Vec<String> = lines.collect();
-        let Some((host, error)) = applied.failed.iter().next() else {
-            self.succeeded(lines, applied.written.len(), true);
-            return;
-        };
-        let count = applied.failed.len();
-        counters.failed_changes.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
-        let failed = applied.failed.iter().take(MAX_CHANGES);
-        let failed = failed.map(|(host, error)| format!("{host}: {error}")).collect();
-        self.agent.state.update(|view| {
-            view.changes = Changes {
-                at: Some(Timestamp::now()),
-                is_written: true,
-                lines: lines.into(),
-                count: applied.written.len(),
-                failed,
-            };
-        });
-        let text = format!("{count} lists could not be written, {host} first: {}", chain(error));
-        self.redis_failed("write_failed", text);
-    }
-
-    /// Redis is as it should be, as far as that is our business.
-    fn succeeded(&mut self, lines: Vec<String>, count: usize, is_written: bool) {
-        self.redis_retry.reset();
-        self.agent.state.counters.passes.get_or_create(&[("result", "ok")]).inc();
-        let now = Timestamp::now();
-        self.agent.state.update(|view| {
-            if let Some(failure) = view.redis_failed.take() {
-                info!(failures = failure.times, "Redis can be read and written again");
-            }
-            view.succeeded = Some(now);
-            if count > 0 {
-                let (at, lines) = (Some(now), lines.into_iter().take(MAX_CHANGES).collect());
-                view.changes = Changes { at, is_written, lines, count, failed: Arc::default() };
-            }
-        });
-    }
-
-    fn redis_failed(&mut self, result: &'static str, message: String) {
-        self.agent.state.counters.passes.get_or_create(&[("result", result)]).inc();
-        self.schedule.again(Instant::now() + self.redis_retry.next_delay());
-        self.agent.state.update(|view| {
-            let before = view.redis_failed.as_ref();
-            if before.is_none_or(|before| before.message != message) {
-                warn!("{message}");
-            }
-            view.redis_failed = Some(Failure::after(before, Timestamp::now(), message));
-        });
     }
 }
 
