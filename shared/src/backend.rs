@@ -40,6 +40,20 @@ impl fmt::Display for BackendHost {
     }
 }
 
+impl BackendHost {
+    /// Reads a name or an address, an IPv6 address with or without brackets.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendUrlError`] when it is neither.
+    pub fn parse(text: &str) -> Result<Self, BackendUrlError> {
+        match text.parse::<Ipv6Addr>() {
+            Ok(address) => Ok(Self::Ip(IpAddr::V6(address))),
+            Err(_) => parse_host(text),
+        }
+    }
+}
+
 /// What identifies the peer of a connection: two URLs with the same origin share connections.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin {
@@ -49,6 +63,17 @@ pub struct Origin {
     pub host: BackendHost,
     /// TCP port.
     pub port: u16,
+}
+
+impl Origin {
+    /// The peer that a row means; see [`BackendUrl::parse`].
+    ///
+    /// # Errors
+    ///
+    /// [`BackendUrlError`] says what is wrong with the row.
+    pub fn parse(row: &[u8]) -> Result<Self, BackendUrlError> {
+        Ok(Parts::parse(row)?.origin)
+    }
 }
 
 impl fmt::Display for Origin {
@@ -100,6 +125,32 @@ impl BackendUrl {
     ///
     /// [`BackendUrlError`] says what is wrong with the row; the row is then skipped.
     pub fn parse(row: &[u8]) -> Result<Self, BackendUrlError> {
+        let Parts { origin, port, path } = Parts::parse(row)?;
+        // Node keeps a port that was written, also the default one, and the path.
+        let mut href = format!("{}://{}", origin.scheme.as_str(), origin.host);
+        if let Some(digits) = port.filter(|digits| !digits.is_empty()) {
+            href.push(':');
+            href.push_str(digits);
+        }
+        if !path.starts_with('/') {
+            href.push('/');
+        }
+        href.extend(path.chars().filter(char::is_ascii_graphic));
+        Ok(Self { origin, href: href.into_boxed_str() })
+    }
+}
+
+/// A row taken apart.
+struct Parts<'a> {
+    origin: Origin,
+    /// As it is written.
+    port: Option<&'a str>,
+    /// What follows the port.
+    path: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn parse(row: &'a [u8]) -> Result<Self, BackendUrlError> {
         let text = std::str::from_utf8(row).map_err(|_not_utf8| BackendUrlError::NotText)?.trim();
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
@@ -126,17 +177,7 @@ impl BackendUrl {
             }
             Some(_) => return Err(BackendUrlError::BadPort),
         };
-        // Node keeps a port that was written, also the default one, and the path.
-        let mut href = format!("{}://{host}", scheme.as_str());
-        if let Some(digits) = port.filter(|digits| !digits.is_empty()) {
-            href.push(':');
-            href.push_str(digits);
-        }
-        if !path.starts_with('/') {
-            href.push('/');
-        }
-        href.extend(path.chars().filter(char::is_ascii_graphic));
-        Ok(Self { origin: Origin { scheme, host, port: number }, href: href.into_boxed_str() })
+        Ok(Self { origin: Origin { scheme, host, port: number }, port, path })
     }
 }
 
