@@ -354,9 +354,9 @@ pub struct Outcome {
     pub body: Vec<u8>,
     /// The response was complete.
     pub is_complete: bool,
-    /// The code of a RST_STREAM.
+    /// The code of a `RST_STREAM`.
     pub reset: Option<u32>,
-    /// The code of a GOAWAY.
+    /// The code of a `GOAWAY`.
     pub goaway: Option<u32>,
 }
 

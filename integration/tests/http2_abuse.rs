@@ -48,9 +48,9 @@ impl Stage {
     fn request(&self, headers: &[Header<'_>], body: Option<&[u8]>) -> Outcome {
         let mut raw = self.raw();
         let flags = END_HEADERS | if body.is_none() { END_STREAM } else { 0 };
-        raw.send(kind::HEADERS, flags, 1, &block(headers)).unwrap();
+        raw.send(kind::HEADERS, flags, 1, &block(headers)).expect("sent");
         if let Some(body) = body {
-            raw.send(kind::DATA, END_STREAM, 1, body).unwrap();
+            raw.send(kind::DATA, END_STREAM, 1, body).expect("sent");
         }
         raw.outcome(1)
     }
@@ -156,7 +156,6 @@ fn reset_floods_end_the_connection() {
             }
         }
     });
-    assert_ne!(raw.outcome(u32::MAX).goaway, Some(0));
     eventually(DEADLINE, "the connection ends", || raw.send(kind::PING, 0, 0, &[0; 8]).is_err());
     let mut raw = stage.survives("h2f_madeyoureset", |raw| {
         for number in 0..5000_u32 {

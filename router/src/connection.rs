@@ -31,6 +31,9 @@ const NEVER: Millis = Millis::MAX;
 /// Sweeps after which a running request's client is looked for, about three seconds: thousands of
 /// long polls must not cost a noticeable share of a core.
 const SWEEPS_PER_QUESTION: u8 = 60;
+/// Requests that a client of HTTP/2 may give up beyond those that it lets us answer: a page that is
+/// left while it loads gives up a few dozen.
+const MAX_GIVEN_UP: usize = 200;
 /// Bytes of informational responses that may wait for one client.
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
@@ -94,8 +97,12 @@ pub struct Connection {
     parent: Option<Arc<Self>>,
     /// It carries many requests, each with a state of its own.
     is_multiplexed: AtomicBool,
+    /// It is being shut down; requests that still begin or end change nothing about that.
+    is_over: AtomicBool,
     /// Requests that it carries.
     streams: AtomicUsize,
+    /// Requests that the client gave up before their answer, less those that were answered.
+    given_up: AtomicUsize,
     idle_timeout: Millis,
     /// Silence that is allowed while a response is being sent.
     stream_timeout: Millis,
@@ -124,7 +131,8 @@ impl Connection {
         stream.idle_timeout = parent.idle_timeout;
         stream.stream_timeout = parent.stream_timeout;
         stream.enter(Phase::Busy, NEVER);
-        if parent.streams.fetch_add(1, Ordering::Relaxed) == 0 {
+        let was_idle = parent.streams.fetch_add(1, Ordering::Relaxed) == 0;
+        if was_idle && !parent.is_over.load(Ordering::Relaxed) {
             parent.enter(Phase::Busy, NEVER);
         }
         Arc::new(stream)
@@ -135,8 +143,22 @@ impl Connection {
         self.is_multiplexed.store(true, Ordering::Relaxed);
     }
 
-    fn stream_ended(&self) {
-        if self.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+    /// Whether the client gives up so many more requests than it has answered that they can only be
+    /// meant as work for us (CVE-2023-44487).
+    pub fn is_flooded(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed) > MAX_GIVEN_UP
+    }
+
+    fn stream_ended(&self, was_answered: bool) {
+        let given_up = self.given_up.load(Ordering::Relaxed);
+        let given_up =
+            if was_answered { given_up.saturating_sub(1) } else { given_up.saturating_add(1) };
+        self.given_up.store(given_up, Ordering::Relaxed);
+        if given_up > MAX_GIVEN_UP {
+            self.wake();
+        }
+        let was_last = self.streams.fetch_sub(1, Ordering::Relaxed) == 1;
+        if was_last && !self.is_over.load(Ordering::Relaxed) {
             self.enter(Phase::Idle, self.idle_timeout);
         }
     }
@@ -169,7 +191,9 @@ impl Connection {
             early: Mutex::new(Vec::new()),
             parent: None,
             is_multiplexed: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             streams: AtomicUsize::new(0),
+            given_up: AtomicUsize::new(0),
             idle_timeout: millis(tcp_timeout.unwrap_or(MAX_IDLE)),
             stream_timeout: tcp_timeout.map_or(NEVER, millis),
             head_timeout: millis(head_timeout),
@@ -350,7 +374,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.emit_record();
         if let Some(parent) = &self.parent {
-            parent.stream_ended();
+            parent.stream_ended(self.phase() == Phase::Streaming);
         }
     }
 }
@@ -590,6 +614,7 @@ impl Write for ClientIo {
                 return Poll::Ready(Ok(()));
             }
             self.lingering = Some(Linger { left: LINGER_BYTES });
+            self.connection.is_over.store(true, Ordering::Relaxed);
             self.connection.enter(Phase::Busy, millis(LINGER_TIME));
         }
         let mut waste = [0_u8; 8192];

@@ -199,3 +199,27 @@ impl ServerCertVerifier for Unverified {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Trust, Trusts};
+
+    #[tokio::test]
+    async fn each_rule_has_settings_of_its_own_and_broken_authorities_have_none() {
+        let trusts = Trusts::new(None);
+        let authority = include_str!("../../../integration/tests/pem/ca.crt");
+        for (trust, is_good) in [
+            (Trust::Anyone, true),
+            (Trust::Authority(authority.into()), true),
+            (Trust::Authority("garbage".into()), false),
+            (Trust::Configured, true),
+        ] {
+            let configs = trusts.config(&trust).await;
+            assert_eq!(configs.is_ok(), is_good, "{trust:?}");
+            if let Ok(configs) = configs {
+                assert_eq!(configs.any.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+                assert_eq!(configs.http1.alpn_protocols, [b"http/1.1"]);
+            }
+        }
+    }
+}

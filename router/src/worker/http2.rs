@@ -116,6 +116,12 @@ pub(super) async fn serve(io: ClientIo, client: Client, connections: Arc<Connect
                 connection.allow_for(Some(GOODBYE));
             }
         }
+        if connection.is_flooded() {
+            debug!(client.addr = %connection.peer, "client gives up too many requests");
+            http.as_mut().graceful_shutdown();
+            let _goaway_sent = http.as_mut().poll(cx);
+            return Poll::Ready(Ok(()));
+        }
         http.as_mut().poll(cx)
     })
     .await;
