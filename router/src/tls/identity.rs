@@ -263,8 +263,9 @@ mod tests {
             for text in [CERTIFICATE, ENCRYPTED] {
                 let (head, tail) = text.split_at(cut.min(text.len()));
                 let broken = format!("{head}{garbage}{tail}");
-                let _read = read(&broken, ENCRYPTED, "x");
-                let _read = read(CERTIFICATE, &broken, "x");
+                let _read = read(&broken, ENCRYPTED, "");
+                // Without a passphrase: a garbled key may ask for any amount of work to open it.
+                let _read = read(CERTIFICATE, &broken, "");
             }
         }
     }
