@@ -14,6 +14,7 @@ pub mod certificates;
 pub mod client;
 pub mod eventually;
 pub mod gate;
+pub mod http2;
 pub mod marathon;
 pub mod ports;
 pub mod process;

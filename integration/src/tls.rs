@@ -19,7 +19,7 @@ use crate::client::Client;
 use crate::eventually::DEADLINE;
 
 /// What copies bytes between both sides.
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -91,6 +91,7 @@ fn app_id(text: &str) -> String {
 fn scheme(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::Http => "http",
+        Scheme::H2c => "h2c",
         Scheme::Https => "https",
     }
 }

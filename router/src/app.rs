@@ -44,8 +44,8 @@ const STORE_START_PATIENCE: Duration = Duration::from_secs(1);
 /// limits it.
 const MAX_QUEUE_TIME: Duration = Duration::from_secs(30);
 
-/// What is spoken inside TLS, as clients are told in the handshake (ALPN).
-const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+/// What is spoken inside TLS, as clients are told in the handshake (ALPN), the preferred one first.
+const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// How long the last snapshot may take at the end.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3);
@@ -117,8 +117,9 @@ impl App {
             [] => None,
             https => {
                 let binds = https.iter().map(|listener| listener.default.clone()).collect();
+                let protocols = PROTOCOLS.get(usize::from(!config.http2)..).unwrap_or_default();
                 let places = Places { binds, directory: config.certificates.clone() };
-                Some(Certificates::read(places, &config.tls, PROTOCOLS, Arc::clone(&memory))?)
+                Some(Certificates::read(places, &config.tls, protocols, Arc::clone(&memory))?)
             }
         };
         let authorities = config.backend_ca.as_deref().map(read_authorities).transpose()?;
@@ -265,6 +266,7 @@ impl App {
                     tunnels,
                     counters,
                 }),
+                h2c: config.h2c,
                 settings: Arc::clone(&settings),
                 drain: drain.clone(),
                 stop: stop.clone(),
@@ -596,6 +598,8 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         ("https.bind, https.port", old.https != new.https),
         ("https.directory", old.certificates != new.certificates),
         ("https.preset and other settings of TLS", old.tls != new.tls),
+        ("https.http2", old.http2 != new.http2),
+        ("http.h2c", old.h2c != new.h2c),
         ("server.backendCa", old.backend_ca != new.backend_ca),
         ("driver", old.drivers != new.drivers),
         ("server.workers", old.workers != new.workers),

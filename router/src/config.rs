@@ -41,6 +41,10 @@ pub struct Config {
     pub certificates: Option<PathBuf>,
     /// Which TLS is spoken with clients.
     pub tls: TlsPolicy,
+    /// HTTP/2 is offered to clients of HTTPS.
+    pub http2: bool,
+    /// Clients of HTTP may begin with HTTP/2.
+    pub h2c: bool,
     /// Authorities that `https://` backends are verified by; `None` is those of the system.
     pub backend_ca: Option<PathBuf>,
     /// Redis; the first is read from, the last written to.
@@ -271,11 +275,12 @@ impl Config {
                 "tunnelIdleTimeout": seconds(self.tunnel_idle_timeout),
                 "drainTimeout": self.drain_timeout.as_secs_f64(),
             },
-            "http": { "bind": self.listen.iter().map(|address| {
+            "http": { "h2c": self.h2c, "bind": self.listen.iter().map(|address| {
                 json!({ "address": address.ip().to_string(), "port": address.port() })
             }).collect::<Vec<_>>() },
             "https": {
                 "bind": https,
+                "http2": self.http2,
                 "directory": self.certificates,
                 "preset": if self.tls.tls_1_2 { "intermediate" } else { "modern" },
             },

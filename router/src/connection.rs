@@ -8,11 +8,12 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::Interest;
@@ -30,6 +31,9 @@ const NEVER: Millis = Millis::MAX;
 /// Sweeps after which a running request's client is looked for, about three seconds: thousands of
 /// long polls must not cost a noticeable share of a core.
 const SWEEPS_PER_QUESTION: u8 = 60;
+/// Requests that a client of HTTP/2 may give up beyond those that it lets us answer: a page that is
+/// left while it loads gives up a few dozen.
+const MAX_GIVEN_UP: usize = 200;
 /// Bytes of informational responses that may wait for one client.
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
@@ -89,6 +93,16 @@ pub struct Connection {
     has_early: AtomicBool,
     /// Informational responses that wait to be written.
     early: Mutex<Vec<u8>>,
+    /// The connection that carries this request beside others, in HTTP/2.
+    parent: Option<Arc<Self>>,
+    /// It carries many requests, each with a state of its own.
+    is_multiplexed: AtomicBool,
+    /// It is being shut down; requests that still begin or end change nothing about that.
+    is_over: AtomicBool,
+    /// Requests that it carries.
+    streams: AtomicUsize,
+    /// Requests that the client gave up before their answer, less those that were answered.
+    given_up: AtomicUsize,
     idle_timeout: Millis,
     /// Silence that is allowed while a response is being sent.
     stream_timeout: Millis,
@@ -104,7 +118,59 @@ impl Connection {
         tcp_timeout: Option<Duration>,
         head_timeout: Duration,
     ) -> Arc<Self> {
-        let connection = Self {
+        let connection = Self::blank(peer, local, clock, tcp_timeout, head_timeout);
+        connection.enter(Phase::Idle, connection.head_timeout);
+        Arc::new(connection)
+    }
+
+    /// The state of one request on a connection of HTTP/2. While it is there, so is the request.
+    pub fn stream_of(parent: &Arc<Self>) -> Arc<Self> {
+        let mut stream =
+            Self::blank(parent.peer, parent.local, Arc::clone(&parent.clock), None, Duration::ZERO);
+        stream.parent = Some(Arc::clone(parent));
+        stream.idle_timeout = parent.idle_timeout;
+        stream.stream_timeout = parent.stream_timeout;
+        stream.enter(Phase::Busy, NEVER);
+        let was_idle = parent.streams.fetch_add(1, Ordering::Relaxed) == 0;
+        if was_idle && !parent.is_over.load(Ordering::Relaxed) {
+            parent.enter(Phase::Busy, NEVER);
+        }
+        Arc::new(stream)
+    }
+
+    /// Says that the connection carries many requests at a time.
+    pub fn multiplex(&self) {
+        self.is_multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client gives up so many more requests than it has answered that they can only be
+    /// meant as work for us (CVE-2023-44487).
+    pub fn is_flooded(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed) > MAX_GIVEN_UP
+    }
+
+    fn stream_ended(&self, was_answered: bool) {
+        let given_up = self.given_up.load(Ordering::Relaxed);
+        let given_up =
+            if was_answered { given_up.saturating_sub(1) } else { given_up.saturating_add(1) };
+        self.given_up.store(given_up, Ordering::Relaxed);
+        if given_up > MAX_GIVEN_UP {
+            self.wake();
+        }
+        let was_last = self.streams.fetch_sub(1, Ordering::Relaxed) == 1;
+        if was_last && !self.is_over.load(Ordering::Relaxed) {
+            self.enter(Phase::Idle, self.idle_timeout);
+        }
+    }
+
+    fn blank(
+        peer: SocketAddr,
+        local: SocketAddr,
+        clock: Arc<Clock>,
+        tcp_timeout: Option<Duration>,
+        head_timeout: Duration,
+    ) -> Self {
+        Self {
             peer,
             local,
             clock,
@@ -123,12 +189,15 @@ impl Connection {
             body_state: AtomicU8::new(BodyState::Moving as u8),
             has_early: AtomicBool::new(false),
             early: Mutex::new(Vec::new()),
+            parent: None,
+            is_multiplexed: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            streams: AtomicUsize::new(0),
+            given_up: AtomicUsize::new(0),
             idle_timeout: millis(tcp_timeout.unwrap_or(MAX_IDLE)),
             stream_timeout: tcp_timeout.map_or(NEVER, millis),
             head_timeout: millis(head_timeout),
-        };
-        connection.enter(Phase::Idle, connection.head_timeout);
-        Arc::new(connection)
+        }
     }
 
     /// What the connection is doing.
@@ -277,6 +346,15 @@ impl Connection {
         true
     }
 
+    /// Notes that part of a body was handed on. On a connection of its own the socket counts; on a
+    /// shared one bodies are all that can be told apart.
+    pub fn body_handed_on(&self, count: usize) {
+        if self.parent.is_some() {
+            self.count_written(count);
+            self.allow(self.stream_timeout);
+        }
+    }
+
     fn count_written(&self, count: usize) {
         // Only the connection's own task writes: no read-modify-write needed.
         self.written.store(self.written() + count as u64, Ordering::Relaxed);
@@ -295,6 +373,9 @@ impl Drop for Connection {
     /// A request that was given up with its connection is logged, too.
     fn drop(&mut self) {
         self.emit_record();
+        if let Some(parent) = &self.parent {
+            parent.stream_ended(self.phase() == Phase::Streaming);
+        }
     }
 }
 
@@ -361,6 +442,10 @@ impl Connections {
     pub fn drain(&self) {
         for connection in lock(&self.list).iter().filter_map(Weak::upgrade) {
             connection.draining.store(true, Ordering::Relaxed);
+            if connection.is_multiplexed.load(Ordering::Relaxed) {
+                // It says so at once (GOAWAY); clients know what that means for what is on its way.
+                connection.wake();
+            }
         }
     }
 
@@ -378,6 +463,8 @@ impl Connections {
 pub struct ClientIo {
     inner: TokioIo<Stream>,
     connection: Arc<Connection>,
+    /// What was read before it was known who reads it.
+    early_read: Bytes,
     /// Position in `connection.early`.
     early_sent: usize,
     /// The write side was shut down; what still comes is thrown away.
@@ -397,14 +484,15 @@ const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 impl ClientIo {
-    /// Wraps an accepted connection.
-    pub fn new(stream: Stream, connection: Arc<Connection>) -> Self {
-        Self { inner: TokioIo::new(stream), connection, early_sent: 0, lingering: None }
+    /// Wraps an accepted connection, of which `early_read` was read already.
+    pub fn new(stream: Stream, early_read: Bytes, connection: Arc<Connection>) -> Self {
+        let inner = TokioIo::new(stream);
+        Self { inner, connection, early_read, early_sent: 0, lingering: None }
     }
 
     /// The connection, for a tunnel.
-    pub fn into_stream(self) -> (Stream, Arc<Connection>) {
-        (self.inner.into_inner(), self.connection)
+    pub fn into_stream(self) -> Stream {
+        self.inner.into_inner()
     }
 
     /// Writes waiting informational responses. Called only while no part of a response of
@@ -432,7 +520,8 @@ impl ClientIo {
     /// and Node do: nobody else than a rare script half-closes a connection and goes on reading.
     fn ask_socket(&self, cx: &mut Context<'_>) {
         self.connection.is_in_question.store(false, Ordering::Relaxed);
-        let mut readiness = pin!(self.inner.inner().socket().ready(Interest::READABLE));
+        let Some(socket) = self.inner.inner().socket() else { return };
+        let mut readiness = pin!(socket.ready(Interest::READABLE));
         if let Poll::Ready(Ok(readiness)) = readiness.as_mut().poll(cx)
             && readiness.is_read_closed()
         {
@@ -455,10 +544,18 @@ impl Read for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.early_read.is_empty() {
+            let length = self.early_read.len().min(buf.remaining());
+            buf.put_slice(&self.early_read.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if matches!(result, Poll::Ready(Ok(()))) && self.connection.phase() == Phase::Idle {
+        if matches!(result, Poll::Ready(Ok(())))
+            && self.connection.phase() == Phase::Idle
+            && !self.connection.is_multiplexed.load(Ordering::Relaxed)
+        {
             self.connection.enter(Phase::Head, self.connection.head_timeout);
         }
         result
@@ -517,6 +614,7 @@ impl Write for ClientIo {
                 return Poll::Ready(Ok(()));
             }
             self.lingering = Some(Linger { left: LINGER_BYTES });
+            self.connection.is_over.store(true, Ordering::Relaxed);
             self.connection.enter(Phase::Busy, millis(LINGER_TIME));
         }
         let mut waste = [0_u8; 8192];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
@@ -28,6 +28,7 @@ pub mod body;
 pub mod error;
 mod forward;
 pub mod headers;
+mod http2;
 pub mod pages;
 mod respond;
 pub mod tunnel;
@@ -107,7 +108,21 @@ pub struct Client {
     /// What backends are told of the client.
     pub forwarded: Forwarded,
     /// What the TLS handshake agreed on, if there was one.
-    pub tls: Option<Session>,
+    pub tls: Option<Arc<Session>>,
+}
+
+impl Client {
+    /// The same client as one of many requests sees it that a connection of HTTP/2 carries.
+    #[must_use]
+    pub fn for_stream(&self, stream: Arc<Connection>) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            settings: Arc::clone(&self.settings),
+            connection: stream,
+            forwarded: self.forwarded.clone(),
+            tls: self.tls.clone(),
+        }
+    }
 }
 
 /// What `X-Debug` answers tell; filled in on the way.
@@ -124,9 +139,14 @@ struct Debugging {
 /// None.
 pub async fn answer(
     client: Arc<Client>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     client.connection.begin_request();
+    let is_http2 = request.version() == Version::HTTP_2;
+    let translated = match is_http2 {
+        true => http2::translate(&mut request, || std::array::from_fn(|_| fastrand::u8(..))),
+        false => Ok(()),
+    };
     let scan = Scan::new(request.headers());
     let mut debugging = Debugging {
         is_wanted: scan.wants_debug,
@@ -135,7 +155,8 @@ pub async fn answer(
     };
     let mut log = RequestLog::new(&client.connection, client.record(&request, debugging.started));
     let is_head = request.method() == Method::HEAD;
-    let mut response = match client.admit(request, &scan, &mut log) {
+    let admitted = translated.and_then(|()| client.admit(request, &scan, &mut log));
+    let mut response = match admitted {
         Ok(None) => {
             log.forget();
             log.answer(StatusCode::OK);
@@ -150,7 +171,11 @@ pub async fn answer(
     client.shared.counters.answered(response.status());
     // From here on a client that takes nothing for too long is given up.
     client.connection.begin_streaming(client.settings.tcp_timeout);
-    if client.connection.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if is_http2 {
+        http2::strip_response(response.headers_mut());
+    } else if client.connection.is_draining()
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use hyper::client::conn::{TrySendError, http1};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
@@ -28,10 +29,12 @@ use crate::route::{Millis, millis};
 use crate::stream::Stream;
 
 pub mod connect;
+mod http2;
 pub mod trust;
 pub mod wire;
 
 use connect::{ConnectError, Connector};
+use http2::Multiplexed;
 use trust::Trust;
 use wire::Wire;
 
@@ -50,9 +53,23 @@ pub enum LeaseError {
     /// The backend could not be connected to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A protocol was asked for that HTTP/2, which is all that the backend speaks, cannot change to.
+    #[error("the backend speaks HTTP/2 only, which cannot be upgraded")]
+    NoTunnel,
     /// All connections that `maxSockets` allows stayed in use for too long.
     #[error("all {0} connections to the backend (maxSockets) are in use")]
     QueueTimedOut(usize),
+}
+
+/// Whom a connection is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// The backend.
+    pub origin: &'a Origin,
+    /// By what its certificate is verified, if it has one.
+    pub trust: &'a Trust,
+    /// The connection may be upgraded to another protocol, which only HTTP/1.1 can be.
+    pub for_tunnel: bool,
 }
 
 /// The pools of one worker.
@@ -71,14 +88,18 @@ pub struct Upstreams {
 /// The connections of one worker to one backend.
 #[derive(Debug)]
 struct Pool {
-    origin: Origin,
-    trust: Trust,
+    scheme: Scheme,
     connector: Arc<Connector>,
     /// One permit for each connection in use or being made. As a new connection is made only when
     /// none is idle, this bounds all connections of the pool.
     permits: Arc<Semaphore>,
+    /// All that `permits` has.
+    max_sockets: usize,
     /// Last in, first out: the connections that are not needed grow old and expire.
     idle: Mutex<Vec<Idle>>,
+    /// The one that all requests share where the backend speaks HTTP/2. `maxSockets` is then the
+    /// requests at a time.
+    multiplexed: Mutex<Option<Multiplexed>>,
 }
 
 #[derive(Debug)]
@@ -90,11 +111,18 @@ struct Idle {
 /// A connection and the means to run one request at a time on it.
 #[derive(Debug)]
 pub struct Exchange {
-    sender: http1::SendRequest<RequestBody>,
+    sender: Sender,
     /// None once it has ended and is not needed for a tunnel.
     driver: Option<http1::Connection<UpstreamIo, RequestBody>>,
     wire: Arc<Wire>,
     is_done: bool,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    /// The scheme goes into the request.
+    Http2(http2::Sender, Scheme),
 }
 
 /// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
@@ -126,14 +154,15 @@ impl Upstreams {
         }
     }
 
-    fn pool(&self, origin: &Origin, trust: &Trust) -> Arc<Pool> {
+    fn pool(&self, Peer { origin, trust, .. }: Peer<'_>) -> Arc<Pool> {
         let make = || {
             Arc::new(Pool {
-                origin: origin.clone(),
-                trust: trust.clone(),
+                scheme: origin.scheme,
                 connector: Arc::clone(&self.connector),
                 permits: Arc::new(Semaphore::new(self.max_sockets)),
+                max_sockets: self.max_sockets,
                 idle: Mutex::default(),
+                multiplexed: Mutex::default(),
             })
         };
         if *trust != Trust::Configured && origin.scheme == Scheme::Https {
@@ -152,10 +181,10 @@ impl Upstreams {
 
     /// A connection that was used before, if one is at hand. The backend may have closed it
     /// meanwhile; hyper looks for that before it writes, and the request comes back unsent.
-    pub fn lease_idle(&self, origin: &Origin, trust: &Trust) -> Option<Lease> {
-        let pool = self.pool(origin, trust);
+    pub fn lease_idle(&self, peer: Peer<'_>) -> Option<Lease> {
+        let pool = self.pool(peer);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
-        let exchange = pool.take_idle()?;
+        let exchange = pool.take_idle(peer.for_tunnel)?;
         Some(Lease::new(exchange, pool, permit, true))
     }
 
@@ -165,8 +194,11 @@ impl Upstreams {
     /// # Errors
     ///
     /// [`LeaseError`] when the wait is too long or the backend cannot be connected to.
-    pub async fn lease_new(&self, origin: &Origin, trust: &Trust) -> Result<Lease, LeaseError> {
-        let pool = self.pool(origin, trust);
+    pub async fn lease_new(&self, peer: Peer<'_>) -> Result<Lease, LeaseError> {
+        if peer.for_tunnel && peer.origin.scheme == Scheme::H2c {
+            return Err(LeaseError::NoTunnel);
+        }
+        let pool = self.pool(peer);
         let permits = Arc::clone(&pool.permits);
         let permit = match permits.try_acquire_owned() {
             Ok(permit) => permit,
@@ -176,13 +208,18 @@ impl Upstreams {
                 let Ok(Ok(permit)) = turn else {
                     return Err(LeaseError::QueueTimedOut(self.max_sockets));
                 };
-                if let Some(exchange) = pool.take_idle() {
+                if let Some(exchange) = pool.take_idle(peer.for_tunnel) {
                     return Ok(Lease::new(exchange, pool, permit, true));
                 }
                 permit
             }
         };
-        let stream = pool.connector.connect(&pool.origin, &pool.trust).await?;
+        let stream = pool.connector.connect(peer).await?;
+        if peer.origin.scheme == Scheme::H2c || stream.speaks_http2() {
+            let sender = Box::pin(http2::handshake(stream)).await?;
+            let exchange = pool.share(sender);
+            return Ok(Lease::new(exchange, pool, permit, false));
+        }
         let wire = Arc::new(Wire::default());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
@@ -190,6 +227,7 @@ impl Upstreams {
             .await
             .map_err(ConnectError::Handshake)?;
         let driver = Some(driver);
+        let sender = Sender::Http1(sender);
         let exchange = Box::new(Exchange { sender, driver, wire, is_done: false });
         Ok(Lease::new(exchange, pool, permit, false))
     }
@@ -210,7 +248,7 @@ impl Upstreams {
                 }
             }
             // Whoever uses or waits for a connection holds the pool.
-            !idle.is_empty() || Arc::strong_count(pool) > 1
+            pool.keeps_multiplexed(now) || !idle.is_empty() || Arc::strong_count(pool) > 1
         };
         lock(&self.pools).retain(|_, pool| keep(pool));
         lock(&self.special).retain(|_, pool| keep(pool));
@@ -220,8 +258,41 @@ impl Upstreams {
 }
 
 impl Pool {
-    fn take_idle(&self) -> Option<Box<Exchange>> {
+    fn take_idle(&self, for_tunnel: bool) -> Option<Box<Exchange>> {
+        if !for_tunnel && let Some(shared) = &mut *lock(&self.multiplexed) {
+            // One that is about to end takes no more requests.
+            if shared.sender.is_ready() {
+                shared.uses += 1;
+                return Some(self.multiplexed(shared.sender.clone()));
+            }
+        }
         Some(lock(&self.idle).pop()?.exchange)
+    }
+
+    fn multiplexed(&self, sender: http2::Sender) -> Box<Exchange> {
+        let sender = Sender::Http2(sender, self.scheme);
+        Box::new(Exchange { sender, driver: None, wire: Arc::default(), is_done: false })
+    }
+
+    /// Has further requests use this connection, too.
+    fn share(&self, sender: http2::Sender) -> Box<Exchange> {
+        let exchange = self.multiplexed(sender.clone());
+        *lock(&self.multiplexed) = Some(Multiplexed { sender, uses: 1, seen: 0, since: 0 });
+        exchange
+    }
+
+    /// Lets a shared connection go that has ended or that nobody uses.
+    fn keeps_multiplexed(&self, now: Millis) -> bool {
+        let mut slot = lock(&self.multiplexed);
+        let Some(shared) = &mut *slot else { return false };
+        if shared.uses != shared.seen || self.permits.available_permits() < self.max_sockets {
+            (shared.seen, shared.since) = (shared.uses, now);
+        }
+        let is_old = now.saturating_sub(shared.since) >= millis(IDLE_TIMEOUT);
+        if is_old || shared.sender.is_closed() {
+            *slot = None;
+        }
+        slot.is_some()
     }
 }
 
@@ -264,8 +335,12 @@ impl Lease {
         if self.is_doubtful {
             return;
         }
+        if matches!(exchange.sender, Sender::Http2(..)) {
+            // Others use it all the time.
+            return;
+        }
         // hyper takes another request once it has seen the end of this exchange; mostly it has.
-        if !exchange.sender.is_ready() && !exchange.is_usable(cx) {
+        if !exchange.is_ready() && !exchange.is_usable(cx) {
             return;
         }
         // Before the permit is released: whoever waits for it finds the connection.
@@ -278,20 +353,51 @@ impl Exchange {
     /// it for being sent again.
     pub fn send(
         &mut self,
-        request: http::Request<RequestBody>,
+        mut request: http::Request<RequestBody>,
         records: bool,
     ) -> impl Future<Output = SendResult> + use<> {
-        self.wire.begin(records);
-        self.sender.try_send_request(request)
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                self.wire.begin(records);
+                let sent = sender.try_send_request(request);
+                Either::Left(async move { sent.await.map_err(SendError::from) })
+            }
+            Sender::Http2(sender, scheme) => {
+                http2::encode(&mut request, *scheme);
+                let sent = sender.try_send_request(request);
+                Either::Right(async move {
+                    sent.await.map_err(|error| match SendError::from(error) {
+                        SendError::Unsent(mut request) => {
+                            http2::decode(&mut request);
+                            SendError::Unsent(request)
+                        }
+                        error @ SendError::Broken(_) => error,
+                    })
+                })
+            }
+        }
     }
 
-    /// Reads and writes as far as possible without waiting. Ready when the connection has ended,
+    fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender, _) => sender.is_ready(),
+        }
+    }
+
+    /// Reads and writes as far as possible without waiting; where others share the connection, a task
+    /// does so. Ready when the connection has ended,
     /// by closing or by an upgrade.
     pub fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_done {
             return Poll::Ready(());
         }
-        let Some(driver) = &mut self.driver else { return Poll::Ready(()) };
+        let Some(driver) = &mut self.driver else {
+            return match self.sender {
+                Sender::Http1(_) => Poll::Ready(()),
+                Sender::Http2(..) => Poll::Pending,
+            };
+        };
         match driver.poll_without_shutdown(cx) {
             Poll::Pending => Poll::Pending,
             // The error goes to the request as well, which is who can tell what it means.
@@ -319,14 +425,31 @@ impl Exchange {
     }
 
     fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx).is_pending() && self.sender.is_ready()
+        self.drive(cx).is_pending() && self.is_ready()
+    }
+}
+
+/// Why a request gave no response.
+#[derive(Debug)]
+pub enum SendError {
+    /// The connection ended, or what came is no HTTP.
+    Broken(hyper::Error),
+    /// The connection ended before anything of the request was written.
+    Unsent(Box<http::Request<RequestBody>>),
+}
+
+impl From<TrySendError<http::Request<RequestBody>>> for SendError {
+    fn from(mut error: TrySendError<http::Request<RequestBody>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None => Self::Broken(error.into_error()),
+        }
     }
 }
 
 /// What a request on a connection gives: a response, or an error that holds the request again if
 /// no byte of it was sent.
-pub type SendResult =
-    Result<http::Response<hyper::body::Incoming>, TrySendError<http::Request<RequestBody>>>;
+pub type SendResult = Result<http::Response<hyper::body::Incoming>, SendError>;
 
 /// The backend's socket. When writing fails it goes on reading: a backend that refuses an upload
 /// answers and closes without reading the rest, and that answer is what the client is to get.

@@ -2,15 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use shared::accept::accept_loop;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +22,6 @@ use crate::clock::TICK;
 use crate::connection::{ClientIo, Connection, Connections, Phase};
 use crate::metrics::{Counters, HandshakeFailure};
 use crate::proxy::{Client, Settings, Shared, answer};
-use crate::stream::Stream;
 use crate::tls::{HandshakeError, Session, Terminator};
 
 /// Time for a request head, from the first byte of a connection or of a further request on.
@@ -59,6 +60,8 @@ pub struct Listening {
 pub struct Worker {
     /// One socket for each address.
     pub sockets: Vec<Listening>,
+    /// Clients without TLS may begin with HTTP/2.
+    pub h2c: bool,
     /// What its requests share.
     pub shared: Arc<Shared>,
     /// Settings for new connections.
@@ -96,6 +99,7 @@ impl Worker {
                 connections: Arc::clone(&connections),
                 tracker: tracker.clone(),
                 tls,
+                h2c: self.h2c,
             };
             let drain = self.drain.clone();
             drop(acceptors.spawn(async move { acceptor.run(listener, &drain).await }));
@@ -145,12 +149,15 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
     }
 }
 
+mod http2;
+
 struct Acceptor {
     shared: Arc<Shared>,
     settings: Arc<ArcSwap<Settings>>,
     connections: Arc<Connections>,
     tracker: TaskTracker,
     tls: Option<Terminator>,
+    h2c: bool,
 }
 
 impl Acceptor {
@@ -193,9 +200,16 @@ impl Acceptor {
             connection,
             tls: None,
         };
+        let connections = Arc::clone(&self.connections);
         match self.tls.clone() {
-            None => drop(self.tracker.spawn(serve_connection(stream.into(), client))),
-            Some(tls) => drop(self.tracker.spawn(serve_tls(stream, client, tls))),
+            None if self.h2c => {
+                drop(self.tracker.spawn(serve_either(stream, client, connections)));
+            }
+            None => {
+                let io = ClientIo::new(stream.into(), Bytes::new(), Arc::clone(&client.connection));
+                drop(self.tracker.spawn(serve_http1(io, client)));
+            }
+            Some(tls) => drop(self.tracker.spawn(serve_tls(stream, client, tls, connections))),
         }
     }
 }
@@ -217,7 +231,12 @@ impl Drop for Open {
 }
 
 /// Makes the connection an encrypted one, which costs nobody else's connection a wait.
-async fn serve_tls(stream: TcpStream, mut client: Client, tls: Terminator) {
+async fn serve_tls(
+    stream: TcpStream,
+    mut client: Client,
+    tls: Terminator,
+    connections: Arc<Connections>,
+) {
     let accepted = {
         let connection = &client.connection;
         connection.allow_for(Some(HANDSHAKE_TIMEOUT));
@@ -243,18 +262,59 @@ async fn serve_tls(stream: TcpStream, mut client: Client, tls: Terminator) {
         None => debug!(client.addr = %client_addr, "TLS handshake took too long"),
         Some(Err(error)) => debug!(client.addr = %client_addr, %error, "no TLS with the client"),
         Some(Ok((stream, session))) => {
-            client.tls = Some(session);
+            client.tls = Some(Arc::new(session));
             client.connection.await_first_request();
-            serve_connection(stream, client).await;
+            let is_http2 = stream.speaks_http2();
+            let io = ClientIo::new(stream, Bytes::new(), Arc::clone(&client.connection));
+            // Of the two states, which are large, only one is ever needed.
+            match is_http2 {
+                true => Box::pin(http2::serve(io, client, connections)).await,
+                false => Box::pin(serve_http1(io, client)).await,
+            }
         }
     }
 }
 
-async fn serve_connection(stream: Stream, client: Client) {
+/// What a client of HTTP/2 sends first; no request of HTTP/1 begins so (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves HTTP/2 to those who begin with its preface, and HTTP/1 to all others.
+async fn serve_either(mut stream: TcpStream, client: Client, connections: Arc<Connections>) {
+    let connection = Arc::clone(&client.connection);
+    let mut early = bytes::BytesMut::with_capacity(PREFACE.len());
+    std::future::poll_fn(|cx| {
+        connection.register(cx.waker());
+        loop {
+            let is_open = PREFACE.starts_with(&early) && early.len() < PREFACE.len();
+            if !is_open || connection.has_expired() || connection.is_closing() {
+                return Poll::Ready(());
+            }
+            let mut rest = [0; PREFACE.len()];
+            let missing = PREFACE.len() - early.len();
+            let mut buf = ReadBuf::new(rest.get_mut(..missing).unwrap_or_default());
+            match Pin::new(&mut stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    early.extend_from_slice(buf.filled());
+                }
+                // Whoever serves it sees the end, too.
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    let is_http2 = early == PREFACE;
+    let io = ClientIo::new(stream.into(), early.freeze(), connection);
+    match is_http2 {
+        true => Box::pin(http2::serve(io, client, connections)).await,
+        false => Box::pin(serve_http1(io, client)).await,
+    }
+}
+
+async fn serve_http1(io: ClientIo, client: Client) {
     let client = Arc::new(client);
     let connection = Arc::clone(&client.connection);
     let _open = Open::new(&client.shared.counters);
-    let io = ClientIo::new(stream, Arc::clone(&connection));
     let service = service_fn(move |request| answer(Arc::clone(&client), request));
     let http = http1::Builder::new()
         .header_read_timeout(None)

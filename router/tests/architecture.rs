@@ -67,6 +67,7 @@ const PURE: &[&str] = &[
     "route/saved.rs",
     "snapshot/format.rs",
     "proxy/headers.rs",
+    "proxy/http2.rs",
     "proxy/error.rs",
     "config/locate.rs",
     "config/openssl.rs",

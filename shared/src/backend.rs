@@ -6,15 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// How to speak to a backend.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Scheme {
+    /// HTTP/2 without TLS, which both sides know of beforehand.
+    H2c,
     /// Plain HTTP/1.1.
     Http,
-    /// HTTP/1.1 over TLS.
+    /// HTTP over TLS: 2 where the backend offers it, else 1.1.
     Https,
 }
 
 impl Scheme {
     fn as_str(self) -> &'static str {
         match self {
+            Self::H2c => "h2c",
             Self::Http => "http",
             Self::Https => "https",
         }
@@ -98,7 +101,7 @@ pub enum BackendUrlError {
     #[error("its port is not a number from 1 to 65535")]
     BadPort,
     /// A scheme that this version does not speak.
-    #[error("its scheme is not http or https")]
+    #[error("its scheme is not http, https or h2c")]
     UnknownScheme,
     /// Not text.
     #[error("it is not UTF-8 text")]
@@ -155,6 +158,7 @@ impl<'a> Parts<'a> {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("h2c") => (Scheme::H2c, rest),
             Some(_) => return Err(BackendUrlError::UnknownScheme),
             None if looks_like_host_and_port(text) => (Scheme::Http, text),
             None => return Err(BackendUrlError::NotAUrl),
@@ -166,7 +170,7 @@ impl<'a> Parts<'a> {
         let host = parse_host(host)?;
         let number = match port {
             None | Some("") => match scheme {
-                Scheme::Http => 80,
+                Scheme::H2c | Scheme::Http => 80,
                 Scheme::Https => 443,
             },
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
@@ -248,6 +252,7 @@ mod tests {
             ("http://u:p@10.0.0.1:81/x?y", "http://10.0.0.1:81", "http://10.0.0.1:81/x?y"),
             ("http://[::1]:8080", "http://[::1]:8080", "http://[::1]:8080/"),
             ("https://web", "https://web:443", "https://web/"),
+            ("H2C://web", "h2c://web:80", "h2c://web/"),
             ("  http://web:1 \n", "http://web:1", "http://web:1/"),
             // Beyond Hipache: PlanB's bare form.
             ("10.0.0.1:8080", "http://10.0.0.1:8080", "http://10.0.0.1:8080/"),
@@ -287,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_its_href_reads_back(row in "(http://|HTTPS://)?[a-z0-9.:@/\\[\\]?# -]{0,30}") {
+        fn parsing_never_panics_and_its_href_reads_back(row in "(http://|HTTPS://|h2c://)?[a-z0-9.:@/\\[\\]?# -]{0,30}") {
             if let Ok(url) = BackendUrl::parse(row.as_bytes()) {
                 let again = BackendUrl::parse(url.href.as_bytes()).unwrap();
                 prop_assert_eq!(&again.origin, &url.origin);

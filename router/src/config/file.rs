@@ -127,6 +127,8 @@ pub(super) struct Listener {
     pub(super) honor_cipher_order: Option<bool>,
     pub(super) directory: Option<PathBuf>,
     pub(super) preset: Option<String>,
+    pub(super) http2: Option<bool>,
+    pub(super) h2c: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -255,6 +257,8 @@ const KEYS: &[&str] = &[
     "honorCipherOrder",
     "directory",
     "preset",
+    "http2",
+    "h2c",
     "backendCa",
 ];
 
@@ -440,7 +444,8 @@ mod tests {
                 "size" | "ttl" => format!("{{\"server\": {{\"lruCache\": {{\"{key}\": null}}}}}}"),
                 "server" | "http" | "https" => format!("{{\"{key}\": {{}}}}"),
                 "port" | "bind" | "key" | "cert" | "ca" | "passphrase" | "secureProtocol"
-                | "secureOptions" | "ciphers" | "honorCipherOrder" | "directory" | "preset" => {
+                | "secureOptions" | "ciphers" | "honorCipherOrder" | "directory" | "preset"
+                | "http2" | "h2c" => {
                     format!("{{\"https\": {{\"{key}\": null}}}}")
                 }
                 _ if ["driver", "user", "group"].contains(key) || key.starts_with("redis") => {

@@ -196,6 +196,8 @@ pub(super) fn resolve(
         https,
         certificates,
         tls,
+        http2: file.https.http2.unwrap_or(true),
+        h2c: file.http.h2c.unwrap_or(false),
         backend_ca,
         drivers,
         workers: workers.map_or(cores, |workers| workers as usize),

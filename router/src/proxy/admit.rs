@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, REFERER, USER_AGENT};
+use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, REFERER, SEC_WEBSOCKET_KEY, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -14,6 +14,7 @@ use super::Client;
 use super::body::RequestLog;
 use super::error::ProxyError;
 use super::headers::{self, Scan};
+use super::http2;
 use crate::access_log::Record;
 use crate::connection::BodyState;
 use crate::request_body::{Gate, RequestBody};
@@ -24,10 +25,19 @@ pub(super) struct Admitted {
     pub(super) request: Request<RequestBody>,
     pub(super) route: Known,
     /// The client asked for this protocol.
-    pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
+    pub(super) upgrade: Option<Upgrade>,
     pub(super) expectations: Expectations,
     /// The client's.
     pub(super) version: Version,
+}
+
+/// A change of protocol that the client asked for.
+pub(super) struct Upgrade {
+    /// To this one.
+    pub(super) protocol: HeaderValue,
+    pub(super) client: OnUpgrade,
+    /// The key of the handshake that was made for a client of HTTP/2, which knows of none.
+    pub(super) key: Option<HeaderValue>,
 }
 
 /// What is to happen with informational responses.
@@ -118,9 +128,17 @@ impl Client {
         };
         let upgrade_asked = headers::strip_request(request.headers_mut(), scan);
         // A body cannot be told from the bytes of the new protocol by every backend.
-        let upgrade_asked =
-            upgrade_asked.filter(|_| request.version() == Version::HTTP_11 && !has_body);
-        let upgrade = upgrade_asked.map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
+        let may_upgrade =
+            request.version() == Version::HTTP_11 || http2::is_websocket(request.extensions());
+        let upgrade_asked = upgrade_asked.filter(|_| may_upgrade && !has_body);
+        let upgrade = upgrade_asked.map(|protocol| Upgrade {
+            protocol,
+            key: match request.version() {
+                Version::HTTP_2 => request.headers().get(SEC_WEBSOCKET_KEY).cloned(),
+                _ => None,
+            },
+            client: hyper::upgrade::on(&mut request),
+        });
         self.forwarded.apply(request.headers_mut());
         if let Some(record) = log.record()
             && let Some(client) = request.headers().get(headers::X_REAL_IP)

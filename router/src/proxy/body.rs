@@ -200,7 +200,13 @@ impl Body for ResponseBody {
                 this.content = Content::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Content::Upstream(content) => content.poll_frame(&this.log.connection, cx),
+            Content::Upstream(content) => {
+                let polled = content.poll_frame(&this.log.connection, cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    this.log.connection.body_handed_on(frame.data_ref().map_or(0, Bytes::len));
+                }
+                polled
+            }
         }
     }
 

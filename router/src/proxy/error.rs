@@ -85,7 +85,7 @@ impl ProxyError {
             Self::UpstreamTimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::BrokenFrontend(_)
             | Self::InvalidBackends
-            | Self::Lease(LeaseError::Connect(_))
+            | Self::Lease(LeaseError::Connect(_) | LeaseError::NoTunnel)
             | Self::NoBackend
             | Self::Upstream(_)
             | Self::UpstreamProtocol(_) => StatusCode::BAD_GATEWAY,
@@ -137,7 +137,7 @@ impl ProxyError {
             ) => Side::Router,
             Self::BrokenFrontend(_)
             | Self::InvalidBackends
-            | Self::Lease(LeaseError::Connect(_))
+            | Self::Lease(LeaseError::Connect(_) | LeaseError::NoTunnel)
             | Self::NoBackend
             | Self::Upstream(_)
             | Self::UpstreamProtocol(_)
@@ -159,6 +159,7 @@ impl ProxyError {
             Self::BrokenFrontend(_) => "frontend is not a list",
             Self::ClientBody => "request body is broken",
             Self::ClientTimedOut => "request timed out",
+            Self::Lease(LeaseError::NoTunnel) => "backend speaks HTTP/2 only",
             Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
             Self::MethodNotAllowed => "method not allowed",
             Self::Misdirected => "connection is for another host",
@@ -209,6 +210,7 @@ mod tests {
                 true,
                 Side::Backend,
             ),
+            (ProxyError::Lease(LeaseError::NoTunnel), 502, false, false, Side::Backend),
             (ProxyError::Lease(LeaseError::QueueTimedOut(1)), 503, false, false, Side::Router),
             (ProxyError::Store(StoreError::Unavailable), 503, false, false, Side::Router),
             (ProxyError::UpstreamTimedOut, 504, false, true, Side::Backend),

@@ -5,14 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::HeaderValue;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use shared::backend::Origin;
 use tracing::debug;
 
-use super::admit::{Admitted, Expectations, Known};
+use super::admit::{Admitted, Expectations, Known, Upgrade};
 use super::body::RequestLog;
 use super::error::ProxyError;
 use super::{Client, Debugging, headers};
@@ -21,7 +18,7 @@ use crate::dead_marks::Reason;
 use crate::request_body::{Gate, RequestBody};
 use crate::route::{Pick, Route, Target};
 use crate::upstream::trust::Trust;
-use crate::upstream::{Exchange, Lease};
+use crate::upstream::{Exchange, Lease, Peer, SendError};
 
 /// A response of a backend with what belongs to it.
 pub(super) struct Answered {
@@ -30,7 +27,7 @@ pub(super) struct Answered {
     pub(super) route: Arc<Route>,
     pub(super) position: usize,
     pub(super) version: Version,
-    pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
+    pub(super) upgrade: Option<Upgrade>,
 }
 
 /// By what `https://` backends are verified: one rule for all hosts.
@@ -78,7 +75,8 @@ impl Client {
             if let Some(record) = log.record() {
                 record.backend_started.get_or_insert(started);
             }
-            match self.attempt(&url.origin, &TRUST, &mut slot, &expectations).await {
+            let peer = Peer { origin: &url.origin, trust: &TRUST, for_tunnel: upgrade.is_some() };
+            match self.attempt(peer, &mut slot, &expectations).await {
                 Ok((lease, response)) => {
                     let route = Arc::clone(&route);
                     return Ok(Answered { response, lease, route, position, version, upgrade });
@@ -109,8 +107,7 @@ impl Client {
     /// the request in `slot` when nothing of it can have reached the backend.
     async fn attempt(
         &self,
-        origin: &Origin,
-        trust: &Trust,
+        peer: Peer<'_>,
         slot: &mut Option<Request<RequestBody>>,
         expectations: &Expectations,
     ) -> Result<(Lease, Response<Incoming>), ProxyError> {
@@ -119,13 +116,11 @@ impl Client {
         loop {
             let idle = match wants_new || !self.settings.backend_keep_alive {
                 true => None,
-                false => upstreams.lease_idle(origin, trust),
+                false => upstreams.lease_idle(peer),
             };
             let mut lease = match idle {
                 Some(lease) => lease,
-                None => {
-                    Box::pin(upstreams.lease_new(origin, trust)).await.map_err(ProxyError::Lease)?
-                }
+                None => Box::pin(upstreams.lease_new(peer)).await.map_err(ProxyError::Lease)?,
             };
             let Some(request) = slot.take() else {
                 return Err(ProxyError::UpstreamProtocol("the request is gone"));
@@ -225,11 +220,11 @@ enum Failure {
     Unsent(Box<Request<RequestBody>>),
 }
 
-impl From<hyper::client::conn::TrySendError<Request<RequestBody>>> for Failure {
-    fn from(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Self {
-        match error.take_message() {
-            Some(request) => Self::Unsent(Box::new(request)),
-            None => Self::Broken(error.into_error()),
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Broken(error) => Self::Broken(error),
+            SendError::Unsent(request) => Self::Unsent(request),
         }
     }
 }

@@ -201,3 +201,72 @@ fn encrypted_block(text: &str) -> Option<&str> {
     let end = block.find(ENCRYPTED.1)? + ENCRYPTED.1.len();
     block.get(..end)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rustls::ServerConfig;
+    use shared::secret::Secret;
+
+    use super::{Identity, IdentityError, Source};
+    use crate::config::TlsPolicy;
+    use crate::tls::policy;
+
+    const CERTIFICATE: &str = include_str!("../../../integration/tests/pem/default.crt");
+    const ENCRYPTED: &str = include_str!("../../../integration/tests/pem/encrypted.key");
+    const LEGACY: &str = include_str!("../../../integration/tests/pem/legacy.key");
+
+    fn base() -> ServerConfig {
+        policy::base(&TlsPolicy::preset("intermediate").unwrap(), &[b"http/1.1"]).unwrap()
+    }
+
+    fn read(chain: &str, key: &str, passphrase: &str) -> Result<Identity, IdentityError> {
+        let passphrase = Some(Secret::new(passphrase)).filter(|_| !passphrase.is_empty());
+        let place = (Source::Bind, "here");
+        Identity::read(&base(), place, chain.as_bytes(), key, passphrase.as_ref())
+    }
+
+    #[test]
+    fn a_certificate_covers_its_names_alone() {
+        // What stands twice, as in `cert` and in `ca`, is sent once.
+        let identity = read(&CERTIFICATE.repeat(2), ENCRYPTED, "opensesame").unwrap();
+        assert_eq!(identity.key.cert.len(), 1);
+        assert!(identity.not_after > 4_000_000_000, "{}", identity.not_after);
+        for (host, is_covered) in [
+            ("default.test", true),
+            ("x.default.test", false),
+            ("127.0.0.1", false),
+            ("[::1]", false),
+        ] {
+            assert_eq!(identity.covers(host), is_covered, "{host}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_served_says_why() {
+        for (chain, key, passphrase, words) in [
+            (CERTIFICATE, ENCRYPTED, "", "set https.passphrase"),
+            (CERTIFICATE, ENCRYPTED, "wrong", "does not open"),
+            (CERTIFICATE, LEGACY, "opensesame", "openssl pkcs8"),
+            (CERTIFICATE, CERTIFICATE, "", "no private key"),
+            ("", ENCRYPTED, "opensesame", "BEGIN CERTIFICATE"),
+        ] {
+            let error = read(chain, key, passphrase).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_text_is_survived(cut in 0_usize..600, garbage in "[ -~\n]{0,40}") {
+            for text in [CERTIFICATE, ENCRYPTED] {
+                let (head, tail) = text.split_at(cut.min(text.len()));
+                let broken = format!("{head}{garbage}{tail}");
+                let _read = read(&broken, ENCRYPTED, "");
+                // Without a passphrase: a garbled key may ask for any amount of work to open it.
+                let _read = read(CERTIFICATE, &broken, "");
+            }
+        }
+    }
+}

@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tracing::warn;
 
-use super::trust::{Trust, Trusts};
+use super::Peer;
+use super::trust::Trusts;
 use crate::clock::Clock;
 use crate::route::{Millis, millis};
 use crate::stream::Stream;
@@ -101,17 +102,18 @@ impl Connector {
         Self { timeout, clock, names, trusts: Trusts::new(authorities), reported }
     }
 
-    /// Connects to `origin`, whose certificate, if it has one, is verified by `trust`.
+    /// Connects to a backend. Over TLS, HTTP/2 is offered unless the connection is for a tunnel.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] once every address failed or the time is over.
-    pub async fn connect(&self, origin: &Origin, trust: &Trust) -> Result<Stream, ConnectError> {
+    pub async fn connect(&self, peer: Peer<'_>) -> Result<Stream, ConnectError> {
+        let origin = peer.origin;
         let connected = async {
             let stream = self.connect_any(origin).await?;
             match origin.scheme {
-                Scheme::Http => Ok(Stream::Plain(stream)),
-                Scheme::Https => Box::pin(self.encrypt(stream, origin, trust)).await,
+                Scheme::H2c | Scheme::Http => Ok(Stream::Plain(stream)),
+                Scheme::Https => Box::pin(self.encrypt(stream, peer)).await,
             }
         };
         match tokio::time::timeout(self.timeout, connected).await {
@@ -120,15 +122,12 @@ impl Connector {
         }
     }
 
-    async fn encrypt(
-        &self,
-        stream: TcpStream,
-        origin: &Origin,
-        trust: &Trust,
-    ) -> Result<Stream, ConnectError> {
+    async fn encrypt(&self, stream: TcpStream, peer: Peer<'_>) -> Result<Stream, ConnectError> {
+        let origin = peer.origin;
         let name = origin.host.to_string();
         let failed = |source| ConnectError::Tls { name: name.as_str().into(), source };
-        let config = self.trusts.config(trust).await.map_err(failed)?;
+        let configs = self.trusts.config(peer.trust).await.map_err(failed)?;
+        let config = if peer.for_tunnel { configs.http1 } else { configs.any };
         let server = match &origin.host {
             BackendHost::Ip(address) => Ok(ServerName::from(*address)),
             BackendHost::Name(name) => ServerName::try_from(name.to_string()),
@@ -252,7 +251,12 @@ mod tests {
 
     use shared::backend::BackendUrl;
 
-    use super::{Clock, ConnectError, Connector, Trust};
+    use super::{Clock, ConnectError, Connector, Peer};
+    use crate::upstream::trust::Trust;
+
+    fn peer(origin: &shared::backend::Origin) -> Peer<'_> {
+        Peer { origin, trust: &Trust::Configured, for_tunnel: false }
+    }
 
     #[tokio::test]
     async fn every_address_of_a_name_is_tried() {
@@ -262,8 +266,11 @@ mod tests {
         let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
         for _ in 0..2 {
-            let stream = connector.connect(&origin, &Trust::Configured).await.unwrap();
-            assert_eq!(stream.socket().peer_addr().unwrap(), listener.local_addr().unwrap());
+            let stream = connector.connect(peer(&origin)).await.unwrap();
+            assert_eq!(
+                stream.socket().unwrap().peer_addr().unwrap(),
+                listener.local_addr().unwrap()
+            );
         }
     }
 
@@ -274,10 +281,10 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
-        let error = connector.connect(&origin, &Trust::Configured).await.unwrap_err();
+        let error = connector.connect(peer(&origin)).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
         let origin = BackendUrl::parse(b"http://no-such-host.invalid").unwrap().origin;
-        let error = connector.connect(&origin, &Trust::Configured).await.unwrap_err();
+        let error = connector.connect(peer(&origin)).await.unwrap_err();
         assert!(
             matches!(error, ConnectError::Resolve { .. } | ConnectError::TimedOut(_)),
             "{error:?}"

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
@@ -35,8 +36,17 @@ pub(super) struct Trusts {
     /// The authorities of `server.backendCa`.
     authorities: Option<Arc<RootCertStore>>,
     provider: Arc<CryptoProvider>,
-    configured: OnceCell<Arc<ClientConfig>>,
-    others: Mutex<HashMap<Trust, Arc<ClientConfig>>>,
+    configured: OnceCell<Configs>,
+    others: Mutex<HashMap<Trust, Configs>>,
+}
+
+/// Settings by what is offered to the backend.
+#[derive(Clone, Debug)]
+pub(super) struct Configs {
+    /// HTTP/2 and HTTP/1.1, as the backend likes.
+    pub(super) any: Arc<ClientConfig>,
+    /// HTTP/1.1 alone, for protocols that it can be upgraded to.
+    pub(super) http1: Arc<ClientConfig>,
 }
 
 /// Reads the authorities of `server.backendCa`.
@@ -76,7 +86,7 @@ impl Trusts {
     }
 
     /// The settings of `trust`.
-    pub(super) async fn config(&self, trust: &Trust) -> io::Result<Arc<ClientConfig>> {
+    pub(super) async fn config(&self, trust: &Trust) -> io::Result<Configs> {
         if *trust == Trust::Configured {
             let config = self.configured.get_or_try_init(|| async {
                 let roots = match &self.authorities {
@@ -92,7 +102,7 @@ impl Trusts {
         }
         if let Some(config) = self.others.lock().unwrap_or_else(PoisonError::into_inner).get(trust)
         {
-            return Ok(Arc::clone(config));
+            return Ok(config.clone());
         }
         let config = match trust {
             Trust::Authority(pem) => self.verified(Arc::new(parse_authorities(pem.as_bytes())?))?,
@@ -102,11 +112,11 @@ impl Trusts {
         if others.len() >= MAX_OTHERS {
             others.clear();
         }
-        others.insert(trust.clone(), Arc::clone(&config));
+        others.insert(trust.clone(), config.clone());
         Ok(config)
     }
 
-    fn verified(&self, roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>> {
+    fn verified(&self, roots: Arc<RootCertStore>) -> io::Result<Configs> {
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
@@ -115,7 +125,7 @@ impl Trusts {
         Ok(finish(config))
     }
 
-    fn unverified(&self) -> io::Result<Arc<ClientConfig>> {
+    fn unverified(&self) -> io::Result<Configs> {
         let verifier = Arc::new(Unverified(Arc::clone(&self.provider)));
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
@@ -127,9 +137,13 @@ impl Trusts {
     }
 }
 
-fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
+fn finish(mut config: ClientConfig) -> Configs {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
+    let http1 = Arc::new(config.clone());
+    config.alpn_protocols.insert(0, b"h2".to_vec());
+    // Its own memory of sessions: one that was agreed on for the one is no good for the other.
+    config.resumption = Resumption::default();
+    Configs { any: Arc::new(config), http1 }
 }
 
 fn system_authorities() -> Arc<RootCertStore> {
@@ -183,5 +197,29 @@ impl ServerCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Trust, Trusts};
+
+    #[tokio::test]
+    async fn each_rule_has_settings_of_its_own_and_broken_authorities_have_none() {
+        let trusts = Trusts::new(None);
+        let authority = include_str!("../../../integration/tests/pem/ca.crt");
+        for (trust, is_good) in [
+            (Trust::Anyone, true),
+            (Trust::Authority(authority.into()), true),
+            (Trust::Authority("garbage".into()), false),
+            (Trust::Configured, true),
+        ] {
+            let configs = trusts.config(&trust).await;
+            assert_eq!(configs.is_ok(), is_good, "{trust:?}");
+            if let Ok(configs) = configs {
+                assert_eq!(configs.any.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+                assert_eq!(configs.http1.alpn_protocols, [b"http/1.1"]);
+            }
+        }
     }
 }
