@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -20,11 +20,13 @@ use tokio::net::TcpStream;
 
 use crate::access_log::Record;
 use crate::clock::Clock;
+use crate::limits::{Limits, Pace};
 use crate::route::{Millis, millis};
 
-/// Longest time between requests where `tcpTimeout` sets none. A connection without a request is
-/// worth nothing to its client that a new one is not.
-const MAX_IDLE: Duration = Duration::from_secs(300);
+mod heads;
+
+use heads::{Heads, Scanner};
+
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
 /// Sweeps after which a running request's client is looked for, about three seconds: thousands of
@@ -53,6 +55,8 @@ pub enum Phase {
 pub enum BodyState {
     /// It was cut short or malformed.
     Broken,
+    /// It is longer than allowed.
+    TooLarge,
     /// All of it was read.
     Complete,
     /// There is more, or nobody has looked yet.
@@ -89,6 +93,10 @@ pub struct Connection {
     has_early: AtomicBool,
     /// Informational responses that wait to be written.
     early: Mutex<Vec<u8>>,
+    heads: Heads,
+    /// Requests so far.
+    requests: AtomicU32,
+    load: Arc<Load>,
     idle_timeout: Millis,
     /// Silence that is allowed while a response is being sent.
     stream_timeout: Millis,
@@ -101,8 +109,9 @@ impl Connection {
         peer: SocketAddr,
         local: SocketAddr,
         clock: Arc<Clock>,
+        load: Arc<Load>,
         tcp_timeout: Option<Duration>,
-        head_timeout: Duration,
+        limits: &Limits,
     ) -> Arc<Self> {
         let connection = Self {
             peer,
@@ -123,11 +132,14 @@ impl Connection {
             body_state: AtomicU8::new(BodyState::Moving as u8),
             has_early: AtomicBool::new(false),
             early: Mutex::new(Vec::new()),
-            idle_timeout: millis(tcp_timeout.unwrap_or(MAX_IDLE)),
+            heads: Heads::default(),
+            requests: AtomicU32::new(0),
+            load,
+            idle_timeout: millis(limits.idle_timeout),
             stream_timeout: tcp_timeout.map_or(NEVER, millis),
-            head_timeout: millis(head_timeout),
+            head_timeout: millis(limits.head_timeout),
         };
-        connection.enter(Phase::Idle, connection.head_timeout);
+        connection.enter(Phase::Idle, millis(limits.first_byte_timeout));
         Arc::new(connection)
     }
 
@@ -151,6 +163,23 @@ impl Connection {
         self.enter(Phase::Busy, NEVER);
         self.age.store(0, Ordering::Relaxed);
         self.set_body_state(BodyState::Moving);
+        self.requests.store(self.requests().saturating_add(1), Ordering::Relaxed);
+        self.load.begin();
+    }
+
+    /// To be asked once for each request: whether its head could not be read in another way.
+    pub fn has_clear_head(&self, has_body: bool) -> bool {
+        self.heads.take(has_body)
+    }
+
+    /// Requests on this connection so far.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that this worker is answering at the moment.
+    pub fn running_requests(&self) -> u32 {
+        self.load.running()
     }
 
     /// The response body begins.
@@ -171,6 +200,14 @@ impl Connection {
         self.deadline.store(deadline, Ordering::Relaxed);
         if self.expired.load(Ordering::Relaxed) {
             self.expired.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Brings the deadline forward to `limit` from now, if it is later.
+    fn tighten(&self, limit: Millis) {
+        let deadline = self.clock.coarse().saturating_add(limit);
+        if deadline < self.deadline.load(Ordering::Relaxed) {
+            self.deadline.store(deadline, Ordering::Relaxed);
         }
     }
 
@@ -230,6 +267,7 @@ impl Connection {
     /// the last byte has left, so that it can say how many there were.
     pub fn finish(&self, record: Option<Box<Record>>) {
         self.emit_record();
+        self.load.end();
         if record.is_some() {
             *lock(&self.record) = record;
         }
@@ -254,8 +292,9 @@ impl Connection {
     pub fn body_state(&self) -> BodyState {
         match self.body_state.load(Ordering::Relaxed) {
             0 => BodyState::Broken,
-            1 => BodyState::Complete,
-            2 => BodyState::Moving,
+            1 => BodyState::TooLarge,
+            2 => BodyState::Complete,
+            3 => BodyState::Moving,
             _ => BodyState::Waiting,
         }
     }
@@ -282,6 +321,53 @@ impl Connection {
             self.emit_record();
             self.enter(Phase::Idle, self.idle_timeout);
         }
+    }
+}
+
+/// Requests that a worker is answering, counted by its own thread only.
+#[derive(Debug, Default)]
+pub struct Load(AtomicU32);
+
+impl Load {
+    fn begin(&self) {
+        self.0.store(self.running() + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.0.store(self.running().saturating_sub(1), Ordering::Relaxed);
+    }
+
+    fn running(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sees to it that a client that is waited for brings enough (see [`Pace`]).
+#[derive(Debug)]
+pub struct Paced {
+    pace: Pace,
+    waiting_since: Option<Millis>,
+}
+
+impl Paced {
+    /// Expects `rate` bytes a second with so much patience.
+    pub fn new(rate: u32, patience: Duration) -> Self {
+        Self { pace: Pace::new(rate, patience), waiting_since: None }
+    }
+
+    /// The client is waited for: `connection` gets as much time as the client has left.
+    pub fn wait(&mut self, connection: &Connection) {
+        if self.waiting_since.is_none() {
+            self.waiting_since = Some(connection.clock.coarse());
+            connection.tighten(self.pace.left());
+        }
+    }
+
+    /// The client brought `bytes`.
+    pub fn received(&mut self, bytes: usize, connection: &Connection) {
+        let now = connection.clock.coarse();
+        let waited = self.waiting_since.take().map_or(0, |since| now.saturating_sub(since));
+        self.pace.received(bytes, waited);
     }
 }
 
@@ -372,6 +458,7 @@ impl Connections {
 pub struct ClientIo {
     inner: TokioIo<TcpStream>,
     connection: Arc<Connection>,
+    scanner: Scanner,
     /// Position in `connection.early`.
     early_sent: usize,
     /// The write side was shut down; what still comes is thrown away.
@@ -385,6 +472,9 @@ struct Linger {
     left: usize,
 }
 
+/// Bytes of a read that may hold heads; most heads are smaller.
+const HEAD_READ: usize = 4096;
+
 /// Bytes thrown away at most while lingering.
 const LINGER_BYTES: usize = 1024 * 1024;
 /// How long to linger at most.
@@ -393,7 +483,8 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 impl ClientIo {
     /// Wraps an accepted socket.
     pub fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { inner: TokioIo::new(stream), connection, early_sent: 0, lingering: None }
+        let (inner, scanner) = (TokioIo::new(stream), Scanner::default());
+        Self { inner, connection, scanner, early_sent: 0, lingering: None }
     }
 
     /// The socket, for a tunnel.
@@ -449,13 +540,27 @@ impl Read for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if matches!(result, Poll::Ready(Ok(()))) && self.connection.phase() == Phase::Idle {
-            self.connection.enter(Phase::Head, self.connection.head_timeout);
+        let is_idle = self.connection.phase() == Phase::Idle;
+        if !is_idle && self.connection.heads.is_lost() {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
         }
-        result
+        // What may be a head is looked at on its way to hyper.
+        let mut head = [const { MaybeUninit::uninit() }; HEAD_READ];
+        let length = HEAD_READ.min(buf.remaining());
+        let mut window = hyper::rt::ReadBuf::uninit(head.get_mut(..length).unwrap_or_default());
+        std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, window.unfilled()))?;
+        let Self { connection, scanner, .. } = &mut *self;
+        if is_idle {
+            connection.enter(Phase::Head, connection.head_timeout);
+            if connection.heads.is_lost() {
+                connection.heads.begin(scanner);
+            }
+        }
+        connection.heads.received(scanner, window.filled());
+        buf.put_slice(window.filled());
+        Poll::Ready(Ok(()))
     }
 }
 

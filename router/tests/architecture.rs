@@ -7,16 +7,18 @@ use std::path::Path;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &["route"]),
     ("cli", &[]),
+    ("clients", &["limits", "route"]),
     ("route", &[]),
     ("healthcheck", &[]),
+    ("limits", &[]),
     ("listen", &[]),
     ("privileges", &[]),
     ("metrics", &[]),
     ("admin", &["listen", "metrics"]),
-    ("config", &["cli"]),
+    ("config", &["cli", "limits"]),
     ("access_log", &["clock", "config", "route"]),
     ("table", &["clock", "config", "route"]),
-    ("connection", &["access_log", "clock", "route"]),
+    ("connection", &["access_log", "clock", "limits", "route"]),
     ("dead_marks", &["clock", "route", "table"]),
     ("snapshot", &["clock", "route", "table"]),
     ("request_body", &["connection"]),
@@ -28,6 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "connection",
             "dead_marks",
+            "limits",
             "metrics",
             "request_body",
             "route",
@@ -35,12 +38,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("worker", &["clock", "connection", "listen", "metrics", "proxy"]),
+    ("worker", &["clients", "clock", "connection", "limits", "listen", "metrics", "proxy"]),
     (
         "app",
         &[
             "access_log",
             "admin",
+            "clients",
             "clock",
             "config",
             "dead_marks",
@@ -58,6 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Decisions only: no sockets, no clock, no randomness, no Redis.
 const PURE: &[&str] = &[
+    "limits.rs",
     "route.rs",
     "route/saved.rs",
     "snapshot/format.rs",

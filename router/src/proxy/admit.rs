@@ -16,7 +16,7 @@ use super::error::ProxyError;
 use super::headers::{self, Scan};
 use crate::access_log::Record;
 use crate::connection::BodyState;
-use crate::request_body::{Gate, RequestBody};
+use crate::request_body::{BodyLimits, Gate, RequestBody};
 use crate::route::{Millis, Route};
 
 /// A request that can be routed.
@@ -82,6 +82,9 @@ impl Client {
         if !has_body {
             self.connection.set_body_state(BodyState::Complete);
         }
+        if !self.connection.has_clear_head(has_body) {
+            return Err(ProxyError::BadRequest("line feed without carriage return"));
+        }
         // CONNECT would make us dial whatever a client names; TRACE would show it headers that
         // proxies before us have added (RFC 9110 9.3.6, 9.3.8).
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
@@ -96,12 +99,23 @@ impl Client {
         let host = host::normalize(host_header.as_bytes())
             .map_err(|_error| ProxyError::BadRequest("invalid host header"))?;
         check_target(request.uri(), request.method())?;
+        let limits = &self.settings.limits;
+        if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > limits.max_uri) {
+            return Err(ProxyError::UriTooLong);
+        }
         let host = match request.uri().authority().is_some() {
             true => Cow::Owned(make_origin_form(&mut request)?),
             false => host,
         };
         if host == host::PING {
             return Ok(None);
+        }
+        if limits.max_requests.is_some_and(|most| self.connection.running_requests() > most) {
+            return Err(ProxyError::Overloaded);
+        }
+        let length = hyper::body::Body::size_hint(request.body()).lower();
+        if limits.max_body.is_some_and(|most| length > most) {
+            return Err(ProxyError::BodyTooLarge);
         }
         let route = match self.shared.table.fresh(&host) {
             Some(route) => {
@@ -135,8 +149,12 @@ impl Client {
         if !self.settings.backend_keep_alive && upgrade.is_none() {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let limit = self.settings.tcp_timeout;
-        let body = RequestBody::new(incoming, &self.connection, limit, gate.clone());
+        let limits = BodyLimits {
+            silence: self.settings.tcp_timeout,
+            max: limits.max_body,
+            min_rate: limits.min_body_rate.map(|rate| (rate, limits.head_timeout)),
+        };
+        let body = RequestBody::new(incoming, &self.connection, limits, gate.clone());
         let request = Request::from_parts(parts, body);
         let expectations = Expectations { gate, passes_hints: version == Version::HTTP_11 };
         Ok(Some(Admitted { request, route, upgrade, expectations, version }))
