@@ -19,5 +19,6 @@ pub mod process;
 pub mod redis;
 pub mod router;
 pub mod sentinel;
+pub mod strict;
 pub mod websocket;
 pub mod wire;

@@ -23,9 +23,10 @@ use crate::clock::Clock;
 use crate::limits::{Limits, Pace};
 use crate::route::{Millis, millis};
 
-mod heads;
+mod framing;
 
-use heads::{Heads, Scanner};
+pub use framing::BodyKind;
+use framing::Tracker;
 
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
@@ -93,7 +94,8 @@ pub struct Connection {
     has_early: AtomicBool,
     /// Informational responses that wait to be written.
     early: Mutex<Vec<u8>>,
-    heads: Heads,
+    /// Where in its requests the client is.
+    tracker: Mutex<Tracker>,
     /// Requests so far.
     requests: AtomicU32,
     load: Arc<Load>,
@@ -132,7 +134,7 @@ impl Connection {
             body_state: AtomicU8::new(BodyState::Moving as u8),
             has_early: AtomicBool::new(false),
             early: Mutex::new(Vec::new()),
-            heads: Heads::default(),
+            tracker: Mutex::default(),
             requests: AtomicU32::new(0),
             load,
             idle_timeout: millis(limits.idle_timeout),
@@ -167,9 +169,10 @@ impl Connection {
         self.load.begin();
     }
 
-    /// To be asked once for each request: whether its head could not be read in another way.
-    pub fn has_clear_head(&self, has_body: bool) -> bool {
-        self.heads.take(has_body)
+    /// To be called once for each request: whether what came of it could not be read in another
+    /// way.
+    pub fn is_clear(&self, body: BodyKind) -> bool {
+        lock(&self.tracker).begin_body(body)
     }
 
     /// Requests on this connection so far.
@@ -458,7 +461,6 @@ impl Connections {
 pub struct ClientIo {
     inner: TokioIo<TcpStream>,
     connection: Arc<Connection>,
-    scanner: Scanner,
     /// Position in `connection.early`.
     early_sent: usize,
     /// The write side was shut down; what still comes is thrown away.
@@ -472,8 +474,8 @@ struct Linger {
     left: usize,
 }
 
-/// Bytes of a read that may hold heads; most heads are smaller.
-const HEAD_READ: usize = 4096;
+/// Bytes of a read that is looked at. On the stack, and not initialised.
+const TRACKED_READ: usize = 16 * 1024;
 
 /// Bytes thrown away at most while lingering.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -483,8 +485,7 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 impl ClientIo {
     /// Wraps an accepted socket.
     pub fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        let (inner, scanner) = (TokioIo::new(stream), Scanner::default());
-        Self { inner, connection, scanner, early_sent: 0, lingering: None }
+        Self { inner: TokioIo::new(stream), connection, early_sent: 0, lingering: None }
     }
 
     /// The socket, for a tunnel.
@@ -543,22 +544,25 @@ impl Read for ClientIo {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let is_idle = self.connection.phase() == Phase::Idle;
-        if !is_idle && self.connection.heads.is_lost() {
+        if !is_idle && lock(&self.connection.tracker).is_lost() {
             return Pin::new(&mut self.inner).poll_read(cx, buf);
         }
-        // What may be a head is looked at on its way to hyper.
-        let mut head = [const { MaybeUninit::uninit() }; HEAD_READ];
-        let length = HEAD_READ.min(buf.remaining());
-        let mut window = hyper::rt::ReadBuf::uninit(head.get_mut(..length).unwrap_or_default());
+        // What decides on where messages end is looked at on its way to hyper.
+        let mut bytes = [const { MaybeUninit::uninit() }; TRACKED_READ];
+        let length = TRACKED_READ.min(buf.remaining());
+        let mut window = hyper::rt::ReadBuf::uninit(bytes.get_mut(..length).unwrap_or_default());
         std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, window.unfilled()))?;
-        let Self { connection, scanner, .. } = &mut *self;
+        let connection = &*self.connection;
+        let mut tracker = lock(&connection.tracker);
         if is_idle {
             connection.enter(Phase::Head, connection.head_timeout);
-            if connection.heads.is_lost() {
-                connection.heads.begin(scanner);
-            }
+            tracker.find_head();
         }
-        connection.heads.received(scanner, window.filled());
+        tracker.received(window.filled());
+        // A head is refused when it is its turn; a body cannot be taken back later.
+        if tracker.has_bad_body() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         buf.put_slice(window.filled());
         Poll::Ready(Ok(()))
     }

@@ -11,7 +11,7 @@ use crate::{Probe, Stage, play};
 pub(crate) fn probes() -> Vec<Probe> {
     vec![
         Probe::new("retry_post_once", |stage| {
-            sent_at_most(stage, &Backend::resetting("b"), "POST", 1)
+            sent_at_most(stage, &Backend::resetting("b"), "POST", 1);
         }),
         Probe::new("retry_post_fin_once", |stage| {
             sent_at_most(stage, &Backend::closing("b"), "POST", 1);

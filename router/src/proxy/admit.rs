@@ -15,7 +15,7 @@ use super::body::RequestLog;
 use super::error::ProxyError;
 use super::headers::{self, Scan};
 use crate::access_log::Record;
-use crate::connection::BodyState;
+use crate::connection::{BodyKind, BodyState};
 use crate::request_body::{BodyLimits, Gate, RequestBody};
 use crate::route::{Millis, Route};
 
@@ -82,13 +82,13 @@ impl Client {
         if !has_body {
             self.connection.set_body_state(BodyState::Complete);
         }
-        if !self.connection.has_clear_head(has_body) {
-            return Err(ProxyError::BadRequest("line feed without carriage return"));
-        }
-        // CONNECT would make us dial whatever a client names; TRACE would show it headers that
-        // proxies before us have added (RFC 9110 9.3.6, 9.3.8).
-        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-            return Err(ProxyError::MethodNotAllowed);
+        let kind = match hyper::body::Body::size_hint(request.body()).exact() {
+            _ if !has_body => BodyKind::None,
+            Some(length) => BodyKind::Length(length),
+            None => BodyKind::Chunked,
+        };
+        if !self.connection.is_clear(kind) {
+            return Err(ProxyError::BadRequest("line end that is not CRLF"));
         }
         headers::check_framing(request.headers(), scan, request.version())
             .map_err(ProxyError::BadRequest)?;
@@ -98,6 +98,11 @@ impl Client {
         }
         let host = host::normalize(host_header.as_bytes())
             .map_err(|_error| ProxyError::BadRequest("invalid host header"))?;
+        // CONNECT would make us dial whatever a client names; TRACE would show it headers that
+        // proxies before us have added (RFC 9110 9.3.6, 9.3.8).
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(ProxyError::MethodNotAllowed);
+        }
         check_target(request.uri(), request.method())?;
         let limits = &self.settings.limits;
         if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > limits.max_uri) {
@@ -168,6 +173,12 @@ fn is_continue(expectation: &HeaderValue) -> bool {
 /// Refuses targets that are neither a path nor a web URL (RFC 9112 3.2): `*` is for OPTIONS, an
 /// authority alone is for CONNECT.
 fn check_target(target: &Uri, method: &Method) -> Result<(), ProxyError> {
+    // What `http` takes beyond RFC 3986 (UTF-8 and a few marks) is refused by others, or cut.
+    let path = target.path_and_query().map_or("", PathAndQuery::as_str);
+    let has_odd = path.bytes().fold(false, |has_odd, byte| has_odd | !byte.is_ascii_graphic());
+    if has_odd {
+        return Err(ProxyError::BadRequest("invalid request target"));
+    }
     let is_good = match (target.scheme_str(), target.authority()) {
         (Some("http" | "https"), Some(_)) => true,
         (None, None) => target.path() != "*" || *method == Method::OPTIONS,

@@ -162,6 +162,7 @@ impl Client {
             ProxyError::BadRequest(_)
                 | ProxyError::BodyTooLarge
                 | ProxyError::ClientTimedOut
+                | ProxyError::MethodNotAllowed
                 | ProxyError::NoHost
                 | ProxyError::UriTooLong
         ) {
