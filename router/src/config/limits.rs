@@ -17,8 +17,8 @@ const DEFAULT_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_IDLE: Duration = Duration::from_secs(300);
 /// Far below the slowest modem, far above what it takes to look alive.
 const DEFAULT_MIN_BODY_RATE: u32 = 100;
-/// A request on its way costs 20 to 60 KiB: a worker that has this many is not keeping up, and
-/// those that it takes on top would only be answered later still.
+/// A worker that has this many is not keeping up: those that it takes on top would only be answered
+/// later still, and each takes memory until it is.
 const DEFAULT_MAX_REQUESTS: u32 = 10_000;
 /// More lines than any client sends; each costs memory in every request.
 const MAX_HEADERS: u32 = 10_000;
