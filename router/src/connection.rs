@@ -556,7 +556,10 @@ impl Read for ClientIo {
         let mut tracker = lock(&connection.tracker);
         if is_idle {
             connection.enter(Phase::Head, connection.head_timeout);
-            tracker.find_head();
+            // After an early answer the rest of a body may still come.
+            if connection.body_state() == BodyState::Complete {
+                tracker.find_head();
+            }
         }
         tracker.received(window.filled());
         // A head is refused when it is its turn; a body cannot be taken back later.
