@@ -143,7 +143,7 @@ fn compare(variants: &[Variant], answers: &[Vec<u8>], seen: &Seen) {
     }
     assert!(wrong.is_empty(), "{} disagreements:\n{}", wrong.len(), wrong.join("\n"));
     // A router that refuses everything would agree as well.
-    assert!(forwarded > variants.len() / 3, "{forwarded} requests of {} variants", variants.len());
+    assert!(forwarded > variants.len() / 5, "{forwarded} requests of {} variants", variants.len());
 }
 
 #[test]
