@@ -21,6 +21,7 @@ pub mod process;
 pub mod redis;
 pub mod router;
 pub mod sentinel;
+pub mod strict;
 pub mod sync;
 pub mod tls;
 pub mod websocket;

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::access_log::{AccessLog, Opened, Sink};
 use crate::admin::{self, Admin};
+use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError};
 use crate::dead_marks;
@@ -246,6 +247,7 @@ impl App {
         let keep = CancellationToken::new();
         let stand_in = admin_state.state.stand_in();
         let keeping = keeper.map(|keeper| tokio::spawn(keeper.run(store.clone(), keep.clone())));
+        let clients = Arc::<Clients>::default();
         let mut workers = counters.into_iter().zip(tunnels);
         for index in 0..config.workers {
             let sink: Option<Arc<Sink>> = sinks.pop();
@@ -268,6 +270,7 @@ impl App {
                 }),
                 h2c: config.h2c,
                 settings: Arc::clone(&settings),
+                clients: Arc::clone(&clients),
                 drain: drain.clone(),
                 stop: stop.clone(),
             };
@@ -350,6 +353,7 @@ fn settings(config: &Config) -> Settings {
         tunnel_idle_timeout: config.tunnel_idle_timeout,
         trusted_proxies: config.trusted_proxies.clone(),
         plain_ipv4: config.plain_ipv4,
+        limits: config.limits.clone(),
     }
 }
 

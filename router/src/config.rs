@@ -14,9 +14,11 @@ use shared::driver::Driver;
 use shared::secret::Secret;
 
 use crate::cli::Cli;
+use crate::limits::Limits;
 
 mod drivers;
 mod file;
+mod limits;
 mod listeners;
 mod locate;
 mod openssl;
@@ -81,6 +83,8 @@ pub struct Config {
     pub plain_ipv4: bool,
     /// Silence after which a tunnel ends; `None` is never.
     pub tunnel_idle_timeout: Option<Duration>,
+    /// What clients may make the router bear.
+    pub limits: Limits,
     /// Time for running requests after SIGTERM.
     pub drain_timeout: Duration,
     /// Name or number of the user to become; `None` refuses to run as root.
@@ -274,6 +278,18 @@ impl Config {
                 "plainIPv4": self.plain_ipv4,
                 "tunnelIdleTimeout": seconds(self.tunnel_idle_timeout),
                 "drainTimeout": self.drain_timeout.as_secs_f64(),
+                "headTimeout": self.limits.head_timeout.as_secs_f64(),
+                "firstByteTimeout": self.limits.first_byte_timeout.as_secs_f64(),
+                "idleTimeout": self.limits.idle_timeout.as_secs_f64(),
+                "minBodyRate": self.limits.min_body_rate.unwrap_or(0),
+                "maxBody": self.limits.max_body.unwrap_or(0),
+                "maxHead": self.limits.max_head,
+                "maxHeaders": self.limits.max_headers,
+                "maxUri": self.limits.max_uri,
+                "maxRequests": self.limits.max_requests.unwrap_or(0),
+                "maxRequestsPerConnection": self.limits.max_requests_per_connection.unwrap_or(0),
+                "maxConnections": self.limits.max_connections.unwrap_or(0),
+                "maxConnectionsPerAddress": self.limits.max_connections_per_address.unwrap_or(0),
             },
             "http": { "h2c": self.h2c, "bind": self.listen.iter().map(|address| {
                 json!({ "address": address.ip().to_string(), "port": address.port() })

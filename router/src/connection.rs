@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -20,12 +20,15 @@ use tokio::io::Interest;
 
 use crate::access_log::Record;
 use crate::clock::Clock;
+use crate::limits::{Limits, Pace};
 use crate::route::{Millis, millis};
 use crate::stream::Stream;
 
-/// Longest time between requests where `tcpTimeout` sets none. A connection without a request is
-/// worth nothing to its client that a new one is not.
-const MAX_IDLE: Duration = Duration::from_secs(300);
+mod framing;
+
+pub use framing::BodyKind;
+use framing::Tracker;
+
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
 /// Sweeps after which a running request's client is looked for, about three seconds: thousands of
@@ -57,6 +60,8 @@ pub enum Phase {
 pub enum BodyState {
     /// It was cut short or malformed.
     Broken,
+    /// It is longer than allowed.
+    TooLarge,
     /// All of it was read.
     Complete,
     /// There is more, or nobody has looked yet.
@@ -103,6 +108,11 @@ pub struct Connection {
     streams: AtomicUsize,
     /// Requests that the client gave up before their answer, less those that were answered.
     given_up: AtomicUsize,
+    /// Where in its requests the client is.
+    tracker: Mutex<Tracker>,
+    /// Requests so far.
+    requests: AtomicU32,
+    load: Arc<Load>,
     idle_timeout: Millis,
     /// Silence that is allowed while a response is being sent.
     stream_timeout: Millis,
@@ -115,18 +125,22 @@ impl Connection {
         peer: SocketAddr,
         local: SocketAddr,
         clock: Arc<Clock>,
+        load: Arc<Load>,
         tcp_timeout: Option<Duration>,
-        head_timeout: Duration,
+        limits: &Limits,
     ) -> Arc<Self> {
-        let connection = Self::blank(peer, local, clock, tcp_timeout, head_timeout);
-        connection.enter(Phase::Idle, connection.head_timeout);
+        let mut connection = Self::blank(peer, local, clock, load);
+        connection.idle_timeout = millis(limits.idle_timeout);
+        connection.stream_timeout = tcp_timeout.map_or(NEVER, millis);
+        connection.head_timeout = millis(limits.head_timeout);
+        connection.enter(Phase::Idle, millis(limits.first_byte_timeout));
         Arc::new(connection)
     }
 
     /// The state of one request on a connection of HTTP/2. While it is there, so is the request.
     pub fn stream_of(parent: &Arc<Self>) -> Arc<Self> {
-        let mut stream =
-            Self::blank(parent.peer, parent.local, Arc::clone(&parent.clock), None, Duration::ZERO);
+        let (clock, load) = (Arc::clone(&parent.clock), Arc::clone(&parent.load));
+        let mut stream = Self::blank(parent.peer, parent.local, clock, load);
         stream.parent = Some(Arc::clone(parent));
         stream.idle_timeout = parent.idle_timeout;
         stream.stream_timeout = parent.stream_timeout;
@@ -163,13 +177,7 @@ impl Connection {
         }
     }
 
-    fn blank(
-        peer: SocketAddr,
-        local: SocketAddr,
-        clock: Arc<Clock>,
-        tcp_timeout: Option<Duration>,
-        head_timeout: Duration,
-    ) -> Self {
+    fn blank(peer: SocketAddr, local: SocketAddr, clock: Arc<Clock>, load: Arc<Load>) -> Self {
         Self {
             peer,
             local,
@@ -194,9 +202,12 @@ impl Connection {
             is_over: AtomicBool::new(false),
             streams: AtomicUsize::new(0),
             given_up: AtomicUsize::new(0),
-            idle_timeout: millis(tcp_timeout.unwrap_or(MAX_IDLE)),
-            stream_timeout: tcp_timeout.map_or(NEVER, millis),
-            head_timeout: millis(head_timeout),
+            tracker: Mutex::default(),
+            requests: AtomicU32::new(0),
+            load,
+            idle_timeout: NEVER,
+            stream_timeout: NEVER,
+            head_timeout: NEVER,
         }
     }
 
@@ -226,6 +237,24 @@ impl Connection {
         self.enter(Phase::Busy, NEVER);
         self.age.store(0, Ordering::Relaxed);
         self.set_body_state(BodyState::Moving);
+        self.requests.store(self.requests().saturating_add(1), Ordering::Relaxed);
+        self.load.begin();
+    }
+
+    /// To be called once for each request: whether what came of it could not be read in another
+    /// way.
+    pub fn is_clear(&self, body: BodyKind) -> bool {
+        lock(&self.tracker).begin_body(body)
+    }
+
+    /// Requests on this connection so far.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that this worker is answering at the moment.
+    pub fn running_requests(&self) -> u32 {
+        self.load.running()
     }
 
     /// The response body begins.
@@ -246,6 +275,14 @@ impl Connection {
         self.deadline.store(deadline, Ordering::Relaxed);
         if self.expired.load(Ordering::Relaxed) {
             self.expired.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Brings the deadline forward to `limit` from now, if it is later.
+    fn tighten(&self, limit: Millis) {
+        let deadline = self.clock.coarse().saturating_add(limit);
+        if deadline < self.deadline.load(Ordering::Relaxed) {
+            self.deadline.store(deadline, Ordering::Relaxed);
         }
     }
 
@@ -305,6 +342,7 @@ impl Connection {
     /// the last byte has left, so that it can say how many there were.
     pub fn finish(&self, record: Option<Box<Record>>) {
         self.emit_record();
+        self.load.end();
         if record.is_some() {
             *lock(&self.record) = record;
         }
@@ -329,8 +367,9 @@ impl Connection {
     pub fn body_state(&self) -> BodyState {
         match self.body_state.load(Ordering::Relaxed) {
             0 => BodyState::Broken,
-            1 => BodyState::Complete,
-            2 => BodyState::Moving,
+            1 => BodyState::TooLarge,
+            2 => BodyState::Complete,
+            3 => BodyState::Moving,
             _ => BodyState::Waiting,
         }
     }
@@ -366,6 +405,53 @@ impl Connection {
             self.emit_record();
             self.enter(Phase::Idle, self.idle_timeout);
         }
+    }
+}
+
+/// Requests that a worker is answering, counted by its own thread only.
+#[derive(Debug, Default)]
+pub struct Load(AtomicU32);
+
+impl Load {
+    fn begin(&self) {
+        self.0.store(self.running() + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.0.store(self.running().saturating_sub(1), Ordering::Relaxed);
+    }
+
+    fn running(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sees to it that a client that is waited for brings enough (see [`Pace`]).
+#[derive(Debug)]
+pub struct Paced {
+    pace: Pace,
+    waiting_since: Option<Millis>,
+}
+
+impl Paced {
+    /// Expects `rate` bytes a second with so much patience.
+    pub fn new(rate: u32, patience: Duration) -> Self {
+        Self { pace: Pace::new(rate, patience), waiting_since: None }
+    }
+
+    /// The client is waited for: `connection` gets as much time as the client has left.
+    pub fn wait(&mut self, connection: &Connection) {
+        if self.waiting_since.is_none() {
+            self.waiting_since = Some(connection.clock.coarse());
+            connection.tighten(self.pace.left());
+        }
+    }
+
+    /// The client brought `bytes`.
+    pub fn received(&mut self, bytes: usize, connection: &Connection) {
+        let now = connection.clock.coarse();
+        let waited = self.waiting_since.take().map_or(0, |since| now.saturating_sub(since));
+        self.pace.received(bytes, waited);
     }
 }
 
@@ -478,6 +564,9 @@ struct Linger {
     left: usize,
 }
 
+/// Bytes of a read that is looked at. On the stack, and not initialised.
+const TRACKED_READ: usize = 16 * 1024;
+
 /// Bytes thrown away at most while lingering.
 const LINGER_BYTES: usize = 1024 * 1024;
 /// How long to linger at most.
@@ -488,6 +577,20 @@ impl ClientIo {
     pub fn new(stream: Stream, early_read: Bytes, connection: Arc<Connection>) -> Self {
         let inner = TokioIo::new(stream);
         Self { inner, connection, early_read, early_sent: 0, lingering: None }
+    }
+
+    /// Reads what nobody has to look at.
+    fn read_untracked(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.early_read.is_empty() {
+            let length = self.early_read.len().min(buf.remaining());
+            buf.put_slice(&self.early_read.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 
     /// The connection, for a tunnel.
@@ -546,19 +649,32 @@ impl Read for ClientIo {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.early_read.is_empty() {
-            let length = self.early_read.len().min(buf.remaining());
-            buf.put_slice(&self.early_read.split_to(length));
-            return Poll::Ready(Ok(()));
+        let is_idle = self.connection.phase() == Phase::Idle;
+        let is_multiplexed = self.connection.is_multiplexed.load(Ordering::Relaxed);
+        if is_multiplexed || !is_idle && lock(&self.connection.tracker).is_lost() {
+            return self.read_untracked(cx, buf);
         }
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if matches!(result, Poll::Ready(Ok(())))
-            && self.connection.phase() == Phase::Idle
-            && !self.connection.is_multiplexed.load(Ordering::Relaxed)
-        {
-            self.connection.enter(Phase::Head, self.connection.head_timeout);
+        // What decides on where messages end is looked at on its way to hyper.
+        let mut bytes = [const { MaybeUninit::uninit() }; TRACKED_READ];
+        let length = TRACKED_READ.min(buf.remaining());
+        let mut window = hyper::rt::ReadBuf::uninit(bytes.get_mut(..length).unwrap_or_default());
+        std::task::ready!(self.read_untracked(cx, window.unfilled()))?;
+        let connection = &*self.connection;
+        let mut tracker = lock(&connection.tracker);
+        if is_idle {
+            connection.enter(Phase::Head, connection.head_timeout);
+            // After an early answer the rest of a body may still come.
+            if connection.body_state() == BodyState::Complete {
+                tracker.find_head();
+            }
         }
-        result
+        tracker.received(window.filled());
+        // A head is refused when it is its turn; a body cannot be taken back later.
+        if tracker.has_bad_body() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        buf.put_slice(window.filled());
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Counters {
     pub retries: Count,
     /// Client connections that were accepted.
     pub connections: Count,
+    /// Client connections that a limit refused.
+    pub connections_refused: Count,
     /// Client connections that have ended, tunnels apart.
     pub connections_ended: Count,
     /// TLS handshakes by version and whether a session was resumed: 1.2 and 1.3, new before resumed.
@@ -241,6 +243,11 @@ impl Collector for Sums {
                 "router_connections_accepted",
                 "Client connections accepted",
                 self.sum(|worker| &worker.connections),
+            ),
+            (
+                "router_connections_refused",
+                "Client connections that a limit refused",
+                self.sum(|worker| &worker.connections_refused),
             ),
             (
                 "router_snapshot_write_failures",

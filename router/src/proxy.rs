@@ -17,6 +17,7 @@ use crate::access_log::Sink;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::dead_marks::DeadMarks;
+use crate::limits::Limits;
 use crate::metrics::Counters;
 use crate::route::Millis;
 use crate::table::Table;
@@ -58,9 +59,18 @@ pub struct Settings {
     pub trusted_proxies: Option<Vec<IpNet>>,
     /// IPv4 addresses without `::ffff:`.
     pub plain_ipv4: bool,
+    /// What clients may make the router bear.
+    pub limits: Limits,
 }
 
 impl Settings {
+    /// Whether `peer` is a proxy that carries the requests of others.
+    pub fn trusts(&self, peer: SocketAddr) -> bool {
+        let address = headers::canonical(peer.ip());
+        let networks = self.trusted_proxies.as_deref().unwrap_or_default();
+        networks.iter().any(|network| network.contains(&address))
+    }
+
     /// What the backends are told of a client.
     pub fn forwarded(&self, peer: SocketAddr, local: SocketAddr, over_tls: bool) -> Forwarded {
         let address = headers::canonical(peer.ip());
@@ -171,11 +181,12 @@ pub async fn answer(
     client.shared.counters.answered(response.status());
     // From here on a client that takes nothing for too long is given up.
     client.connection.begin_streaming(client.settings.tcp_timeout);
+    let most = client.settings.limits.max_requests_per_connection;
+    let is_last = most.is_some_and(|most| client.connection.requests() >= most)
+        || client.connection.is_draining();
     if is_http2 {
         http2::strip_response(response.headers_mut());
-    } else if client.connection.is_draining()
-        && response.status() != StatusCode::SWITCHING_PROTOCOLS
-    {
+    } else if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use crate::connection::{BodyState, Connection};
+use crate::connection::{BodyState, Connection, Paced};
 
 /// A backend that does not know `Expect` waits for the body without saying so. This is how long
 /// the body is held back for it (RFC 9110 10.1.1: a client should not wait for ever either).
@@ -32,16 +32,40 @@ pub struct StreamingRequest {
     incoming: Incoming,
     connection: Arc<Connection>,
     limit: Option<Duration>,
+    /// Bytes that may still come.
+    left: u64,
+    pace: Option<Paced>,
     gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
 }
 
+/// What a client's body may not exceed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BodyLimits {
+    /// Silence.
+    pub silence: Option<Duration>,
+    /// Bytes in all.
+    pub max: Option<u64>,
+    /// Bytes a second while it is waited for, and the patience with fewer.
+    pub min_rate: Option<(u32, Duration)>,
+}
+
+/// Why a request body did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestBodyError {
+    /// The client broke off or sent what is no body.
+    #[error("the body of the request broke off")]
+    Broken(#[source] hyper::Error),
+    /// It is longer than allowed.
+    #[error("the body of the request is too long")]
+    TooLarge,
+}
+
 impl RequestBody {
-    /// Wraps the client's body. `limit` is how long it may be silent; `gate`, if any, holds it
-    /// back until the backend wants it.
+    /// Wraps the client's body. `gate`, if any, holds it back until the backend wants it.
     pub fn new(
         incoming: Incoming,
         connection: &Arc<Connection>,
-        limit: Option<Duration>,
+        limits: BodyLimits,
         gate: Option<Arc<Gate>>,
     ) -> Self {
         if incoming.is_end_stream() {
@@ -51,7 +75,14 @@ impl RequestBody {
         connection.set_body_state(BodyState::Moving);
         let connection = Arc::clone(connection);
         let gate = gate.map(|gate| (gate, Box::pin(tokio::time::sleep(EXPECT_PATIENCE))));
-        Self::Streaming(Box::new(StreamingRequest { incoming, connection, limit, gate }))
+        Self::Streaming(Box::new(StreamingRequest {
+            incoming,
+            connection,
+            limit: limits.silence,
+            left: limits.max.unwrap_or(u64::MAX),
+            pace: limits.min_rate.map(|(rate, patience)| Paced::new(rate, patience)),
+            gate,
+        }))
     }
 
     /// Whether there is nothing to send, so that the request can be sent again.
@@ -62,12 +93,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let Self::Streaming(body) = &mut *self else {
             return Poll::Ready(None);
         };
@@ -79,9 +110,23 @@ impl Body for RequestBody {
         }
         let result = Pin::new(&mut body.incoming).poll_frame(cx);
         match &result {
-            Poll::Pending => body.connection.set_body_state(BodyState::Waiting),
-            Poll::Ready(Some(Ok(_))) => {
+            Poll::Pending => {
+                body.connection.set_body_state(BodyState::Waiting);
+                if let Some(pace) = &mut body.pace {
+                    pace.wait(&body.connection);
+                }
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                let Some(left) = body.left.checked_sub(length as u64) else {
+                    body.connection.set_body_state(BodyState::TooLarge);
+                    return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+                };
+                body.left = left;
                 body.connection.allow_for(body.limit);
+                if let Some(pace) = &mut body.pace {
+                    pace.received(length, &body.connection);
+                }
                 body.connection.set_body_state(if body.incoming.is_end_stream() {
                     BodyState::Complete
                 } else {
@@ -91,7 +136,7 @@ impl Body for RequestBody {
             Poll::Ready(Some(Err(_))) => body.connection.set_body_state(BodyState::Broken),
             Poll::Ready(None) => body.connection.set_body_state(BodyState::Complete),
         }
-        result
+        result.map_err(RequestBodyError::Broken)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -18,19 +18,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::clients::{Clients, Refusal, Ticket};
 use crate::clock::TICK;
-use crate::connection::{ClientIo, Connection, Connections, Phase};
+use crate::connection::{ClientIo, Connection, Connections, Load, Phase};
+use crate::limits::DEFAULT_MAX_HEADERS;
 use crate::metrics::{Counters, HandshakeFailure};
 use crate::proxy::{Client, Settings, Shared, answer};
 use crate::tls::{HandshakeError, Session, Terminator};
 
-/// Time for a request head, from the first byte of a connection or of a further request on.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest request head, which is also the largest read buffer of a connection. Node, and with
-/// it Hipache, took 80 KiB.
-const MAX_HEAD: usize = 80 * 1024;
 /// Sweeps of the connections for each sweep of the pools.
 const TICKS_PER_POOL_SWEEP: u32 = 20;
 
@@ -46,6 +43,9 @@ const TUNNEL_END: Duration = Duration::from_millis(500);
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\
     Connection: close\r\n\r\n";
 
+/// The answer to a connection beyond a limit, as far as a socket takes it at once.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
+    Retry-After: 1\r\nConnection: close\r\n\r\n";
 /// A socket of one worker.
 #[derive(Debug)]
 pub struct Listening {
@@ -66,6 +66,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// Settings for new connections.
     pub settings: Arc<ArcSwap<Settings>>,
+    /// Counts the connections of all workers.
+    pub clients: Arc<Clients>,
     /// Cancelled when no more connections are to be accepted.
     pub drain: CancellationToken,
     /// Cancelled when what still runs is to be given up.
@@ -91,12 +93,15 @@ impl Worker {
         let connections = Arc::new(Connections::default());
         drop(tokio::spawn(sweep(Arc::clone(&self.shared), Arc::clone(&connections))));
         let acceptors = TaskTracker::new();
+        let load = Arc::<Load>::default();
         for Listening { socket, tls } in self.sockets {
             let listener = TcpListener::from_std(socket)?;
             let acceptor = Acceptor {
                 shared: Arc::clone(&self.shared),
                 settings: Arc::clone(&self.settings),
                 connections: Arc::clone(&connections),
+                clients: Arc::clone(&self.clients),
+                load: Arc::clone(&load),
                 tracker: tracker.clone(),
                 tls,
                 h2c: self.h2c,
@@ -155,6 +160,8 @@ struct Acceptor {
     shared: Arc<Shared>,
     settings: Arc<ArcSwap<Settings>>,
     connections: Arc<Connections>,
+    clients: Arc<Clients>,
+    load: Arc<Load>,
     tracker: TaskTracker,
     tls: Option<Terminator>,
     h2c: bool,
@@ -185,12 +192,18 @@ impl Acceptor {
             }
         };
         let settings = self.settings.load_full();
+        let is_trusted = settings.trusts(peer);
+        let ticket = match self.clients.admit(peer.ip(), is_trusted, &settings.limits) {
+            Ok(ticket) => ticket,
+            Err(refusal) => return self.refuse(&stream, peer, refusal),
+        };
         let connection = Connection::new(
             peer,
             local,
             Arc::clone(&self.shared.clock),
+            Arc::clone(&self.load),
             settings.tcp_timeout,
-            HEAD_TIMEOUT,
+            &settings.limits,
         );
         self.connections.add(&connection);
         let client = Client {
@@ -203,13 +216,28 @@ impl Acceptor {
         let connections = Arc::clone(&self.connections);
         match self.tls.clone() {
             None if self.h2c => {
-                drop(self.tracker.spawn(serve_either(stream, client, connections)));
+                drop(self.tracker.spawn(serve_either(stream, client, connections, ticket)));
             }
             None => {
                 let io = ClientIo::new(stream.into(), Bytes::new(), Arc::clone(&client.connection));
-                drop(self.tracker.spawn(serve_http1(io, client)));
+                drop(self.tracker.spawn(serve_http1(io, client, ticket)));
             }
-            Some(tls) => drop(self.tracker.spawn(serve_tls(stream, client, tls, connections))),
+            Some(tls) => {
+                drop(self.tracker.spawn(serve_tls(stream, client, tls, connections, ticket)));
+            }
+        }
+    }
+
+    /// Ends a connection beyond a limit, as cheaply as it came.
+    fn refuse(&self, stream: &TcpStream, peer: SocketAddr, refusal: Refusal) {
+        self.shared.counters.connections_refused.add();
+        // A client that is not told sees a closed connection, which says the same.
+        let _is_told = stream.try_write(TOO_MANY);
+        if self.clients.may_complain(self.shared.clock.coarse()) {
+            warn!(
+                client.addr = %peer, setting = refusal.setting(),
+                "connections are refused: a limit is reached; this is said once a minute at most"
+            );
         }
     }
 }
@@ -236,6 +264,7 @@ async fn serve_tls(
     mut client: Client,
     tls: Terminator,
     connections: Arc<Connections>,
+    ticket: Ticket,
 ) {
     let accepted = {
         let connection = &client.connection;
@@ -268,8 +297,11 @@ async fn serve_tls(
             let io = ClientIo::new(stream, Bytes::new(), Arc::clone(&client.connection));
             // Of the two states, which are large, only one is ever needed.
             match is_http2 {
-                true => Box::pin(http2::serve(io, client, connections)).await,
-                false => Box::pin(serve_http1(io, client)).await,
+                true => {
+                    let _ticket = ticket;
+                    Box::pin(http2::serve(io, client, connections)).await;
+                }
+                false => Box::pin(serve_http1(io, client, ticket)).await,
             }
         }
     }
@@ -279,7 +311,12 @@ async fn serve_tls(
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves HTTP/2 to those who begin with its preface, and HTTP/1 to all others.
-async fn serve_either(mut stream: TcpStream, client: Client, connections: Arc<Connections>) {
+async fn serve_either(
+    mut stream: TcpStream,
+    client: Client,
+    connections: Arc<Connections>,
+    ticket: Ticket,
+) {
     let connection = Arc::clone(&client.connection);
     let mut early = bytes::BytesMut::with_capacity(PREFACE.len());
     std::future::poll_fn(|cx| {
@@ -306,21 +343,28 @@ async fn serve_either(mut stream: TcpStream, client: Client, connections: Arc<Co
     let is_http2 = early == PREFACE;
     let io = ClientIo::new(stream.into(), early.freeze(), connection);
     match is_http2 {
-        true => Box::pin(http2::serve(io, client, connections)).await,
-        false => Box::pin(serve_http1(io, client)).await,
+        true => {
+            let _ticket = ticket;
+            Box::pin(http2::serve(io, client, connections)).await;
+        }
+        false => Box::pin(serve_http1(io, client, ticket)).await,
     }
 }
 
-async fn serve_http1(io: ClientIo, client: Client) {
+async fn serve_http1(io: ClientIo, client: Client, _ticket: Ticket) {
     let client = Arc::new(client);
     let connection = Arc::clone(&client.connection);
     let _open = Open::new(&client.shared.counters);
+    let (max_head, max_headers) =
+        (client.settings.limits.max_head, client.settings.limits.max_headers);
     let service = service_fn(move |request| answer(Arc::clone(&client), request));
-    let http = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(io, service)
-        .with_upgrades();
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None).max_buf_size(max_head);
+    // What is more than hyper's default costs it an allocation for each request.
+    if max_headers != DEFAULT_MAX_HEADERS {
+        builder.max_headers(max_headers);
+    }
+    let http = builder.serve_connection(io, service).with_upgrades();
     let mut http = pin!(http);
     let mut is_ending = false;
     let result = std::future::poll_fn(|cx| {

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::drivers::drivers;
 use super::file::{self, CountOrSwitch, Loaded};
+use super::limits::limits;
 use super::listeners::{
     DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, tls_listeners, tls_policy,
 };
@@ -226,6 +227,7 @@ pub(super) fn resolve(
             server.tunnel_idle_timeout,
             DEFAULT_TUNNEL_IDLE_TIMEOUT,
         )?),
+        limits: limits(cli, &loaded, or_never(tcp_timeout))?,
         drain_timeout: seconds(
             "server.drainTimeout",
             cli.drain_timeout,

@@ -16,8 +16,8 @@ use super::error::ProxyError;
 use super::headers::{self, Scan};
 use super::http2;
 use crate::access_log::Record;
-use crate::connection::BodyState;
-use crate::request_body::{Gate, RequestBody};
+use crate::connection::{BodyKind, BodyState};
+use crate::request_body::{BodyLimits, Gate, RequestBody};
 use crate::route::{Millis, Route};
 
 /// A request that can be routed.
@@ -92,10 +92,14 @@ impl Client {
         if !has_body {
             self.connection.set_body_state(BodyState::Complete);
         }
-        // CONNECT would make us dial whatever a client names; TRACE would show it headers that
-        // proxies before us have added (RFC 9110 9.3.6, 9.3.8).
-        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-            return Err(ProxyError::MethodNotAllowed);
+        let kind = match hyper::body::Body::size_hint(request.body()).exact() {
+            _ if !has_body => BodyKind::None,
+            Some(length) => BodyKind::Length(length),
+            None => BodyKind::Chunked,
+        };
+        // HTTP/2 has frames, which can be read in one way only.
+        if request.version() != Version::HTTP_2 && !self.connection.is_clear(kind) {
+            return Err(ProxyError::BadRequest("line end that is not CRLF"));
         }
         headers::check_framing(request.headers(), scan, request.version())
             .map_err(ProxyError::BadRequest)?;
@@ -105,7 +109,16 @@ impl Client {
         }
         let host = host::normalize(host_header.as_bytes())
             .map_err(|_error| ProxyError::BadRequest("invalid host header"))?;
+        // CONNECT would make us dial whatever a client names; TRACE would show it headers that
+        // proxies before us have added (RFC 9110 9.3.6, 9.3.8).
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(ProxyError::MethodNotAllowed);
+        }
         check_target(request.uri(), request.method())?;
+        let limits = &self.settings.limits;
+        if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > limits.max_uri) {
+            return Err(ProxyError::UriTooLong);
+        }
         let host = match request.uri().authority().is_some() {
             true => Cow::Owned(make_origin_form(&mut request)?),
             false => host,
@@ -115,6 +128,13 @@ impl Client {
         }
         if self.tls.as_ref().is_some_and(|tls| !tls.serves(&host, request.version())) {
             return Err(ProxyError::Misdirected);
+        }
+        if limits.max_requests.is_some_and(|most| self.connection.running_requests() > most) {
+            return Err(ProxyError::Overloaded);
+        }
+        let length = hyper::body::Body::size_hint(request.body()).lower();
+        if limits.max_body.is_some_and(|most| length > most) {
+            return Err(ProxyError::BodyTooLarge);
         }
         let route = match self.shared.table.fresh(&host) {
             Some(route) => {
@@ -156,8 +176,12 @@ impl Client {
         if !self.settings.backend_keep_alive && upgrade.is_none() {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let limit = self.settings.tcp_timeout;
-        let body = RequestBody::new(incoming, &self.connection, limit, gate.clone());
+        let limits = BodyLimits {
+            silence: self.settings.tcp_timeout,
+            max: limits.max_body,
+            min_rate: limits.min_body_rate.map(|rate| (rate, limits.head_timeout)),
+        };
+        let body = RequestBody::new(incoming, &self.connection, limits, gate.clone());
         let request = Request::from_parts(parts, body);
         let expectations = Expectations { gate, passes_hints: version == Version::HTTP_11 };
         Ok(Some(Admitted { request, route, upgrade, expectations, version }))
@@ -171,6 +195,12 @@ fn is_continue(expectation: &HeaderValue) -> bool {
 /// Refuses targets that are neither a path nor a web URL (RFC 9112 3.2): `*` is for OPTIONS, an
 /// authority alone is for CONNECT.
 fn check_target(target: &Uri, method: &Method) -> Result<(), ProxyError> {
+    // What `http` takes beyond RFC 3986 (UTF-8 and a few marks) is refused by others, or cut.
+    let path = target.path_and_query().map_or("", PathAndQuery::as_str);
+    let has_odd = path.bytes().fold(false, |has_odd, byte| has_odd | !byte.is_ascii_graphic());
+    if has_odd {
+        return Err(ProxyError::BadRequest("invalid request target"));
+    }
     let is_good = match (target.scheme_str(), target.authority()) {
         (Some("http" | "https"), Some(_)) => true,
         (None, None) => target.path() != "*" || *method == Method::OPTIONS,

@@ -13,6 +13,9 @@ pub enum ProxyError {
     /// The request breaks a rule of HTTP.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
+    /// The body is longer than `maxBody`.
+    #[error("the body of the request is longer than maxBody")]
+    BodyTooLarge,
     /// The `frontend:` key of the host cannot be read.
     #[error(transparent)]
     BrokenFrontend(KeyProblem),
@@ -40,12 +43,18 @@ pub enum ProxyError {
     /// No `Host` header.
     #[error("no host header")]
     NoHost,
+    /// More requests are running than `maxRequests`.
+    #[error("more requests are running than maxRequests")]
+    Overloaded,
     /// Redis gave no answer, and the host is not in memory.
     #[error(transparent)]
     Store(StoreError),
     /// No list for the host.
     #[error("no frontend for this host")]
     UnknownHost,
+    /// The target is longer than `maxUri`.
+    #[error("the request target is longer than maxUri")]
+    UriTooLong,
     /// The backend closed the connection or sent what is not HTTP, before a response.
     #[error("the backend broke off")]
     Upstream(#[source] hyper::Error),
@@ -75,10 +84,13 @@ impl ProxyError {
             Self::BadRequest(_) | Self::ClientBody | Self::NoHost | Self::UnknownHost => {
                 StatusCode::BAD_REQUEST
             }
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Store(_)
+            Self::Overloaded
+            | Self::Store(_)
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
             ) => StatusCode::SERVICE_UNAVAILABLE,
@@ -125,13 +137,16 @@ impl ProxyError {
     pub fn side(&self) -> Side {
         match self {
             Self::BadRequest(_)
+            | Self::BodyTooLarge
             | Self::ClientBody
             | Self::ClientTimedOut
             | Self::MethodNotAllowed
             | Self::Misdirected
             | Self::NoHost
-            | Self::UnknownHost => Side::Client,
-            Self::Store(_)
+            | Self::UnknownHost
+            | Self::UriTooLong => Side::Client,
+            Self::Overloaded
+            | Self::Store(_)
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
             ) => Side::Router,
@@ -156,6 +171,7 @@ impl ProxyError {
             Self::Lease(LeaseError::Connect(_)) => "Reached max retries limit",
             // Beyond Hipache.
             Self::BadRequest(reason) | Self::UpstreamProtocol(reason) => reason,
+            Self::BodyTooLarge => "request body too large",
             Self::BrokenFrontend(_) => "frontend is not a list",
             Self::ClientBody => "request body is broken",
             Self::ClientTimedOut => "request timed out",
@@ -163,9 +179,11 @@ impl ProxyError {
             Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
             Self::MethodNotAllowed => "method not allowed",
             Self::Misdirected => "connection is for another host",
+            Self::Overloaded => "too many requests",
             Self::Store(_) => "Redis is not available",
             Self::Upstream(_) => "backend closed the connection",
             Self::UpstreamTimedOut => "backend timed out",
+            Self::UriTooLong => "request target too long",
         }
     }
 }
@@ -194,6 +212,9 @@ mod tests {
             (ProxyError::ClientBody, 400, false, false, Side::Client),
             (ProxyError::MethodNotAllowed, 405, false, false, Side::Client),
             (ProxyError::Misdirected, 421, false, false, Side::Client),
+            (ProxyError::BodyTooLarge, 413, false, false, Side::Client),
+            (ProxyError::UriTooLong, 414, false, false, Side::Client),
+            (ProxyError::Overloaded, 503, false, false, Side::Router),
             (ProxyError::ClientTimedOut, 408, false, false, Side::Client),
             (ProxyError::BrokenFrontend(problem), 502, false, false, Side::Backend),
             (ProxyError::InvalidBackends, 502, false, false, Side::Backend),

@@ -148,10 +148,13 @@ impl Client {
                         wants_new = true;
                         *slot = Some(request.map(|()| RequestBody::Empty));
                     }
-                    None if self.connection.body_state() == BodyState::Broken => {
-                        return Err(ProxyError::ClientBody);
+                    None => {
+                        return Err(match self.connection.body_state() {
+                            BodyState::Broken => ProxyError::ClientBody,
+                            BodyState::TooLarge => ProxyError::BodyTooLarge,
+                            _ => ProxyError::Upstream(error),
+                        });
                     }
-                    None => return Err(ProxyError::Upstream(error)),
                 },
             }
         }

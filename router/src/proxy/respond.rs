@@ -158,7 +158,12 @@ impl Client {
         if is_head {
             headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        if matches!(error, ProxyError::Store(_) | ProxyError::Lease(LeaseError::QueueTimedOut(_))) {
+        if matches!(
+            error,
+            ProxyError::Overloaded
+                | ProxyError::Store(_)
+                | ProxyError::Lease(LeaseError::QueueTimedOut(_))
+        ) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if matches!(error, ProxyError::MethodNotAllowed) {
@@ -166,7 +171,15 @@ impl Client {
             let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
             headers.insert(http::header::ALLOW, HeaderValue::from_static(allowed));
         }
-        if matches!(error, ProxyError::BadRequest(_) | ProxyError::ClientTimedOut) {
+        if matches!(
+            error,
+            ProxyError::BadRequest(_)
+                | ProxyError::BodyTooLarge
+                | ProxyError::ClientTimedOut
+                | ProxyError::MethodNotAllowed
+                | ProxyError::NoHost
+                | ProxyError::UriTooLong
+        ) {
             // What follows on such a connection cannot be trusted to be a request.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }

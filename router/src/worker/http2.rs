@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tracing::{debug, warn};
 
-use super::{MAX_HEAD, Open};
+use super::Open;
 use crate::connection::{ClientIo, Connection, Connections, Phase};
 use crate::proxy::{Client, answer};
 
@@ -78,6 +78,7 @@ pub(super) async fn serve(io: ClientIo, client: Client, connections: Arc<Connect
     let connection = Arc::clone(&client.connection);
     let _open = Open::new(&client.shared.counters);
     connection.multiplex();
+    let max_head = u32::try_from(client.settings.limits.max_head).unwrap_or(u32::MAX);
     let streams = Streams::default();
     let slot = streams.clone();
     let parent = Arc::clone(&connection);
@@ -94,7 +95,7 @@ pub(super) async fn serve(io: ClientIo, client: Client, connections: Arc<Connect
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .max_header_list_size(max_head)
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
         .keep_alive_interval(PING.0)
