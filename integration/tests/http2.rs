@@ -106,6 +106,9 @@ fn requests_of_one_connection_are_routed_one_by_one() {
     });
     let wrong = client.get("http://nobody.test/");
     assert_eq!((wrong.status, wrong.headers.get("connection")), (400, None));
+    let length = wrong.body.len();
+    let line = router.access_log(21).pop().unwrap_or_default();
+    assert!(line.contains(&format!("\"GET / HTTP/2.0\" 400 {length} ")), "{line}");
 }
 
 /// `h2_cookie_join`, `h2_trailers_cl` and trailers in both directions to a backend of HTTP/1.1.
