@@ -235,6 +235,11 @@ pub struct Backend {
 impl Backend {
     /// Starts one without TLS.
     pub fn start() -> Self {
+        Self::answering(usize::MAX)
+    }
+
+    /// Starts one whose connections answer that many requests each, and break at the next one.
+    pub fn answering(limit: usize) -> Self {
         let listener = RUNTIME.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let connections = Arc::<AtomicUsize>::default();
@@ -246,8 +251,14 @@ impl Backend {
                 let seen = Arc::clone(&seen);
                 tokio::spawn(async move {
                     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                    let mut answered = 0;
                     while let Some(Ok((request, respond))) = connection.accept().await {
                         let (parts, body) = request.into_parts();
+                        answered += 1;
+                        if answered > limit {
+                            seen.lock().unwrap_or_else(PoisonError::into_inner).push(parts);
+                            return;
+                        }
                         seen.lock().unwrap_or_else(PoisonError::into_inner).push(parts);
                         tokio::spawn(answer(body, respond));
                     }

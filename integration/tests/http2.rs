@@ -106,6 +106,9 @@ fn requests_of_one_connection_are_routed_one_by_one() {
     });
     let wrong = client.get("http://nobody.test/");
     assert_eq!((wrong.status, wrong.headers.get("connection")), (400, None));
+    let length = wrong.body.len();
+    let line = router.access_log(21).pop().unwrap_or_default();
+    assert!(line.contains(&format!("\"GET / HTTP/2.0\" 400 {length} ")), "{line}");
 }
 
 /// `h2_cookie_join`, `h2_trailers_cl` and trailers in both directions to a backend of HTTP/1.1.
@@ -295,6 +298,26 @@ fn a_shared_connection_that_ended_is_replaced() {
     // What does not speak HTTP/2 is no backend of it.
     redis.frontend("a.test", "id", &[&backend.url().replace("http://", "h2c://")]);
     assert_eq!(client.get("http://a.test/").status, 502);
+}
+
+/// As with HTTP/1.1: a kept connection may end at any time, and what can be sent twice is.
+#[test]
+fn a_shared_connection_that_breaks_costs_no_request_that_may_be_repeated() {
+    let backend = http2::Backend::answering(1);
+    let (_redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    for number in 0..4 {
+        assert_eq!(client.get(&format!("http://a.test/{number}")).status, 200, "{number}");
+    }
+    let targets: Vec<_> =
+        backend.requests().into_iter().map(|(_, uri, _)| uri.path().to_owned()).collect();
+    assert_eq!(targets, ["/0", "/1", "/1", "/2", "/2", "/3", "/3"]);
+    let post = || {
+        let request = Request::post("http://a.test/post").body(()).unwrap();
+        client.send(request, Some(b"x"), None).unwrap().status
+    };
+    assert_eq!((post(), post()), (502, 200), "never sent twice");
+    assert_eq!(backend.requests().len(), 9);
 }
 
 #[test]

@@ -363,6 +363,9 @@ impl Exchange {
                 Either::Left(async move { sent.await.map_err(SendError::from) })
             }
             Sender::Http2(sender, scheme) => {
+                if records {
+                    self.wire.keep(&request);
+                }
                 http2::encode(&mut request, *scheme);
                 let sent = sender.try_send_request(request);
                 Either::Right(async move {

@@ -198,6 +198,7 @@ impl Body for ResponseBody {
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.content = Content::Empty;
+                this.log.connection.body_handed_on(bytes.len());
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Content::Upstream(content) => {
