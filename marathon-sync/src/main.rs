@@ -14,11 +14,6 @@ use marathon_sync::config::Config;
 use marathon_sync::healthcheck;
 use shared::telemetry::{self, LogFormat};
 
-/// An answer of 50 MB is many small pieces that come and go together. The system's allocator keeps
-/// more of them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
 

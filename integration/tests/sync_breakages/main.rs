@@ -2,6 +2,8 @@
 //! Marathon-Hipache bridge, as far as sockets, processes and Redis take part; each by its number. The
 //! others are in `marathon-sync/tests/rules`.
 
+#![allow(clippy::unwrap_used, reason = "a test, also in its helpers")]
+
 use integration::eventually::{DEADLINE, wait_for};
 use integration::marathon::{AppRef, Check, Dialect, Marathon};
 use integration::redis::Redis;

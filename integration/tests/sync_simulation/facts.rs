@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use integration::marathon::{App, Cluster, Dialect, State, Task};
 
 /// What Marathon shows of a task.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// In this order the worse counts of two: running tasks only.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Status {
     /// It is being killed, or has not started.
     Down,
@@ -83,13 +84,10 @@ pub(crate) fn status(task: &Task, dialect: Dialect) -> Status {
             Some(result) if result.alive() => {}
             // Within its grace period nothing is known.
             Some(result) if result.last_failure.is_none() && result.last_success.is_none() => {
-                if status == Status::Well {
-                    status = Status::Unknown;
-                }
+                status = status.min(Status::Unknown);
             }
             Some(_) => status = Status::Sick,
-            None if status == Status::Well => status = Status::Unknown,
-            None => {}
+            None => status = status.min(Status::Unknown),
         }
     }
     status

@@ -83,7 +83,7 @@ impl Lists {
             }
             after.extend(change.added.iter().map(|row| row.clone().into_bytes()));
         }
-        self.judge(change, &list, &after);
+        Self::judge(change, &list, &after);
         let marks = self.dead.remove(&change.host).unwrap_or_default();
         let moved = |mark: &usize| change.kept.iter().position(|kept| kept == mark);
         let moved: BTreeSet<usize> = marks.iter().filter_map(moved).collect();
@@ -100,7 +100,7 @@ impl Lists {
     }
 
     /// What holds for every list at every moment: a reader of it sees nothing else.
-    fn judge(&self, change: &Change, before: &[Vec<u8>], after: &[Vec<u8>]) {
+    fn judge(change: &Change, before: &[Vec<u8>], after: &[Vec<u8>]) {
         assert_eq!(after, change.after(), "{change}");
         let Some((identifier, rows)) = after.split_first() else { return };
         assert!(!identifier.is_empty(), "a list begins with its identifier: {change}");

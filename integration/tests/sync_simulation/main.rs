@@ -7,6 +7,8 @@
 //! Redis, whose scripts [`lists`] follows step by step. After each pass [`laws`] judges, which says
 //! what a safe superset is.
 
+#![allow(clippy::unwrap_used, reason = "a test, also in its helpers")]
+
 mod agent;
 mod cluster;
 mod day;
@@ -17,6 +19,18 @@ mod real;
 
 use day::Day;
 use integration::marathon::Dialect;
+
+/// For whoever has changed the rules: `SEEDS=100..200` and some patience.
+#[test]
+#[ignore = "explores; takes as long as it is told to"]
+fn more_days() {
+    let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "100..108".to_owned());
+    let (first, last) = seeds.split_once("..").unwrap();
+    for seed in first.parse::<u64>().unwrap()..last.parse().unwrap() {
+        let index = usize::try_from(seed).unwrap() % Dialect::ALL.len();
+        Day::new(Dialect::ALL[index], seed).live();
+    }
+}
 
 /// A failure names its seed and its step; `Day::new` with that seed repeats it.
 #[test]

@@ -110,9 +110,10 @@ fn claimed(host: &str, wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>)
 fn is_as_wanted(wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>) -> bool {
     let Some(owned) = owned.filter(|_| !list.is_empty()) else { return false };
     let listed: HashSet<&[u8]> = backends(list).iter().map(Vec::as_slice).collect();
-    listed.len() == wanted.up.len()
-        && owned.rows.len() == wanted.up.len()
-        && wanted.up.iter().all(|row| listed.contains(row.as_bytes()) && owned.rows.contains(row))
+    let up: HashSet<&[u8]> = wanted.up.iter().map(String::as_bytes).collect();
+    listed == up
+        && owned.rows.len() == up.len()
+        && wanted.up.iter().all(|row| owned.rows.contains(row))
 }
 
 /// No app claims the host any more: our backends go, and the list with them if it is ours and

@@ -2,7 +2,7 @@
 //!
 //! Lives here: the command line and the order of the work. [`mod@cluster`] has the fake Marathon
 //! write a large answer once; [`passes`] is the measured process, which this program starts from
-//! itself, so that making the answer counts for nothing.
+//! itself, so that making the answer counts for nothing. [`mod@agent`] is the real binary.
 
 #![allow(
     clippy::print_stdout,
@@ -10,6 +10,7 @@
     reason = "a command-line program: the result goes to stdout, progress to stderr"
 )]
 
+mod agent;
 mod cluster;
 mod passes;
 
@@ -39,6 +40,10 @@ struct Args {
     #[arg(long, default_value = "1.9")]
     dialect: Dialect,
 
+    /// Events of each kind whose way to Redis is measured, at about one a second
+    #[arg(long, default_value_t = 500)]
+    events: usize,
+
     /// Fail when a limit in the report is missed; times mean little on a busy machine
     #[arg(long)]
     strict: bool,
@@ -62,7 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let answer = dir.path().join("apps.json");
     let body = cluster::answer(args.apps, args.tasks, args.dialect);
     println!("{} apps, {} tasks each, {:.1} MB", args.apps, args.tasks, passes::mega(body.len()));
-    std::fs::write(&answer, body).context("cannot write the answer")?;
+    std::fs::write(&answer, &body).context("cannot write the answer")?;
 
     let redis = Redis::start();
     let child = Command::new(std::env::current_exe().context("who am I?")?)
@@ -76,6 +81,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let report = String::from_utf8_lossy(&child.stdout);
     print!("{report}");
     println!("scripts run by Redis: {}", redis.calls("eval"));
-    let is_missed = report.lines().any(|line| line.contains("MISSED"));
-    Ok(ExitCode::from(u8::from(args.strict && is_missed)))
+    agent::memory(body, args.apps, args.dialect)?;
+    agent::latency(args.events)?;
+    Ok(ExitCode::from(u8::from(args.strict && passes::is_missed(&report))))
 }

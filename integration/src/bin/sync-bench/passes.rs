@@ -1,7 +1,8 @@
 //! The measured process: what the agent does with each answer, step by step.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
@@ -14,13 +15,14 @@ use marathon_sync::rules::memory::Memory;
 use marathon_sync::rules::{Options, Seen, desired};
 use shared::driver::Driver;
 use shared::store::{Client, StoreConfig};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// The agreed limits.
 const FIRST: Duration = Duration::from_secs(3);
 const UNCHANGED: Duration = Duration::from_secs(1);
-const MEMORY_KB: u64 = 200_000;
+pub(crate) const MEMORY_KB: u64 = 200_000;
 
 /// Measures a first pass and two more that find nothing to do, and prints what they took.
 pub(crate) fn run(answer: &Path, redis: &str) -> anyhow::Result<()> {
@@ -119,9 +121,22 @@ impl Steps {
     }
 }
 
-fn verdict(is_missed: bool) -> &'static str {
-    if is_missed { " MISSED" } else { "" }
+/// What stands behind a number that exceeds its limit.
+pub(crate) fn verdict(is_missed: bool) -> &'static str {
+    if is_missed {
+        IS_MISSED.store(true, Ordering::Relaxed);
+        " MISSED"
+    } else {
+        ""
+    }
 }
+
+/// Whether a limit was missed, here or in the report of the measured process.
+pub(crate) fn is_missed(report: &str) -> bool {
+    IS_MISSED.load(Ordering::Relaxed) || report.contains("MISSED")
+}
+
+static IS_MISSED: AtomicBool = AtomicBool::new(false);
 
 fn memory_kb(field: &str) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status").context("no /proc")?;
