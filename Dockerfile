@@ -1,6 +1,7 @@
 # Images without a shell or a package manager: the program, the C library it links to, three small
-# files in /etc and Debian's certificate authorities, by which https:// backends are verified. `docker build .` builds the router; `--target marathon-sync` and
-# `--target demo-backend` build the other two.
+# files in /etc and Debian's certificate authorities, by which https:// backends and Marathons are
+# verified. `docker build .` builds the router; `--target marathon-sync`, `--target demo-backend` and
+# `--target fake-marathon` build the others.
 #
 # There is no ENTRYPOINT, so a container definition that starts a Hipache image with
 # `/usr/local/bin/hipache -c FILE` keeps its command line.
@@ -14,7 +15,7 @@ RUN cargo build --release --locked --workspace --bins
 # being linked in: looking up names (in /etc/hosts, by DNS, in /etc/passwd) works in a dynamically
 # linked glibc only. Debian 12's has those look-ups inside libc.so.6 and loads no further modules.
 RUN set -eu; \
-    for program in router marathon-sync demo-backend; do \
+    for program in router marathon-sync demo-backend fake-marathon; do \
         tree=/images/$program; \
         mkdir -p "$tree/usr/local/bin"; \
         strip --strip-debug -o "$tree/usr/local/bin/$program" "target/release/$program"; \
@@ -48,6 +49,11 @@ FROM base AS demo-backend
 COPY --from=build /images/demo-backend/ /
 EXPOSE 8000
 CMD ["/usr/local/bin/demo-backend", "--listen", "0.0.0.0:8000"]
+
+FROM base AS fake-marathon
+COPY --from=build /images/fake-marathon/ /
+EXPOSE 8080
+CMD ["/usr/local/bin/fake-marathon", "--listen", "0.0.0.0:8080"]
 
 FROM base AS marathon-sync
 COPY --from=build /images/marathon-sync/ /

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs the router on this machine against a Redis of its own, with two demo backends.
+# Runs the router on this machine against a Redis of its own, with two demo backends, and
+# marathon-sync with a Marathon that only pretends.
 #
 #   ./try.sh          build, start, show a few requests; asks before installing anything
 #   ./try.sh -y       the same without asking
@@ -76,8 +77,11 @@ end() {
 
 stop_all() {
     [ -d "$dir" ] || return 0
+    end "$dir/sync.pid" marathon-sync
+    end "$dir/marathon.pid" fake-marathon
     end "$dir/router.pid" router
     end "$dir/one.pid" demo-backend
+    end "$dir/three.pid" demo-backend
     end "$dir/two.pid" demo-backend
     end "$dir/redis.pid" redis-server
 }
@@ -186,7 +190,7 @@ build() {
         *) fail "TRY_PROFILE is '$profile'; expected release or dev" ;;
     esac
     command -v cargo >/dev/null 2>&1 || fail "cargo not found: install Rust from https://rustup.rs and start again"
-    step "Building router and demo-backend ($profile profile)"
+    step "Building router, marathon-sync and what the demo needs ($profile profile)"
     [ "$profile" = dev ] || say "The first build takes two to five minutes on two cores, later ones seconds."
     # The whole workspace, so that ./test.sh's dependencies are the same and built once.
     cargo build --workspace --bins --locked --profile "$profile"
@@ -243,7 +247,7 @@ router_settled() { ! running "$dir/router.pid" router || router_answers "$1"; }
 start_router() {
     step "Starting the router"
     # Settings of the surrounding shell must not change what is shown here.
-    for variable in $(env | sed -n 's/^\(ROUTER_[A-Z0-9_]*\)=.*/\1/p') SETTINGS_FLAVOR; do
+    for variable in $(env | sed -n 's/^\(\(ROUTER\|MARATHON_SYNC\)_[A-Z0-9_]*\)=.*/\1/p') SETTINGS_FLAVOR; do
         unset "$variable"
     done
     # As root the router insists on a user to become; everywhere there is a nobody.
@@ -307,6 +311,41 @@ demonstrate() {
     show redis-cli -p "$redis_port" smembers "dead:$host"
 }
 
+# The backends of the demo app as they stand in Redis, in one line.
+shop_is() {
+    [ "$(redis-cli -p "$redis_port" lrange frontend:shop.localhost 1 -1)" = "http://$1" ]
+}
+
+demonstrate_marathon() {
+    shop=shop.localhost
+    address_one=$(head -n 1 "$dir/one.out")
+    step "marathon-sync keeps such lists equal to the live tasks of a Marathon cluster"
+    launch marathon "$bin/fake-marathon" --listen 127.0.0.1:0
+    wait_for 10 test -s "$dir/marathon.out" || fail "the fake Marathon does not start"
+    marathon=$(head -n 1 "$dir/marathon.out")
+    say "a Marathon that only pretends on $marathon, pid $(cat "$dir/marathon.pid")"
+    launch sync "$bin/marathon-sync" --marathon "http://$marathon" \
+        --redis "redis://127.0.0.1:$redis_port"
+    say "marathon-sync, pid $(cat "$dir/sync.pid")"
+    say "An app is deployed, with the label hipacheFrontend:"
+    show curl -sS -f -X PUT "http://$marathon/_fake/apps" -d \
+        '{"id": "/shop", "labels": {"hipacheFrontend": "'$shop'"}, "tasks": ["'"$address_one"'"]}'
+    wait_for 20 shop_is "$address_one" || fail "the deployment did not arrive in Redis"
+    show redis-cli -p "$redis_port" lrange "frontend:$shop" 0 -1
+    printf "\$ curl -H 'Host: %s' http://127.0.0.1:%s/\n" "$shop" "$router_port"
+    curl -sS --max-time 10 -f -H "Host: $shop" "http://127.0.0.1:$router_port/"
+    say
+    say "A new version replaces it:"
+    start_backend three
+    address_three=$(head -n 1 "$dir/three.out")
+    show curl -sS -f -X POST "http://$marathon/_fake/rollout" -d \
+        '{"id": "/shop", "tasks": ["'"$address_three"'"]}'
+    wait_for 20 shop_is "$address_three" || fail "the new version did not arrive in Redis"
+    show redis-cli -p "$redis_port" lrange "frontend:$shop" 0 -1
+    curl -sS --max-time 10 -f -H "Host: $shop" "http://127.0.0.1:$router_port/" |
+        grep '^backend three' || fail "the new version does not answer"
+}
+
 not_running() { ! running "$dir/$1.pid" demo-backend; }
 
 farewell() {
@@ -318,6 +357,7 @@ farewell() {
   curl -H 'Host: $host' http://127.0.0.1:$router_port/any/path
   redis-cli -p $redis_port rpush 'frontend:*.localhost' anything $url_one
   redis-cli -p $redis_port lrange frontend:$host 0 -1
+  curl -X POST http://$marathon/_fake/delete -d '{"id": "/shop"}'    # the app goes, and its route
 
   Logs: .try/router.log, access log: .try/router.out
   Stop everything and remove .try/:  ./try.sh stop
@@ -361,4 +401,5 @@ start_backend one
 start_backend two
 start_router
 demonstrate
+demonstrate_marathon
 farewell
