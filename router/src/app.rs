@@ -29,6 +29,7 @@ use crate::snapshot::{self, Keeper};
 use crate::table::{self, Table};
 use crate::upstream::Upstreams;
 use crate::upstream::connect::Connector;
+use crate::upstream::guard::Guard;
 use crate::worker::Worker;
 
 /// The longest that a request waits for an answer of Redis.
@@ -165,7 +166,10 @@ impl App {
             Some((log, sinks)) => (Some(log), sinks),
             None => (None, Vec::new()),
         };
-        let connector = Arc::new(Connector::new(config.connect_timeout, Arc::clone(&clock)));
+        let own = listeners.iter().chain(&admin).map(|bound| bound.address).collect();
+        let guard = Guard { allowed: config.allowed_backends.clone(), own };
+        let connector = Connector::new(config.connect_timeout, guard, Arc::clone(&clock));
+        let connector = Arc::new(connector);
         let queue_time = config.tcp_timeout.unwrap_or(MAX_QUEUE_TIME).min(MAX_QUEUE_TIME);
 
         let addresses: Vec<_> = listeners.iter().map(|bound| bound.address).collect();
@@ -495,6 +499,7 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         ("server.workers", old.workers != new.workers),
         ("server.maxSockets", old.max_sockets != new.max_sockets),
         ("server.connectTimeout", old.connect_timeout != new.connect_timeout),
+        ("server.allowedBackends", old.allowed_backends != new.allowed_backends),
         ("server.accessLog", old.access_log != new.access_log),
         ("server.staticDir", old.static_dir != new.static_dir),
         ("server.lruCache", old.cache != new.cache),

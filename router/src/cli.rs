@@ -108,6 +108,17 @@ pub struct Cli {
     )]
     pub trusted_proxies: Vec<String>,
 
+    /// Networks that backends may be in, as CIDR, repeatable; never this router itself [config:
+    /// server.allowedBackends; default: all but link-local and metadata addresses]
+    #[arg(
+        long,
+        global = true,
+        value_name = "CIDR",
+        env = "ROUTER_ALLOWED_BACKENDS",
+        value_delimiter = ','
+    )]
+    pub allowed_backends: Vec<String>,
+
     /// Write IPv4 addresses as 1.2.3.4, not as ::ffff:1.2.3.4 [config: server.plainIPv4]
     #[arg(long, global = true, env = "ROUTER_PLAIN_IPV4", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true")]
     pub plain_ipv4: Option<bool>,

@@ -63,6 +63,8 @@ pub struct Config {
     pub cache: CachePolicy,
     /// Where the last known routes are kept for a start without Redis, if anywhere.
     pub snapshot: Option<PathBuf>,
+    /// Networks that backends may be in; `None` is all but link-local ones.
+    pub allowed_backends: Option<Vec<IpNet>>,
     /// Peers whose forwarded headers are believed; `None` is Hipache's rule (everyone).
     pub trusted_proxies: Option<Vec<IpNet>>,
     /// IPv4 addresses without `::ffff:`.
@@ -217,6 +219,9 @@ impl Config {
                 })
             })
             .collect();
+        let networks = |networks: Option<&[IpNet]>| {
+            networks.map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
         let value = json!({
             "server": {
                 "admin": self.admin.map(|address| address.to_string()),
@@ -235,9 +240,8 @@ impl Config {
                 "lruCache": (ttl.is_some() || size != DEFAULT_CACHE_SIZE)
                     .then(|| json!({ "size": size, "ttl": seconds(ttl) })),
                 "snapshot": self.snapshot,
-                "trustedProxies": self.trusted_proxies.as_ref().map(|networks| {
-                    networks.iter().map(ToString::to_string).collect::<Vec<_>>()
-                }),
+                "trustedProxies": networks(self.trusted_proxies.as_deref()),
+                "allowedBackends": networks(self.allowed_backends.as_deref()),
                 "plainIPv4": self.plain_ipv4,
                 "tunnelIdleTimeout": seconds(self.tunnel_idle_timeout),
                 "drainTimeout": self.drain_timeout.as_secs_f64(),

@@ -18,6 +18,7 @@ pub mod privileges;
 pub mod proxy;
 pub mod request_body;
 pub mod route;
+pub mod seldom;
 pub mod snapshot;
 pub mod table;
 pub mod upstream;

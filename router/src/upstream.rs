@@ -28,6 +28,7 @@ use crate::request_body::RequestBody;
 use crate::route::{Millis, millis};
 
 pub mod connect;
+pub mod guard;
 pub mod wire;
 
 use connect::{ConnectError, Connector};

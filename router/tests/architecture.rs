@@ -10,6 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("route", &[]),
     ("healthcheck", &[]),
     ("listen", &[]),
+    ("seldom", &["route"]),
     ("privileges", &[]),
     ("metrics", &[]),
     ("admin", &["listen", "metrics"]),
@@ -20,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dead_marks", &["clock", "route", "table"]),
     ("snapshot", &["clock", "route", "table"]),
     ("request_body", &["connection"]),
-    ("upstream", &["clock", "connection", "request_body", "route"]),
+    ("upstream", &["clock", "connection", "request_body", "route", "seldom"]),
     (
         "proxy",
         &[
@@ -61,6 +62,7 @@ const PURE: &[&str] = &[
     "route.rs",
     "route/saved.rs",
     "snapshot/format.rs",
+    "upstream/guard.rs",
     "proxy/headers.rs",
     "proxy/error.rs",
     "config/locate.rs",

@@ -57,6 +57,7 @@ pub(super) struct Server {
     pub(super) tunnel_idle_timeout: Option<f64>,
     pub(super) drain_timeout: Option<f64>,
     pub(super) trusted_proxies: Option<OneOrMany>,
+    pub(super) allowed_backends: Option<OneOrMany>,
     #[serde(rename = "plainIPv4")]
     pub(super) plain_ipv4: Option<bool>,
     // Hipache 0.2 and 0.3.
@@ -236,6 +237,7 @@ const KEYS: &[&str] = &[
     "tunnelIdleTimeout",
     "drainTimeout",
     "trustedProxies",
+    "allowedBackends",
     "plainIPv4",
     "size",
     "ttl",

@@ -199,7 +199,16 @@ pub(super) fn resolve(
         static_dir,
         cache,
         snapshot,
-        trusted_proxies: trusted_proxies(cli, &loaded)?,
+        allowed_backends: networks(
+            &loaded,
+            ("--allowed-backends", &cli.allowed_backends),
+            ("server.allowedBackends", server.allowed_backends.as_ref()),
+        )?,
+        trusted_proxies: networks(
+            &loaded,
+            ("--trusted-proxies", &cli.trusted_proxies),
+            ("server.trustedProxies", server.trusted_proxies.as_ref()),
+        )?,
         plain_ipv4: cli.plain_ipv4.or(server.plain_ipv4).unwrap_or(false),
         tunnel_idle_timeout: or_never(seconds(
             "server.tunnelIdleTimeout",
@@ -248,8 +257,13 @@ pub(super) fn flag_error(flag: &str, problem: impl Into<String>) -> ConfigError 
     ConfigError { file: None, line: None, key: Some(flag.to_owned()), problem: problem.into() }
 }
 
-fn trusted_proxies(cli: &Cli, loaded: &Loaded) -> Result<Option<Vec<IpNet>>, ConfigError> {
-    let parse = |text: &str| {
+/// A list of networks: of the flag if it was given, else of the file's `key`.
+fn networks(
+    loaded: &Loaded,
+    (flag, given): (&str, &[String]),
+    (key, texts): (&str, Option<&file::OneOrMany>),
+) -> Result<Option<Vec<IpNet>>, ConfigError> {
+    let parse = |text: &String| {
         let text = text.trim();
         let network = text.parse::<IpNet>();
         let network = network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
@@ -257,14 +271,13 @@ fn trusted_proxies(cli: &Cli, loaded: &Loaded) -> Result<Option<Vec<IpNet>>, Con
             format!("expected a network such as 10.0.0.0/8 or an address, not `{text}`")
         })
     };
-    if !cli.trusted_proxies.is_empty() {
-        let networks: Result<Vec<_>, _> =
-            cli.trusted_proxies.iter().map(|text| parse(text)).collect();
-        return networks.map(Some).map_err(|problem| flag_error("--trusted-proxies", problem));
+    if !given.is_empty() {
+        let networks: Result<Vec<_>, _> = given.iter().map(parse).collect();
+        return networks.map(Some).map_err(|problem| flag_error(flag, problem));
     }
-    let Some(texts) = &loaded.file.server.trusted_proxies else {
+    let Some(texts) = texts else {
         return Ok(None);
     };
-    let networks: Result<Vec<_>, _> = texts.list().iter().map(|text| parse(text)).collect();
-    networks.map(Some).map_err(|problem| loaded.error("server.trustedProxies", problem))
+    let networks: Result<Vec<_>, _> = texts.list().iter().map(parse).collect();
+    networks.map(Some).map_err(|problem| loaded.error(key, problem))
 }

@@ -103,7 +103,9 @@ impl ProxyError {
     pub fn marks_dead(&self) -> bool {
         match self {
             Self::Lease(LeaseError::Connect(error)) => match error {
-                ConnectError::Refused { .. } | ConnectError::TimedOut(_) => true,
+                ConnectError::Forbidden { .. }
+                | ConnectError::Refused { .. }
+                | ConnectError::TimedOut(_) => true,
                 // What we lack or cannot speak is no failure of the backend, and a resolver that
                 // is away would mark them all.
                 ConnectError::Exhausted { .. }

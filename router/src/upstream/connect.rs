@@ -3,15 +3,18 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::backend::{BackendHost, Origin, Scheme};
 use tokio::net::TcpStream;
+use tracing::warn;
 
+use super::guard::{Forbidden, Guard};
 use crate::clock::Clock;
 use crate::route::{Millis, millis};
+use crate::seldom::Seldom;
 
 /// How long a resolved name is believed. The system's resolver does not tell the record's own
 /// time to live; 5 s follows changes quickly and still spares the resolver.
@@ -30,6 +33,14 @@ pub enum ConnectError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// The backend has an address that none may have.
+    #[error("{address} is not connected to: {reason}")]
+    Forbidden {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        reason: Forbidden,
     },
     /// The first exchange of the protocol failed.
     #[error("cannot start HTTP on the connection")]
@@ -64,7 +75,9 @@ pub enum ConnectError {
 #[derive(Debug)]
 pub struct Connector {
     timeout: Duration,
+    guard: Guard,
     clock: Arc<Clock>,
+    refusals: Seldom,
     names: Mutex<HashMap<Box<str>, Resolved>>,
 }
 
@@ -75,9 +88,9 @@ struct Resolved {
 }
 
 impl Connector {
-    /// Gives up a connection after `timeout`.
-    pub fn new(timeout: Duration, clock: Arc<Clock>) -> Self {
-        Self { timeout, clock, names: Mutex::default() }
+    /// Gives up a connection after `timeout`, and makes none that `guard` forbids.
+    pub fn new(timeout: Duration, guard: Guard, clock: Arc<Clock>) -> Self {
+        Self { timeout, guard, clock, refusals: Seldom::default(), names: Mutex::default() }
     }
 
     /// Connects to `origin`.
@@ -98,7 +111,7 @@ impl Connector {
     async fn connect_any(&self, origin: &Origin) -> Result<TcpStream, ConnectError> {
         let name = match &origin.host {
             BackendHost::Ip(address) => {
-                return dial(SocketAddr::new(*address, origin.port)).await;
+                return self.dial(origin, SocketAddr::new(*address, origin.port)).await;
             }
             BackendHost::Name(name) => name,
         };
@@ -108,7 +121,7 @@ impl Connector {
             let address = SocketAddr::new(*address, origin.port);
             // A silent address must leave time for the others.
             let share = self.timeout / u32::try_from(addresses.len() - index).unwrap_or(1);
-            match tokio::time::timeout(share, dial(address)).await {
+            match tokio::time::timeout(share, self.dial(origin, address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => last = Some(error),
                 Err(_elapsed) => last = Some(ConnectError::TimedOut(share)),
@@ -120,6 +133,20 @@ impl Connector {
             name: name.clone(),
             source: io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"),
         }))
+    }
+
+    /// Connects to one address, which is known only now: a name in Redis can lead anywhere.
+    async fn dial(&self, origin: &Origin, address: SocketAddr) -> Result<TcpStream, ConnectError> {
+        if let Err(reason) = self.guard.check(address, is_local) {
+            if let Some(unsaid) = self.refusals.is_due(self.clock.now()) {
+                warn!(
+                    backend = %origin, %address, unsaid,
+                    "backend counts as failed and is not connected to: {reason}"
+                );
+            }
+            return Err(ConnectError::Forbidden { address, reason });
+        }
+        dial(address).await
     }
 
     async fn resolve(&self, name: &str) -> Result<Arc<[IpAddr]>, ConnectError> {
@@ -171,6 +198,20 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
     Ok(stream)
 }
 
+/// Whether an address is one of this machine's: those have themselves as the way back. Nothing is
+/// sent for it.
+fn is_local(address: IpAddr) -> bool {
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    socket.is_ok_and(|local| local.ip() == address)
+}
+
 /// Errors that come from our own side: too many open files, no memory, no local port.
 fn is_exhaustion(error: &io::Error) -> bool {
     use nix::errno::Errno;
@@ -188,13 +229,14 @@ mod tests {
 
     use shared::backend::BackendUrl;
 
-    use super::{Clock, ConnectError, Connector};
+    use super::{Clock, ConnectError, Connector, Guard};
 
     #[tokio::test]
     async fn every_address_of_a_name_is_tried() {
         // `localhost` commonly has two addresses, of which only one listens here.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()));
+        let connector =
+            Connector::new(Duration::from_secs(5), Guard::default(), Arc::new(Clock::new()));
         let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
         for _ in 0..2 {
@@ -205,7 +247,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
-        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()));
+        let connector =
+            Connector::new(Duration::from_secs(5), Guard::default(), Arc::new(Clock::new()));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
