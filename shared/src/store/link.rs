@@ -216,18 +216,18 @@ impl Supervisor {
     /// Whether the connection serves. Where it is read from, reading is what has to work: a node of
     /// a cluster, or a user without the right, answers PING all the same.
     async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let mut command = redis::Cmd::new();
         if self.role != Role::Read {
-            command.arg("PING");
-        } else {
-            let key = keys::frontend(&self.driver.prefix, "*");
-            command.arg("LRANGE").arg(key).arg(0).arg(0);
+            return redis::cmd("PING").exec_async(connection).await;
         }
-        match command.query_async::<Value>(connection).await {
-            // A key of the wrong type harms its own host only.
-            Err(error) if error.code() != Some("WRONGTYPE") => Err(error),
-            Ok(_) | Err(_) => Ok(()),
-        }
+        // No name of a host is `*`, so these are read for every host.
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors();
+        pipe.cmd("LRANGE").arg(keys::frontend(&self.driver.prefix, "*")).arg(0).arg(0);
+        pipe.cmd("HGETALL").arg(keys::options(&self.driver.prefix, "*"));
+        let answers: Vec<RedisResult<Value>> = pipe.query_async(connection).await?;
+        // A key of the wrong type harms its own host only.
+        let errors = answers.into_iter().filter_map(Result::err);
+        errors.filter(|error| error.code() != Some("WRONGTYPE")).map(Err).next().unwrap_or(Ok(()))
     }
 
     /// Connects to a Redis that serves.
@@ -254,6 +254,7 @@ impl Supervisor {
                 command.arg("TRACKING").arg("ON").arg("BCAST");
                 command.arg("PREFIX").arg(keys::frontend_prefix(prefix));
                 command.arg("PREFIX").arg(keys::dead_prefix(prefix));
+                command.arg("PREFIX").arg(keys::options_prefix(prefix));
                 match command.query_async::<Value>(&mut connection).await {
                     Ok(_ok) => return Ok((target, connection, Tracking::Active)),
                     Err(error) if is_refusal(&error) => {
@@ -279,6 +280,7 @@ impl Supervisor {
         let shared = Arc::clone(&self.shared);
         let frontends = keys::frontend_prefix(&self.driver.prefix);
         let deads = keys::dead_prefix(&self.driver.prefix);
+        let options = keys::options_prefix(&self.driver.prefix);
         move |push| {
             match push.kind {
                 PushKind::Invalidate => match push.data.into_iter().next() {
@@ -291,6 +293,8 @@ impl Supervisor {
                                 watcher.changed(Change::Frontend(name));
                             } else if let Some(host) = key.strip_prefix(&deads) {
                                 watcher.changed(Change::Dead(host));
+                            } else if let Some(name) = key.strip_prefix(&options) {
+                                watcher.changed(Change::Options(name));
                             }
                         }
                     }
