@@ -28,7 +28,7 @@ fn no_backend_is_the_router_itself() {
             admin,
         ];
         let addr = (std::net::Ipv4Addr::LOCALHOST, port).into();
-        for url in urls.iter().take(if bind == "::" { 4 } else { 5 }) {
+        for url in &urls {
             redis.frontend("a.test", "id", &[url]);
             assert_eq!(get(addr, "a.test", "/livez").status(), 502, "{bind}: {url}");
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use shared::secret::Secret;
 use shared::store::{Store, StoreConfig, Watcher};
 use shared::telemetry::LevelHandle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,10 +22,12 @@ use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError};
 use crate::dead_marks;
 use crate::listen::Bound;
 use crate::metrics::{Counters, Metrics, StandIn, State};
+use crate::passwords::Passwords;
 use crate::privileges;
 use crate::proxy::pages::Pages;
 use crate::proxy::tunnel::Tunnels;
 use crate::proxy::{Settings, Shared};
+use crate::route::sticky::StickyKey;
 use crate::snapshot::{self, Keeper};
 use crate::table::{self, Table};
 use crate::upstream::Upstreams;
@@ -199,6 +202,9 @@ impl App {
         let keep = CancellationToken::new();
         let stand_in = admin_state.state.stand_in();
         let keeping = keeper.map(|keeper| tokio::spawn(keeper.run(store.clone(), keep.clone())));
+        let passwords = Passwords::new(config.workers.div_ceil(2)).context("no random bytes")?;
+        let passwords = Arc::new(passwords);
+        let sticky_key = Arc::new(sticky_key(config.cookie_key.as_ref())?);
         let mut workers = counters.into_iter().zip(tunnels);
         for index in 0..config.workers {
             let sink: Option<Arc<Sink>> = sinks.pop();
@@ -218,6 +224,8 @@ impl App {
                     sink,
                     tunnels,
                     counters,
+                    passwords: Arc::clone(&passwords),
+                    sticky_key: Arc::clone(&sticky_key),
                 }),
                 settings: Arc::clone(&settings),
                 drain: drain.clone(),
@@ -285,6 +293,16 @@ impl App {
         info!("stopped");
         Ok(())
     }
+}
+
+/// The key that was configured, or one that ends with this process.
+fn sticky_key(configured: Option<&Secret>) -> anyhow::Result<StickyKey> {
+    if let Some(key) = configured {
+        return Ok(StickyKey::new(key.expose().as_bytes()));
+    }
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key).map_err(|_unspecified| anyhow::anyhow!("no random bytes"))?;
+    Ok(StickyKey::new(&key))
 }
 
 fn settings(config: &Config) -> Settings {
@@ -500,6 +518,7 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         ("server.maxSockets", old.max_sockets != new.max_sockets),
         ("server.connectTimeout", old.connect_timeout != new.connect_timeout),
         ("server.allowedBackends", old.allowed_backends != new.allowed_backends),
+        ("server.cookieKey", old.cookie_key != new.cookie_key),
         ("server.accessLog", old.access_log != new.access_log),
         ("server.staticDir", old.static_dir != new.static_dir),
         ("server.lruCache", old.cache != new.cache),

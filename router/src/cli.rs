@@ -119,6 +119,11 @@ pub struct Cli {
     )]
     pub allowed_backends: Vec<String>,
 
+    /// File that holds the key that sticky cookies are signed with, the same for all routers of a
+    /// site [config: server.cookieKey; default: a key of this process]
+    #[arg(long, global = true, value_name = "FILE", env = "ROUTER_COOKIE_KEY_FILE")]
+    pub cookie_key_file: Option<PathBuf>,
+
     /// Write IPv4 addresses as 1.2.3.4, not as ::ffff:1.2.3.4 [config: server.plainIPv4]
     #[arg(long, global = true, env = "ROUTER_PLAIN_IPV4", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true")]
     pub plain_ipv4: Option<bool>,

@@ -67,6 +67,8 @@ pub struct Config {
     pub allowed_backends: Option<Vec<IpNet>>,
     /// Peers whose forwarded headers are believed; `None` is Hipache's rule (everyone).
     pub trusted_proxies: Option<Vec<IpNet>>,
+    /// What sticky cookies are signed with; `None` is a key of this process alone.
+    pub cookie_key: Option<Secret>,
     /// IPv4 addresses without `::ffff:`.
     pub plain_ipv4: bool,
     /// Silence after which a tunnel ends; `None` is never.
@@ -242,6 +244,7 @@ impl Config {
                 "snapshot": self.snapshot,
                 "trustedProxies": networks(self.trusted_proxies.as_deref()),
                 "allowedBackends": networks(self.allowed_backends.as_deref()),
+                "cookieKey": self.cookie_key.as_ref().map(|_| "***"),
                 "plainIPv4": self.plain_ipv4,
                 "tunnelIdleTimeout": seconds(self.tunnel_idle_timeout),
                 "drainTimeout": self.drain_timeout.as_secs_f64(),

@@ -53,6 +53,8 @@ pub enum Phase {
 pub enum BodyState {
     /// It was cut short or malformed.
     Broken,
+    /// It is longer than allowed.
+    TooLarge,
     /// All of it was read.
     Complete,
     /// There is more, or nobody has looked yet.
@@ -91,7 +93,7 @@ pub struct Connection {
     early: Mutex<Vec<u8>>,
     idle_timeout: Millis,
     /// Silence that is allowed while a response is being sent.
-    stream_timeout: Millis,
+    stream_timeout: AtomicU64,
     head_timeout: Millis,
 }
 
@@ -124,7 +126,7 @@ impl Connection {
             has_early: AtomicBool::new(false),
             early: Mutex::new(Vec::new()),
             idle_timeout: millis(tcp_timeout.unwrap_or(MAX_IDLE)),
-            stream_timeout: tcp_timeout.map_or(NEVER, millis),
+            stream_timeout: AtomicU64::new(NEVER),
             head_timeout: millis(head_timeout),
         };
         connection.enter(Phase::Idle, connection.head_timeout);
@@ -153,9 +155,11 @@ impl Connection {
         self.set_body_state(BodyState::Moving);
     }
 
-    /// The response body begins.
+    /// The response body begins; `limit` is for silence while it is being sent.
     pub fn begin_streaming(&self, limit: Option<Duration>) {
-        self.enter(Phase::Streaming, limit.map_or(NEVER, millis));
+        let limit = limit.map_or(NEVER, millis);
+        self.stream_timeout.store(limit, Ordering::Relaxed);
+        self.enter(Phase::Streaming, limit);
     }
 
     /// Sets the deadline `limit` from now.
@@ -254,8 +258,9 @@ impl Connection {
     pub fn body_state(&self) -> BodyState {
         match self.body_state.load(Ordering::Relaxed) {
             0 => BodyState::Broken,
-            1 => BodyState::Complete,
-            2 => BodyState::Moving,
+            1 => BodyState::TooLarge,
+            2 => BodyState::Complete,
+            3 => BodyState::Moving,
             _ => BodyState::Waiting,
         }
     }
@@ -439,7 +444,7 @@ impl ClientIo {
         if let Poll::Ready(Ok(count)) = result {
             self.connection.count_written(*count);
             if self.connection.phase() == Phase::Streaming {
-                self.connection.allow(self.connection.stream_timeout);
+                self.connection.allow(self.connection.stream_timeout.load(Ordering::Relaxed));
             }
         }
     }

@@ -14,6 +14,7 @@ pub mod dead_marks;
 pub mod healthcheck;
 pub mod listen;
 pub mod metrics;
+pub mod passwords;
 pub mod privileges;
 pub mod proxy;
 pub mod request_body;

@@ -18,7 +18,10 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::dead_marks::DeadMarks;
 use crate::metrics::Counters;
-use crate::route::Millis;
+use crate::passwords::Passwords;
+use crate::route::options::Options;
+use crate::route::sticky::StickyKey;
+use crate::route::{Millis, Route};
 use crate::table::Table;
 use crate::upstream::Upstreams;
 
@@ -29,6 +32,7 @@ mod forward;
 pub mod headers;
 pub mod pages;
 mod respond;
+mod rules;
 pub mod tunnel;
 
 use body::{RequestLog, ResponseBody};
@@ -59,6 +63,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Silence after which a peer is given up, for requests of this route.
+    pub fn read_timeout(&self, route: &Route) -> Option<Duration> {
+        match &route.options {
+            Some(options) => options.read_timeout(self.tcp_timeout),
+            None => self.tcp_timeout,
+        }
+    }
+
     /// What the backends are told of a client.
     pub fn forwarded(&self, peer: SocketAddr, local: SocketAddr) -> Forwarded {
         let address = headers::canonical(peer.ip());
@@ -92,6 +104,10 @@ pub struct Shared {
     pub tunnels: Arc<Tunnels>,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// Checks passwords.
+    pub passwords: Arc<Passwords>,
+    /// What sticky cookies are made with.
+    pub sticky_key: Arc<StickyKey>,
 }
 
 /// What all requests of one client connection share.
@@ -107,11 +123,14 @@ pub struct Client {
     pub forwarded: Forwarded,
 }
 
-/// What `X-Debug` answers tell; filled in on the way.
+/// What is learnt on the way and told in the answer: to `X-Debug`, and by the host's options.
 struct Debugging {
     is_wanted: bool,
     started: Millis,
     backend_started: Option<Millis>,
+    options: Option<Arc<Options>>,
+    /// The client's connection, or that to a proxy of ours before it, is encrypted.
+    is_https: bool,
 }
 
 /// Answers one request. Never fails: every error is a response.
@@ -129,7 +148,10 @@ pub async fn answer(
         is_wanted: scan.wants_debug,
         started: client.shared.clock.now(),
         backend_started: None,
+        options: None,
+        is_https: false,
     };
+    let mut limit = client.settings.tcp_timeout;
     let mut log = RequestLog::new(&client.connection, client.record(&request, debugging.started));
     let is_head = request.method() == Method::HEAD;
     let mut response = match client.admit(request, &scan, &mut log) {
@@ -139,14 +161,18 @@ pub async fn answer(
             pong(log)
         }
         Ok(Some(admitted)) => match client.forward(admitted, &mut debugging, &mut log).await {
-            Ok(forwarded) => client.respond(forwarded, &debugging, log),
+            Ok(forwarded) => {
+                limit = client.settings.read_timeout(&forwarded.route);
+                client.respond(forwarded, &debugging, log)
+            }
             Err(error) => client.refuse(&error, &debugging, is_head, log),
         },
         Err(error) => client.refuse(&error, &debugging, is_head, log),
     };
+    rules::add_headers(&mut response, &debugging);
     client.shared.counters.answered(response.status());
     // From here on a client that takes nothing for too long is given up.
-    client.connection.begin_streaming(client.settings.tcp_timeout);
+    client.connection.begin_streaming(limit);
     if client.connection.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

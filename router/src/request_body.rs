@@ -32,7 +32,20 @@ pub struct StreamingRequest {
     incoming: Incoming,
     connection: Arc<Connection>,
     limit: Option<Duration>,
+    /// Bytes that may still come.
+    left: u64,
     gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
+}
+
+/// Why a request body did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestBodyError {
+    /// The client broke off or sent what is no body.
+    #[error("the body of the request broke off")]
+    Broken(#[source] hyper::Error),
+    /// It is longer than allowed.
+    #[error("the body of the request is too long")]
+    TooLarge,
 }
 
 impl RequestBody {
@@ -51,7 +64,23 @@ impl RequestBody {
         connection.set_body_state(BodyState::Moving);
         let connection = Arc::clone(connection);
         let gate = gate.map(|gate| (gate, Box::pin(tokio::time::sleep(EXPECT_PATIENCE))));
-        Self::Streaming(Box::new(StreamingRequest { incoming, connection, limit, gate }))
+        let left = u64::MAX;
+        Self::Streaming(Box::new(StreamingRequest { incoming, connection, limit, left, gate }))
+    }
+
+    /// Sets what the options of the host say: how long it may be silent, and how long it may be.
+    ///
+    /// # Errors
+    ///
+    /// When its length is known and too large.
+    pub fn restrict(&mut self, limit: Option<Duration>, max: u64) -> Result<(), RequestBodyError> {
+        let Self::Streaming(body) = self else { return Ok(()) };
+        body.limit = limit;
+        body.left = body.left.min(max);
+        match body.incoming.size_hint().exact() {
+            Some(length) if length > body.left => Err(RequestBodyError::TooLarge),
+            _ => Ok(()),
+        }
     }
 
     /// Whether there is nothing to send, so that the request can be sent again.
@@ -62,12 +91,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let Self::Streaming(body) = &mut *self else {
             return Poll::Ready(None);
         };
@@ -80,7 +109,13 @@ impl Body for RequestBody {
         let result = Pin::new(&mut body.incoming).poll_frame(cx);
         match &result {
             Poll::Pending => body.connection.set_body_state(BodyState::Waiting),
-            Poll::Ready(Some(Ok(_))) => {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                let Some(left) = body.left.checked_sub(length as u64) else {
+                    body.connection.set_body_state(BodyState::TooLarge);
+                    return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+                };
+                body.left = left;
                 body.connection.allow_for(body.limit);
                 body.connection.set_body_state(if body.incoming.is_end_stream() {
                     BodyState::Complete
@@ -91,7 +126,7 @@ impl Body for RequestBody {
             Poll::Ready(Some(Err(_))) => body.connection.set_body_state(BodyState::Broken),
             Poll::Ready(None) => body.connection.set_body_state(BodyState::Complete),
         }
-        result
+        result.map_err(RequestBodyError::Broken)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -139,12 +139,17 @@ impl Upstreams {
     }
 
     /// Makes a new connection, waiting for its turn when there are too many. The connection that
-    /// it waited for may be one that was used before.
+    /// it waited for may be one that was used before. `limit` is for connecting, where it is not the
+    /// usual one.
     ///
     /// # Errors
     ///
     /// [`LeaseError`] when the wait is too long or the backend cannot be connected to.
-    pub async fn lease_new(&self, origin: &Origin) -> Result<Lease, LeaseError> {
+    pub async fn lease_new(
+        &self,
+        origin: &Origin,
+        limit: Option<Duration>,
+    ) -> Result<Lease, LeaseError> {
         let pool = self.pool(origin);
         let permits = Arc::clone(&pool.permits);
         let permit = match permits.try_acquire_owned() {
@@ -161,7 +166,7 @@ impl Upstreams {
                 permit
             }
         };
-        let stream = pool.connector.connect(origin).await?;
+        let stream = pool.connector.connect(origin, limit).await?;
         let wire = Arc::new(Wire::default());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)

@@ -58,6 +58,7 @@ pub(super) struct Server {
     pub(super) drain_timeout: Option<f64>,
     pub(super) trusted_proxies: Option<OneOrMany>,
     pub(super) allowed_backends: Option<OneOrMany>,
+    pub(super) cookie_key: Option<String>,
     #[serde(rename = "plainIPv4")]
     pub(super) plain_ipv4: Option<bool>,
     // Hipache 0.2 and 0.3.
@@ -238,6 +239,7 @@ const KEYS: &[&str] = &[
     "drainTimeout",
     "trustedProxies",
     "allowedBackends",
+    "cookieKey",
     "plainIPv4",
     "size",
     "ttl",

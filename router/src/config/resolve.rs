@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use shared::secret::Secret;
 
 use super::drivers::drivers;
 use super::file::{self, CountOrSwitch, Loaded};
@@ -33,6 +34,8 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_USER: &str = "www-data";
 /// Hipache's `lruCache.ttl` when only its `size` is given.
 const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(5);
+/// Characters of a key that nobody guesses: 128 bits in hexadecimal digits are 32.
+const MIN_COOKIE_KEY: usize = 32;
 /// Threads that one process may reasonably have as workers.
 const MAX_WORKERS: u32 = 1024;
 
@@ -209,6 +212,7 @@ pub(super) fn resolve(
             ("--trusted-proxies", &cli.trusted_proxies),
             ("server.trustedProxies", server.trusted_proxies.as_ref()),
         )?,
+        cookie_key: cookie_key(cli, &loaded)?,
         plain_ipv4: cli.plain_ipv4.or(server.plain_ipv4).unwrap_or(false),
         tunnel_idle_timeout: or_never(seconds(
             "server.tunnelIdleTimeout",
@@ -255,6 +259,29 @@ fn cache_policy(
 /// An error about a flag or its variable.
 pub(super) fn flag_error(flag: &str, problem: impl Into<String>) -> ConfigError {
     ConfigError { file: None, line: None, key: Some(flag.to_owned()), problem: problem.into() }
+}
+
+/// The key of sticky cookies, from its own file or from ours.
+fn cookie_key(cli: &Cli, loaded: &Loaded) -> Result<Option<Secret>, ConfigError> {
+    let problem = format!(
+        "expected at least {MIN_COOKIE_KEY} characters, such as `openssl rand -hex 32` makes"
+    );
+    let is_long = |key: &str| key.len() >= MIN_COOKIE_KEY;
+    if let Some(path) = &cli.cookie_key_file {
+        let failed = |problem| flag_error("--cookie-key-file", problem);
+        let key = std::fs::read_to_string(path)
+            .map_err(|error| failed(format!("{} cannot be read: {error}", path.display())))?;
+        let key = key.trim_end_matches(['\r', '\n']);
+        return if is_long(key) {
+            Ok(Some(Secret::new(key.to_owned())))
+        } else {
+            Err(failed(problem))
+        };
+    }
+    match &loaded.file.server.cookie_key {
+        Some(key) if !is_long(key) => Err(loaded.error("server.cookieKey", problem)),
+        key => Ok(key.clone().map(Secret::new)),
+    }
 }
 
 /// A list of networks: of the flag if it was given, else of the file's `key`.

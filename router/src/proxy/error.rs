@@ -1,9 +1,10 @@
 //! What can go wrong with one request, and what follows from it: which status, another try or
 //! not, a dead mark or not, whose fault. Decided here and nowhere else.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use shared::store::{KeyProblem, StoreError};
 
+use crate::request_body::RequestBodyError;
 use crate::upstream::LeaseError;
 use crate::upstream::connect::ConnectError;
 
@@ -13,6 +14,9 @@ pub enum ProxyError {
     /// The request breaks a rule of HTTP.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
+    /// The body is longer than allowed.
+    #[error("the body of the request is too large")]
+    BodyTooLarge,
     /// The `frontend:` key of the host cannot be read.
     #[error(transparent)]
     BrokenFrontend(KeyProblem),
@@ -22,24 +26,44 @@ pub enum ProxyError {
     /// The client's request body ended early or was malformed.
     #[error("the body of the request is broken")]
     ClientBody,
+    /// The options of the host want HTTPS.
+    #[error("the host is served by HTTPS only")]
+    HttpsOnly {
+        /// 301 or 308.
+        status: StatusCode,
+        /// The same by HTTPS.
+        location: HeaderValue,
+    },
     /// Not one of the backends is a usable URL.
     #[error("no backend is a usable URL")]
     InvalidBackends,
     /// No connection to the chosen backend.
     #[error(transparent)]
     Lease(LeaseError),
+    /// The options of the host say so, with these seconds for `Retry-After`.
+    #[error("the host is under maintenance")]
+    Maintenance(u32),
     /// A method that is not forwarded.
     #[error("method not allowed")]
     MethodNotAllowed,
     /// No backend that is not dead.
     #[error("no backend is alive")]
     NoBackend,
+    /// The options of the host keep this client's address out.
+    #[error("the address of the client is not allowed")]
+    NotAllowed,
     /// No `Host` header.
     #[error("no host header")]
     NoHost,
+    /// Too many passwords are being checked.
+    #[error("too many passwords are being checked")]
+    PasswordsBusy,
     /// Redis gave no answer, and the host is not in memory.
     #[error(transparent)]
     Store(StoreError),
+    /// The options of the host want a password, and this is none.
+    #[error("no password, or a wrong one")]
+    Unauthorized,
     /// No list for the host.
     #[error("no frontend for this host")]
     UnknownHost,
@@ -52,6 +76,15 @@ pub enum ProxyError {
     /// The backend was silent for too long.
     #[error("the backend did not answer in time")]
     UpstreamTimedOut,
+}
+
+impl From<RequestBodyError> for ProxyError {
+    fn from(error: RequestBodyError) -> Self {
+        match error {
+            RequestBodyError::Broken(_) => Self::ClientBody,
+            RequestBodyError::TooLarge => Self::BodyTooLarge,
+        }
+    }
 }
 
 /// Whose fault an error is.
@@ -69,12 +102,18 @@ impl ProxyError {
     /// The status that the client gets.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HttpsOnly { status, .. } => *status,
+            Self::NotAllowed => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::BadRequest(_) | Self::ClientBody | Self::NoHost | Self::UnknownHost => {
                 StatusCode::BAD_REQUEST
             }
             Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Store(_)
+            Self::Maintenance(_)
+            | Self::PasswordsBusy
+            | Self::Store(_)
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
             ) => StatusCode::SERVICE_UNAVAILABLE,
@@ -118,16 +157,33 @@ impl ProxyError {
         }
     }
 
+    /// Seconds after which another try may help.
+    pub fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::Maintenance(seconds) => Some(*seconds),
+            Self::PasswordsBusy | Self::Store(_) | Self::Lease(LeaseError::QueueTimedOut(_)) => {
+                Some(1)
+            }
+            _ => None,
+        }
+    }
+
     /// Whose fault it is.
     pub fn side(&self) -> Side {
         match self {
             Self::BadRequest(_)
+            | Self::BodyTooLarge
             | Self::ClientBody
             | Self::ClientTimedOut
+            | Self::HttpsOnly { .. }
             | Self::MethodNotAllowed
             | Self::NoHost
+            | Self::NotAllowed
+            | Self::Unauthorized
             | Self::UnknownHost => Side::Client,
-            Self::Store(_)
+            Self::Maintenance(_)
+            | Self::PasswordsBusy
+            | Self::Store(_)
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
             ) => Side::Router,
@@ -152,9 +208,15 @@ impl ProxyError {
             Self::Lease(LeaseError::Connect(_)) => "Reached max retries limit",
             // Beyond Hipache.
             Self::BadRequest(reason) | Self::UpstreamProtocol(reason) => reason,
-            Self::BrokenFrontend(_) => "frontend is not a list",
+            Self::BodyTooLarge => "request body too large",
+            Self::BrokenFrontend(_) => "frontend cannot be read",
             Self::ClientBody => "request body is broken",
             Self::ClientTimedOut => "request timed out",
+            Self::HttpsOnly { .. } => "https only",
+            Self::Maintenance(_) => "under maintenance",
+            Self::NotAllowed => "address not allowed",
+            Self::PasswordsBusy => "too many passwords to check",
+            Self::Unauthorized => "password needed",
             Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
             Self::MethodNotAllowed => "method not allowed",
             Self::Store(_) => "Redis is not available",
@@ -186,6 +248,11 @@ mod tests {
             (ProxyError::NoHost, 400, false, false, Side::Client),
             (ProxyError::UnknownHost, 400, false, false, Side::Client),
             (ProxyError::ClientBody, 400, false, false, Side::Client),
+            (ProxyError::Unauthorized, 401, false, false, Side::Client),
+            (ProxyError::NotAllowed, 403, false, false, Side::Client),
+            (ProxyError::BodyTooLarge, 413, false, false, Side::Client),
+            (ProxyError::Maintenance(60), 503, false, false, Side::Router),
+            (ProxyError::PasswordsBusy, 503, false, false, Side::Router),
             (ProxyError::MethodNotAllowed, 405, false, false, Side::Client),
             (ProxyError::ClientTimedOut, 408, false, false, Side::Client),
             (ProxyError::BrokenFrontend(problem), 502, false, false, Side::Backend),

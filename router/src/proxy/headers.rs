@@ -140,6 +140,49 @@ fn remove_in_order(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> 
     *headers = kept;
 }
 
+/// Whether the request came by HTTPS: to us, or to a proxy before us that is believed. To be asked
+/// after [`Forwarded::apply`], which has settled whom to believe.
+pub fn is_https(headers: &HeaderMap) -> bool {
+    headers.get(X_FORWARDED_PROTO).is_some_and(|proto| {
+        let proto = proto.as_bytes();
+        proto.eq_ignore_ascii_case(b"https") || proto.eq_ignore_ascii_case(b"wss")
+    })
+}
+
+/// The client of a request that came through trusted proxies: of the addresses in
+/// `X-Forwarded-For`, which end with our peer's, the last that is not trusted, since whatever stands
+/// before that one is hearsay. The first when all are trusted; none when something else stands there.
+pub fn client_address(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let mut client = None;
+    for value in headers.get_all(X_FORWARDED_FOR).iter().rev() {
+        for text in value.as_bytes().rsplit(|byte| *byte == b',') {
+            client = Some(address(text)?);
+            if client.is_some_and(|client| !is_trusted(client)) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// An address as it stands in forwarded headers, perhaps with a port.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().ok();
+    address.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip())).map(canonical)
+}
+
+/// The values of the cookies of that name.
+pub fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = headers.get_all(COOKIE).into_iter();
+    let pairs = pairs.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| {
+        let pair = pair.trim_ascii();
+        pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+    })
+}
+
 /// An IPv4 address that arrived on an IPv6 socket is an IPv4 address.
 pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()

@@ -93,22 +93,31 @@ impl Connector {
         Self { timeout, guard, clock, refusals: Seldom::default(), names: Mutex::default() }
     }
 
-    /// Connects to `origin`.
+    /// Connects to `origin`, within `limit` if there is one of its own.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] once every address failed or the time is over.
-    pub async fn connect(&self, origin: &Origin) -> Result<TcpStream, ConnectError> {
+    pub async fn connect(
+        &self,
+        origin: &Origin,
+        limit: Option<Duration>,
+    ) -> Result<TcpStream, ConnectError> {
         if origin.scheme == Scheme::Https {
             return Err(ConnectError::TlsUnsupported);
         }
-        match tokio::time::timeout(self.timeout, self.connect_any(origin)).await {
+        let limit = limit.unwrap_or(self.timeout);
+        match tokio::time::timeout(limit, self.connect_any(origin, limit)).await {
             Ok(result) => result,
-            Err(_elapsed) => Err(ConnectError::TimedOut(self.timeout)),
+            Err(_elapsed) => Err(ConnectError::TimedOut(limit)),
         }
     }
 
-    async fn connect_any(&self, origin: &Origin) -> Result<TcpStream, ConnectError> {
+    async fn connect_any(
+        &self,
+        origin: &Origin,
+        limit: Duration,
+    ) -> Result<TcpStream, ConnectError> {
         let name = match &origin.host {
             BackendHost::Ip(address) => {
                 return self.dial(origin, SocketAddr::new(*address, origin.port)).await;
@@ -120,7 +129,7 @@ impl Connector {
         for (index, address) in addresses.iter().enumerate() {
             let address = SocketAddr::new(*address, origin.port);
             // A silent address must leave time for the others.
-            let share = self.timeout / u32::try_from(addresses.len() - index).unwrap_or(1);
+            let share = limit / u32::try_from(addresses.len() - index).unwrap_or(1);
             match tokio::time::timeout(share, self.dial(origin, address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => last = Some(error),
@@ -240,7 +249,7 @@ mod tests {
         let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
         for _ in 0..2 {
-            let stream = connector.connect(&origin).await.unwrap();
+            let stream = connector.connect(&origin, None).await.unwrap();
             assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
         }
     }
@@ -253,10 +262,10 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
-        let error = connector.connect(&origin).await.unwrap_err();
+        let error = connector.connect(&origin, None).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
         let origin = BackendUrl::parse(b"http://no-such-host.invalid").unwrap().origin;
-        let error = connector.connect(&origin).await.unwrap_err();
+        let error = connector.connect(&origin, None).await.unwrap_err();
         assert!(
             matches!(error, ConnectError::Resolve { .. } | ConnectError::TimedOut(_)),
             "{error:?}"
