@@ -24,10 +24,12 @@ use crate::listen::Bound;
 use crate::metrics::{Counters, Metrics, StandIn, State};
 use crate::passwords::Passwords;
 use crate::privileges;
+use crate::proxy::headers::Style;
 use crate::proxy::pages::Pages;
 use crate::proxy::tunnel::Tunnels;
 use crate::proxy::{Settings, Shared};
 use crate::route::sticky::StickyKey;
+use crate::seldom::Seldom;
 use crate::snapshot::{self, Keeper};
 use crate::table::{self, Table};
 use crate::upstream::Upstreams;
@@ -176,8 +178,14 @@ impl App {
         let queue_time = config.tcp_timeout.unwrap_or(MAX_QUEUE_TIME).min(MAX_QUEUE_TIME);
 
         let addresses: Vec<_> = listeners.iter().map(|bound| bound.address).collect();
-        let mut sockets: Vec<_> =
-            listeners.into_iter().map(|bound| bound.sockets.into_iter()).collect();
+        let prefaces = config.listen.iter().map(|address| config.proxy_protocol.contains(address));
+        let mut sockets: Vec<_> = listeners
+            .into_iter()
+            .zip(prefaces)
+            .map(|(bound, has_preface)| {
+                bound.sockets.into_iter().map(move |socket| (socket, has_preface))
+            })
+            .collect();
         let drain = CancellationToken::new();
         let stop = CancellationToken::new();
         let mut threads = Vec::new();
@@ -205,6 +213,7 @@ impl App {
         let passwords = Passwords::new(config.workers.div_ceil(2)).context("no random bytes")?;
         let passwords = Arc::new(passwords);
         let sticky_key = Arc::new(sticky_key(config.cookie_key.as_ref())?);
+        let preface_refusals = Arc::<Seldom>::default();
         let mut workers = counters.into_iter().zip(tunnels);
         for index in 0..config.workers {
             let sink: Option<Arc<Sink>> = sinks.pop();
@@ -226,6 +235,7 @@ impl App {
                     counters,
                     passwords: Arc::clone(&passwords),
                     sticky_key: Arc::clone(&sticky_key),
+                    preface_refusals: Arc::clone(&preface_refusals),
                 }),
                 settings: Arc::clone(&settings),
                 drain: drain.clone(),
@@ -314,7 +324,8 @@ fn settings(config: &Config) -> Settings {
         dead_backend_on_500: config.dead_backend_on_500,
         tunnel_idle_timeout: config.tunnel_idle_timeout,
         trusted_proxies: config.trusted_proxies.clone(),
-        plain_ipv4: config.plain_ipv4,
+        style: Style { plain_ipv4: config.plain_ipv4, rfc_7239: config.forwarded },
+        request_ids: config.request_ids,
     }
 }
 
@@ -511,6 +522,7 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
     targets.settings.store(Arc::new(settings(new)));
     let needs_restart: Vec<_> = [
         ("http.bind, http.port", old.listen != new.listen),
+        ("http.proxyProtocol", old.proxy_protocol != new.proxy_protocol),
         ("server.admin", old.admin != new.admin),
         ("https", old.https != new.https),
         ("driver", old.drivers != new.drivers),

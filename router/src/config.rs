@@ -31,6 +31,8 @@ const DEFAULT_CACHE_SIZE: usize = 100_000;
 pub struct Config {
     /// Where to listen for plain HTTP.
     pub listen: Vec<SocketAddr>,
+    /// Those of these addresses, and of HTTPS, whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<SocketAddr>,
     /// Where the admin listener listens, if anywhere.
     pub admin: Option<SocketAddr>,
     /// Where HTTPS is configured to listen.
@@ -67,6 +69,10 @@ pub struct Config {
     pub allowed_backends: Option<Vec<IpNet>>,
     /// Peers whose forwarded headers are believed; `None` is Hipache's rule (everyone).
     pub trusted_proxies: Option<Vec<IpNet>>,
+    /// `Forwarded` (RFC 7239) is written, and believed from trusted proxies.
+    pub forwarded: bool,
+    /// Requests get `X-Request-Id` and `traceparent`.
+    pub request_ids: bool,
     /// What sticky cookies are signed with; `None` is a key of this process alone.
     pub cookie_key: Option<Secret>,
     /// IPv4 addresses without `::ffff:`.
@@ -217,6 +223,7 @@ impl Config {
             .map(|bind| {
                 json!({
                     "address": bind.address.ip().to_string(), "port": bind.address.port(),
+                    "proxyProtocol": self.proxy_protocol.contains(&bind.address),
                     "key": "***", "cert": "***", "passphrase": bind.passphrase.as_ref().map(|_| "***"),
                 })
             })
@@ -244,13 +251,18 @@ impl Config {
                 "snapshot": self.snapshot,
                 "trustedProxies": networks(self.trusted_proxies.as_deref()),
                 "allowedBackends": networks(self.allowed_backends.as_deref()),
+                "forwarded": self.forwarded,
+                "requestIds": self.request_ids,
                 "cookieKey": self.cookie_key.as_ref().map(|_| "***"),
                 "plainIPv4": self.plain_ipv4,
                 "tunnelIdleTimeout": seconds(self.tunnel_idle_timeout),
                 "drainTimeout": self.drain_timeout.as_secs_f64(),
             },
             "http": { "bind": self.listen.iter().map(|address| {
-                json!({ "address": address.ip().to_string(), "port": address.port() })
+                json!({
+                    "address": address.ip().to_string(), "port": address.port(),
+                    "proxyProtocol": self.proxy_protocol.contains(address),
+                })
             }).collect::<Vec<_>>() },
             "https": { "bind": https },
             "driver": self.drivers.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -8,6 +8,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{info, warn};
 
+pub mod preface;
+pub mod proxy_protocol;
+
 /// Connections that the kernel keeps for us while we are busy; it cuts the number to
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;

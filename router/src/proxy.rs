@@ -4,7 +4,7 @@
 //! [`crate::route`], [`headers`] and [`error`]; what is here puts them in order.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::passwords::Passwords;
 use crate::route::options::Options;
 use crate::route::sticky::StickyKey;
 use crate::route::{Millis, Route};
+use crate::seldom::Seldom;
 use crate::table::Table;
 use crate::upstream::Upstreams;
 
@@ -29,15 +30,18 @@ mod admit;
 pub mod body;
 pub mod error;
 mod forward;
+pub mod forwarded;
 pub mod headers;
 pub mod pages;
+pub mod request_id;
 mod respond;
 mod rules;
 pub mod tunnel;
 
 use body::{RequestLog, ResponseBody};
-use headers::{Forwarded, Scan, Trust};
+use headers::{Forwarded, Scan, Style, Trust};
 use pages::Pages;
+use request_id::{Ids, X_REQUEST_ID};
 use respond::pong;
 use tunnel::Tunnels;
 
@@ -58,8 +62,10 @@ pub struct Settings {
     pub tunnel_idle_timeout: Option<Duration>,
     /// Peers whose forwarded headers are believed.
     pub trusted_proxies: Option<Vec<IpNet>>,
-    /// IPv4 addresses without `::ffff:`.
-    pub plain_ipv4: bool,
+    /// How backends are told of clients.
+    pub style: Style,
+    /// Whether requests get `X-Request-Id` and `traceparent`.
+    pub request_ids: bool,
 }
 
 impl Settings {
@@ -76,12 +82,16 @@ impl Settings {
         let address = headers::canonical(peer.ip());
         let trust = match &self.trusted_proxies {
             None => Trust::Keep,
-            Some(networks) if networks.iter().any(|network| network.contains(&address)) => {
-                Trust::Append
-            }
+            Some(_) if self.is_trusted(address) => Trust::Append,
             Some(_) => Trust::Overwrite,
         };
-        Forwarded::new(peer, local, self.plain_ipv4, trust)
+        Forwarded::new(peer, local, self.style, trust)
+    }
+
+    /// Whether this is the address of a trusted proxy.
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
+        let networks = self.trusted_proxies.as_deref().unwrap_or_default();
+        networks.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -108,6 +118,8 @@ pub struct Shared {
     pub passwords: Arc<Passwords>,
     /// What sticky cookies are made with.
     pub sticky_key: Arc<StickyKey>,
+    /// Says that PROXY headers are refused.
+    pub preface_refusals: Arc<Seldom>,
 }
 
 /// What all requests of one client connection share.
@@ -152,9 +164,14 @@ pub async fn answer(
         is_https: false,
     };
     let mut limit = client.settings.tcp_timeout;
-    let mut log = RequestLog::new(&client.connection, client.record(&request, debugging.started));
+    let ids = client
+        .settings
+        .request_ids
+        .then(|| Ids::of(request.headers(), client.forwarded.trust(), || fastrand::u64(..)));
+    let record = client.record(&request, debugging.started, ids.as_ref());
+    let mut log = RequestLog::new(&client.connection, record);
     let is_head = request.method() == Method::HEAD;
-    let mut response = match client.admit(request, &scan, &mut log) {
+    let mut response = match client.admit(request, &scan, ids.as_ref(), &mut log) {
         Ok(None) => {
             log.forget();
             log.answer(StatusCode::OK);
@@ -170,6 +187,9 @@ pub async fn answer(
         Err(error) => client.refuse(&error, &debugging, is_head, log),
     };
     rules::add_headers(&mut response, &debugging);
+    if let Some(ids) = ids {
+        response.headers_mut().insert(X_REQUEST_ID, ids.request);
+    }
     client.shared.counters.answered(response.status());
     // From here on a client that takes nothing for too long is given up.
     client.connection.begin_streaming(limit);

@@ -17,7 +17,8 @@ use tracing::{debug, warn};
 
 use crate::clock::TICK;
 use crate::connection::{ClientIo, Connection, Connections, Phase};
-use crate::listen::accept_loop;
+use crate::listen::proxy_protocol::Addresses;
+use crate::listen::{accept_loop, preface};
 use crate::metrics::Counters;
 use crate::proxy::{Client, Settings, Shared, answer};
 
@@ -44,8 +45,8 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length:
 /// What a worker needs.
 #[derive(Debug)]
 pub struct Worker {
-    /// One socket for each address.
-    pub sockets: Vec<std::net::TcpListener>,
+    /// One socket for each address, and whether its connections begin with a PROXY header.
+    pub sockets: Vec<(std::net::TcpListener, bool)>,
     /// What its requests share.
     pub shared: Arc<Shared>,
     /// Settings for new connections.
@@ -75,13 +76,14 @@ impl Worker {
         let connections = Arc::new(Connections::default());
         drop(tokio::spawn(sweep(Arc::clone(&self.shared), Arc::clone(&connections))));
         let acceptors = TaskTracker::new();
-        for socket in self.sockets {
+        for (socket, has_preface) in self.sockets {
             let listener = TcpListener::from_std(socket)?;
             let acceptor = Acceptor {
                 shared: Arc::clone(&self.shared),
                 settings: Arc::clone(&self.settings),
                 connections: Arc::clone(&connections),
                 tracker: tracker.clone(),
+                has_preface,
             };
             let drain = self.drain.clone();
             drop(acceptors.spawn(async move { acceptor.run(listener, &drain).await }));
@@ -131,16 +133,19 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
     }
 }
 
+#[derive(Clone)]
 struct Acceptor {
     shared: Arc<Shared>,
     settings: Arc<ArcSwap<Settings>>,
     connections: Arc<Connections>,
     tracker: TaskTracker,
+    /// Connections begin with a PROXY header.
+    has_preface: bool,
 }
 
 impl Acceptor {
     async fn run(self, listener: TcpListener, drain: &CancellationToken) {
-        let serve = |stream, peer| self.serve(stream, peer);
+        let serve = |stream, peer| self.accepted(stream, peer);
         let _never = drain.run_until_cancelled(accept_loop(&listener, serve)).await;
         // Connections that the kernel has completed for us would be reset by closing the socket.
         let mut pending = pin!(accept_loop(&listener, serve));
@@ -151,7 +156,7 @@ impl Acceptor {
         .await;
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+    fn accepted(&self, stream: TcpStream, peer: SocketAddr) {
         // Small writes must not wait for the acknowledgement of the one before; a connection on
         // which this fails is about to fail anyway.
         let _is_set = stream.set_nodelay(true);
@@ -162,6 +167,40 @@ impl Acceptor {
                 return;
             }
         };
+        match self.has_preface {
+            false => self.serve(stream, peer, local),
+            true => self.read_preface(stream, peer, local),
+        }
+    }
+
+    /// Serves a connection once its balancer has said whose it is.
+    fn read_preface(&self, mut stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+        if !self.settings.load().is_trusted(peer.ip().to_canonical()) {
+            let reason =
+                "it is not in server.trustedProxies, and only those may send PROXY headers";
+            return self.complain(peer, &reason);
+        }
+        let acceptor = self.clone();
+        drop(self.tracker.spawn(async move {
+            match preface::read(&mut stream).await {
+                Ok(None) => acceptor.serve(stream, peer, local),
+                Ok(Some(Addresses { source, destination })) => {
+                    acceptor.serve(stream, source, destination);
+                }
+                Err(error) => acceptor.complain(peer, &error),
+            }
+        }));
+    }
+
+    /// Anybody can cause it, so it is said now and then only.
+    fn complain(&self, peer: SocketAddr, reason: &dyn std::fmt::Display) {
+        if let Some(unsaid) = self.shared.preface_refusals.is_due(self.shared.clock.coarse()) {
+            warn!(client.addr = %peer, unsaid, "connection closed: {reason}");
+        }
+    }
+
+    /// Serves a connection of `peer`, which connected to `local`.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
         let settings = self.settings.load_full();
         let connection = Connection::new(
             peer,

@@ -59,6 +59,8 @@ pub(super) struct Server {
     pub(super) trusted_proxies: Option<OneOrMany>,
     pub(super) allowed_backends: Option<OneOrMany>,
     pub(super) cookie_key: Option<String>,
+    pub(super) forwarded: Option<bool>,
+    pub(super) request_ids: Option<bool>,
     #[serde(rename = "plainIPv4")]
     pub(super) plain_ipv4: Option<bool>,
     // Hipache 0.2 and 0.3.
@@ -126,6 +128,7 @@ pub(super) struct Listener {
     pub(super) secure_options: Option<serde_json::Value>,
     pub(super) ciphers: Option<String>,
     pub(super) honor_cipher_order: Option<bool>,
+    pub(super) proxy_protocol: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -155,7 +158,7 @@ pub(super) enum Bind {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct BindObject {
     pub(super) address: Option<String>,
     pub(super) port: Option<u16>,
@@ -163,6 +166,7 @@ pub(super) struct BindObject {
     pub(super) cert: Option<PathBuf>,
     pub(super) ca: Option<OneOrMany>,
     pub(super) passphrase: Option<String>,
+    pub(super) proxy_protocol: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -240,6 +244,8 @@ const KEYS: &[&str] = &[
     "trustedProxies",
     "allowedBackends",
     "cookieKey",
+    "forwarded",
+    "requestIds",
     "plainIPv4",
     "size",
     "ttl",
@@ -254,6 +260,7 @@ const KEYS: &[&str] = &[
     "secureOptions",
     "ciphers",
     "honorCipherOrder",
+    "proxyProtocol",
 ];
 
 /// A file that was read and is of the right shape.
@@ -438,7 +445,7 @@ mod tests {
                 "size" | "ttl" => format!("{{\"server\": {{\"lruCache\": {{\"{key}\": null}}}}}}"),
                 "server" | "http" | "https" => format!("{{\"{key}\": {{}}}}"),
                 "port" | "bind" | "key" | "cert" | "ca" | "passphrase" | "secureProtocol"
-                | "secureOptions" | "ciphers" | "honorCipherOrder" => {
+                | "secureOptions" | "ciphers" | "honorCipherOrder" | "proxyProtocol" => {
                     format!("{{\"https\": {{\"{key}\": null}}}}")
                 }
                 _ if ["driver", "user", "group"].contains(key) || key.starts_with("redis") => {

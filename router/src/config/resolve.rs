@@ -9,7 +9,9 @@ use shared::secret::Secret;
 
 use super::drivers::drivers;
 use super::file::{self, CountOrSwitch, Loaded};
-use super::listeners::{DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, tls_listeners};
+use super::listeners::{
+    DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, proxy_protocol, tls_listeners,
+};
 use super::{AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE};
 use crate::cli::{CacheMode, Cli};
 
@@ -54,7 +56,7 @@ pub(super) fn resolve(
     let file = &loaded.file;
     let server = &file.server;
 
-    let listen = match cli.listen.as_slice() {
+    let listen: Vec<_> = match cli.listen.as_slice() {
         [] => listeners(&loaded, &file.http, "http", DEFAULT_LISTEN)?
             .into_iter()
             .map(|(address, _)| address)
@@ -68,6 +70,8 @@ pub(super) fn resolve(
         }
     };
     let https = tls_listeners(&loaded, &mut warnings)?;
+
+    let proxy_protocol = proxy_protocol(&loaded, cli.proxy_protocol, &listen, &https)?;
 
     if listen.is_empty() && https.is_empty() {
         return Err(loaded.error("http.bind", "there is no address to listen on"));
@@ -179,8 +183,23 @@ pub(super) fn resolve(
         }
     };
 
+    let trusted_proxies = networks(
+        &loaded,
+        ("--trusted-proxies", &cli.trusted_proxies),
+        ("server.trustedProxies", server.trusted_proxies.as_ref()),
+    )?;
+    if !proxy_protocol.is_empty() && trusted_proxies.as_ref().is_none_or(Vec::is_empty) {
+        let problem = "PROXY headers are taken from server.trustedProxies only: name the balancers \
+                       that send them there";
+        return Err(match cli.proxy_protocol {
+            Some(_) => flag_error("--proxy-protocol", problem),
+            None => loaded.error("http.proxyProtocol", problem),
+        });
+    }
+
     Ok(Config {
         listen,
+        proxy_protocol,
         admin,
         https,
         drivers,
@@ -207,12 +226,10 @@ pub(super) fn resolve(
             ("--allowed-backends", &cli.allowed_backends),
             ("server.allowedBackends", server.allowed_backends.as_ref()),
         )?,
-        trusted_proxies: networks(
-            &loaded,
-            ("--trusted-proxies", &cli.trusted_proxies),
-            ("server.trustedProxies", server.trusted_proxies.as_ref()),
-        )?,
+        trusted_proxies,
         cookie_key: cookie_key(cli, &loaded)?,
+        forwarded: cli.forwarded.or(server.forwarded).unwrap_or(false),
+        request_ids: cli.request_ids.or(server.request_ids).unwrap_or(false),
         plain_ipv4: cli.plain_ipv4.or(server.plain_ipv4).unwrap_or(false),
         tunnel_idle_timeout: or_never(seconds(
             "server.tunnelIdleTimeout",

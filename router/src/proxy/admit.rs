@@ -14,6 +14,7 @@ use super::Client;
 use super::body::RequestLog;
 use super::error::ProxyError;
 use super::headers::{self, Scan};
+use super::request_id::Ids;
 use crate::access_log::Record;
 use crate::connection::BodyState;
 use crate::request_body::{Gate, RequestBody};
@@ -52,6 +53,7 @@ impl Client {
         &self,
         request: &Request<Incoming>,
         started: Millis,
+        ids: Option<&Ids>,
     ) -> Option<Box<Record>> {
         let sink = self.shared.sink.as_ref()?;
         let headers = request.headers();
@@ -64,6 +66,7 @@ impl Client {
             status: StatusCode::OK,
             referer: headers.get(REFERER).cloned(),
             user_agent: headers.get(USER_AGENT).cloned(),
+            request_id: ids.map(|ids| ids.request.clone()),
             route: None,
             started,
             backend_started: None,
@@ -76,6 +79,7 @@ impl Client {
         &self,
         mut request: Request<Incoming>,
         scan: &Scan,
+        ids: Option<&Ids>,
         log: &mut RequestLog,
     ) -> Result<Option<Admitted>, ProxyError> {
         let has_body = !hyper::body::Body::is_end_stream(request.body());
@@ -118,7 +122,11 @@ impl Client {
         let upgrade_asked =
             upgrade_asked.filter(|_| request.version() == Version::HTTP_11 && !has_body);
         let upgrade = upgrade_asked.map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
-        self.forwarded.apply(request.headers_mut());
+        let is_trusted = |address| self.settings.is_trusted(address);
+        self.forwarded.apply(request.headers_mut(), is_trusted);
+        if let Some(ids) = ids {
+            ids.apply(request.headers_mut());
+        }
         if let Some(record) = log.record()
             && let Some(client) = request.headers().get(headers::X_REAL_IP)
         {

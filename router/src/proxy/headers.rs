@@ -11,12 +11,13 @@ use http::header::{
 };
 use http::{Method, Version};
 
+use super::forwarded::{self, FORWARDED};
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// Some programs take this for the environment variable `HTTP_PROXY` ("httpoxy").
 const PROXY: HeaderName = HeaderName::from_static("proxy");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// The address of the client, for the backend and the access log.
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -27,10 +28,31 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 /// What the backend is told of the client; the same for all requests of a connection.
 #[derive(Clone, Debug)]
 pub struct Forwarded {
+    peer: IpAddr,
     client: HeaderValue,
     proto: HeaderValue,
     port: HeaderValue,
     trust: Trust,
+    style: Style,
+}
+
+/// How what backends are told is written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Style {
+    /// IPv4 addresses without `::ffff:`.
+    pub plain_ipv4: bool,
+    /// `Forwarded` (RFC 7239), too, and believed from trusted proxies.
+    pub rfc_7239: bool,
+}
+
+impl Style {
+    fn write(self, address: IpAddr) -> HeaderValue {
+        let text = match canonical(address) {
+            IpAddr::V4(address) if !self.plain_ipv4 => format!("::ffff:{address}"),
+            address => address.to_string(),
+        };
+        HeaderValue::try_from(text).expect("addresses are valid header values")
+    }
 }
 
 /// What forwarded headers that a client brings along are worth.
@@ -45,21 +67,21 @@ pub enum Trust {
 }
 
 impl Forwarded {
-    /// For a connection from `peer` to our `local` address. `plain_ipv4` leaves out `::ffff:`.
-    pub fn new(peer: SocketAddr, local: SocketAddr, plain_ipv4: bool, trust: Trust) -> Self {
-        let client = match canonical(peer.ip()) {
-            IpAddr::V4(address) if !plain_ipv4 => format!("::ffff:{address}"),
-            address => address.to_string(),
-        };
-        let value = |text: String| {
-            HeaderValue::try_from(text).expect("addresses and numbers are valid header values")
-        };
+    /// For a connection from `peer` to our `local` address.
+    pub fn new(peer: SocketAddr, local: SocketAddr, style: Style, trust: Trust) -> Self {
         Self {
-            client: value(client),
+            peer: canonical(peer.ip()),
+            client: style.write(peer.ip()),
             proto: HeaderValue::from_static("http"),
-            port: value(local.port().to_string()),
+            port: HeaderValue::from(local.port()),
             trust,
+            style,
         }
+    }
+
+    /// What forwarded headers of this client are worth.
+    pub fn trust(&self) -> Trust {
+        self.trust
     }
 
     /// The client's address as the access log shows it when no header says otherwise.
@@ -67,17 +89,23 @@ impl Forwarded {
         &self.client
     }
 
-    /// Sets the `X-Forwarded-*` headers and `X-Real-IP` (hipache-contract 2).
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    /// Sets the `X-Forwarded-*` headers and `X-Real-IP` (hipache-contract 2), and `Forwarded` if
+    /// that is wanted. `is_trusted` tells the trusted proxies.
+    pub fn apply(&self, headers: &mut HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) {
         if self.trust != Trust::Keep {
             remove_shadows(headers);
+        }
+        if self.style.rfc_7239 {
+            self.apply_rfc_7239(headers);
         }
         // One growth at most, not one at each power of two.
         headers.reserve(5);
         match self.trust {
             Trust::Keep => headers.entry(X_FORWARDED_FOR).or_insert_with(|| self.client.clone()),
             Trust::Overwrite => {
-                headers.remove(FORWARDED);
+                if !self.style.rfc_7239 {
+                    headers.remove(FORWARDED);
+                }
                 headers.insert(X_FORWARDED_FOR, self.client.clone());
                 headers.insert(X_REAL_IP, self.client.clone());
                 headers.insert(X_FORWARDED_PROTOCOL, self.proto.clone());
@@ -102,10 +130,74 @@ impl Forwarded {
                 }
             }
         };
+        if self.trust == Trust::Append
+            && !headers.contains_key(X_REAL_IP)
+            && let Some(client) = client_address(headers, is_trusted)
+        {
+            headers.insert(X_REAL_IP, self.style.write(client));
+        }
         headers.entry(X_REAL_IP).or_insert_with(|| self.client.clone());
         headers.entry(X_FORWARDED_PROTOCOL).or_insert_with(|| self.proto.clone());
         headers.entry(X_FORWARDED_PROTO).or_insert_with(|| self.proto.clone());
         headers.entry(X_FORWARDED_PORT).or_insert_with(|| self.port.clone());
+    }
+}
+
+impl Forwarded {
+    /// Writes `Forwarded`. What a trusted proxy says there alone is taken over into `X-Forwarded-*`,
+    /// and the other way round, so that both tell one story (RFC 7239 7.4).
+    fn apply_rfc_7239(&self, headers: &mut HeaderMap) {
+        let mut chain = Vec::new();
+        match self.trust {
+            Trust::Overwrite => {
+                headers.remove(FORWARDED);
+            }
+            Trust::Keep if headers.contains_key(FORWARDED) => return,
+            Trust::Keep => {}
+            Trust::Append if headers.contains_key(FORWARDED) => {
+                let Some(elements) = forwarded::parse(headers) else {
+                    // Nobody could tell where our part begins.
+                    headers.remove(FORWARDED);
+                    return self.apply_rfc_7239(headers);
+                };
+                adopt(headers, &elements, self.style);
+            }
+            Trust::Append => {
+                let values = headers.get_all(X_FORWARDED_FOR).iter();
+                let items = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+                chain = items.map(address).collect();
+            }
+        }
+        let proto = self.proto.to_str().unwrap_or("http");
+        if let Some(value) = forwarded::extended(headers, &chain, self.peer, proto) {
+            headers.insert(FORWARDED, value);
+        }
+    }
+}
+
+/// Takes what `Forwarded` says over into the headers that say nothing of it.
+fn adopt(headers: &mut HeaderMap, elements: &[forwarded::Element], style: Style) {
+    if !headers.contains_key(X_FORWARDED_FOR) {
+        let mut chain = Vec::new();
+        for element in elements {
+            if !chain.is_empty() {
+                chain.extend_from_slice(b", ");
+            }
+            let client = element.client.map(|client| style.write(client));
+            chain.extend_from_slice(client.as_ref().map_or(b"unknown", HeaderValue::as_bytes));
+        }
+        if let Ok(chain) = HeaderValue::from_bytes(&chain) {
+            headers.insert(X_FORWARDED_FOR, chain);
+        }
+    }
+    let proto = elements.first().and_then(|element| element.proto.as_deref());
+    if let Some(proto) = proto.filter(|proto| ["http", "https"].contains(proto)) {
+        let value = || HeaderValue::try_from(proto).ok();
+        for name in [X_FORWARDED_PROTOCOL, X_FORWARDED_PROTO] {
+            if let (false, Some(value)) = (headers.contains_key(&name), value()) {
+                headers.insert(name, value);
+            }
+        }
     }
 }
 
@@ -416,8 +508,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Forwarded, Framing, HeaderName, Scan, Trust, check_framing, echoes_upgrade, strip_request,
-        strip_response,
+        Forwarded, Framing, HeaderName, Scan, Style, Trust, check_framing, client_address, cookies,
+        echoes_upgrade, strip_request, strip_response,
     };
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
@@ -439,14 +531,15 @@ mod tests {
     }
 
     fn forwarded(peer: &str, plain: bool, trust: Trust) -> Forwarded {
-        Forwarded::new(peer.parse().unwrap(), "127.0.0.1:8080".parse().unwrap(), plain, trust)
+        let style = Style { plain_ipv4: plain, rfc_7239: false };
+        Forwarded::new(peer.parse().unwrap(), "127.0.0.1:8080".parse().unwrap(), style, trust)
     }
 
     /// hipache-contract 2, "Headers to the backend, each only if the client did not send it".
     #[test]
     fn missing_forwarded_headers_are_added_behind_the_clients() {
         let mut headers = map(&[("host", "a.test"), ("x-forwarded-proto", "https")]);
-        forwarded("1.2.3.4:5", false, Trust::Keep).apply(&mut headers);
+        forwarded("1.2.3.4:5", false, Trust::Keep).apply(&mut headers, |_| false);
         assert_eq!(
             lines(&headers),
             [
@@ -482,12 +575,12 @@ mod tests {
             ("forwarded", "for=x"),
         ];
         let mut headers = map(&brought);
-        forwarded("1.2.3.4:5", true, Trust::Append).apply(&mut headers);
+        forwarded("1.2.3.4:5", true, Trust::Append).apply(&mut headers, |_| false);
         assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 7.7.7.7, 1.2.3.4");
         assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(headers["x-forwarded-proto"], "https");
         let mut headers = map(&brought);
-        forwarded("1.2.3.4:5", true, Trust::Overwrite).apply(&mut headers);
+        forwarded("1.2.3.4:5", true, Trust::Overwrite).apply(&mut headers, |_| false);
         assert_eq!(headers["x-forwarded-for"], "1.2.3.4");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert!(!headers.contains_key("forwarded"));
@@ -498,7 +591,7 @@ mod tests {
         let brought = [("x_forwarded_for", "6.6.6.6"), ("x_real_ip", "6.6.6.6"), ("x_other", "1")];
         for trust in [Trust::Append, Trust::Overwrite] {
             let mut headers = map(&brought);
-            forwarded("1.2.3.4:5", true, trust).apply(&mut headers);
+            forwarded("1.2.3.4:5", true, trust).apply(&mut headers, |_| false);
             assert!(!headers.contains_key("x_forwarded_for") && !headers.contains_key("x_real_ip"));
             assert!(headers.contains_key("x_other"));
         }
@@ -572,6 +665,71 @@ mod tests {
                     && headers.contains_key("transfer-encoding"))
             );
         }
+    }
+
+    /// Both headers tell one story, whichever of them a trusted proxy writes.
+    #[test]
+    fn forwarded_of_rfc_7239_and_its_older_relatives_agree() {
+        let own = "for=1.2.3.4;proto=http;host=a";
+        for (trust, sent, expected) in [
+            (Trust::Keep, &[][..], &[("forwarded", own)][..]),
+            (Trust::Keep, &[("forwarded", "for=9.9.9.9")], &[("forwarded", "for=9.9.9.9")]),
+            (Trust::Overwrite, &[("forwarded", "for=9.9.9.9")], &[("forwarded", own)]),
+            (
+                Trust::Append,
+                &[("forwarded", "for=9.9.9.9;proto=https, for=\"8.8.8.8:1\"")],
+                &[
+                    ("forwarded", &format!("for=9.9.9.9;proto=https, for=\"8.8.8.8:1\", {own}")),
+                    ("x-forwarded-for", "9.9.9.9, 8.8.8.8, 1.2.3.4"),
+                    ("x-forwarded-proto", "https"),
+                    ("x-real-ip", "8.8.8.8"),
+                ],
+            ),
+            (
+                Trust::Append,
+                &[("x-forwarded-for", "9.9.9.9, x")],
+                &[
+                    ("forwarded", &format!("for=9.9.9.9, for=unknown, {own}")),
+                    ("x-forwarded-for", "9.9.9.9, x, 1.2.3.4"),
+                    ("x-forwarded-proto", "http"),
+                ],
+            ),
+            (Trust::Append, &[("forwarded", "nonsense")], &[("forwarded", own)]),
+        ] {
+            let mut headers = map(&[&[("host", "a")], sent].concat());
+            let style = Style { plain_ipv4: true, rfc_7239: true };
+            let (peer, local) = ("1.2.3.4:5".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+            let is_trusted = |address: std::net::IpAddr| address.to_string() == "1.2.3.4";
+            Forwarded::new(peer, local, style, trust).apply(&mut headers, is_trusted);
+            for (name, value) in expected {
+                assert_eq!(headers[*name], **value, "{name} of {trust:?} {sent:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_last_address_that_is_not_a_proxys() {
+        let is_trusted = |address: std::net::IpAddr| address.to_string().starts_with("10.");
+        for (chain, client) in [
+            (&["1.1.1.1, 10.0.0.1"][..], Some("1.1.1.1")),
+            (&["6.6.6.6, 1.1.1.1", "10.0.0.2,10.0.0.1"], Some("1.1.1.1")),
+            (&["10.0.0.3, 10.0.0.1"], Some("10.0.0.3")),
+            (&["[2001:db8::1]:80, 10.0.0.1"], Some("2001:db8::1")),
+            (&["::ffff:1.1.1.1 , ::ffff:10.0.0.1"], Some("1.1.1.1")),
+            (&["1.1.1.1, unknown, 10.0.0.1"], None),
+            (&["1.1.1.1,, 10.0.0.1"], None),
+            (&[], None),
+        ] {
+            let chain: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
+            let client = client.map(|client| client.parse().unwrap());
+            assert_eq!(client_address(&map(&chain), is_trusted), client, "{chain:?}");
+        }
+    }
+
+    #[test]
+    fn cookies_are_found_by_their_whole_name() {
+        let headers = map(&[("cookie", "ab=1; a=2;a=3"), ("cookie", "a=4; b=a=5; a")]);
+        assert_eq!(cookies(&headers, "a").collect::<Vec<_>>(), [b"2", b"3", b"4"]);
     }
 
     #[test]

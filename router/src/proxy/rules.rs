@@ -46,8 +46,7 @@ impl Client {
     /// The client's own address: behind trusted proxies, what the last of them says.
     fn address(&self, headers: &HeaderMap) -> Option<std::net::IpAddr> {
         let peer = headers::canonical(self.connection.peer.ip());
-        let networks = self.settings.trusted_proxies.as_deref().unwrap_or_default();
-        let is_trusted = |address| networks.iter().any(|network| network.contains(&address));
+        let is_trusted = |address| self.settings.is_trusted(address);
         if is_trusted(peer) { headers::client_address(headers, is_trusted) } else { Some(peer) }
     }
 
