@@ -155,6 +155,17 @@ mod tests {
         assert_eq!(passwords.check(&[], b"me", b"one").await, Verdict::Wrong);
     }
 
+    /// Others of the worker go on meanwhile.
+    #[tokio::test]
+    async fn no_hash_is_computed_on_the_workers_thread() {
+        let passwords = Passwords::new(1).unwrap();
+        let users = [user("me", "one")];
+        let mut check = std::pin::pin!(passwords.check(&users, b"me", b"one"));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(check.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(check.await, Verdict::Right);
+    }
+
     /// Only what is in memory needs no processor, of which there is none here.
     #[tokio::test(start_paused = true)]
     async fn what_was_right_is_remembered_and_the_rest_waits_for_a_bounded_time() {

@@ -74,6 +74,7 @@ const PURE: &[&str] = &[
     "upstream/guard.rs",
     "proxy/forwarded.rs",
     "proxy/headers.rs",
+    "proxy/headers/evidence.rs",
     "proxy/request_id.rs",
     "proxy/error.rs",
     "config/locate.rs",

@@ -5,6 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 
+use super::headers::{
+    Style, Trust, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_PROTOCOL, evidence::address,
+};
+
 /// The header.
 pub const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
@@ -15,6 +19,68 @@ pub struct Element {
     pub client: Option<IpAddr>,
     /// By what scheme, in lower case.
     pub proto: Option<String>,
+}
+
+/// Writes our part, for a connection from `peer` by `proto`. What a trusted proxy says there alone is taken over into `X-Forwarded-*`,
+/// and the other way round, so that both tell one story (RFC 7239 7.4).
+pub fn extend(
+    headers: &mut HeaderMap,
+    trust: Trust,
+    style: Style,
+    peer: IpAddr,
+    proto: &HeaderValue,
+) {
+    let mut chain = Vec::new();
+    match trust {
+        Trust::Overwrite => {
+            headers.remove(FORWARDED);
+        }
+        Trust::Keep if headers.contains_key(FORWARDED) => return,
+        Trust::Keep => {}
+        Trust::Append if headers.contains_key(FORWARDED) => {
+            let Some(elements) = parse(headers) else {
+                // Nobody could tell where our part begins.
+                headers.remove(FORWARDED);
+                return extend(headers, trust, style, peer, proto);
+            };
+            adopt(headers, &elements, style);
+        }
+        Trust::Append => {
+            let values = headers.get_all(X_FORWARDED_FOR).iter();
+            let items = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+            chain = items.map(address).collect();
+        }
+    }
+    let proto = proto.to_str().unwrap_or("http");
+    if let Some(value) = extended(headers, &chain, peer, proto) {
+        headers.insert(FORWARDED, value);
+    }
+}
+
+/// Takes what `Forwarded` says over into the headers that say nothing of it.
+fn adopt(headers: &mut HeaderMap, elements: &[Element], style: Style) {
+    if !headers.contains_key(X_FORWARDED_FOR) {
+        let mut chain = Vec::new();
+        for element in elements {
+            if !chain.is_empty() {
+                chain.extend_from_slice(b", ");
+            }
+            let client = element.client.map(|client| style.write(client));
+            chain.extend_from_slice(client.as_ref().map_or(b"unknown", HeaderValue::as_bytes));
+        }
+        if let Ok(chain) = HeaderValue::from_bytes(&chain) {
+            headers.insert(X_FORWARDED_FOR, chain);
+        }
+    }
+    let proto = elements.first().and_then(|element| element.proto.as_deref());
+    if let Some(proto) = proto.filter(|proto| ["http", "https"].contains(proto)) {
+        let value = || HeaderValue::try_from(proto).ok();
+        for name in [X_FORWARDED_PROTOCOL, X_FORWARDED_PROTO] {
+            if let (false, Some(value)) = (headers.contains_key(&name), value()) {
+                headers.insert(name, value);
+            }
+        }
+    }
 }
 
 /// Reads all elements, the nearest to the client first. None when anything is no `Forwarded`: half
@@ -110,7 +176,7 @@ fn written(address: IpAddr) -> String {
 
 /// The header with our own part behind `chain`, those whom a proxy before us knew of by other
 /// headers, and behind what stands there.
-pub fn extended(
+fn extended(
     headers: &HeaderMap,
     chain: &[Option<IpAddr>],
     peer: IpAddr,
@@ -139,7 +205,8 @@ mod tests {
     use http::header::{HOST, HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
-    use super::{Element, FORWARDED, extended, parse};
+    use super::{Element, FORWARDED, HeaderName, extended, parse};
+    use crate::proxy::headers::{Forwarded, Style, Trust};
 
     fn headers(values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -147,6 +214,13 @@ mod tests {
             headers.append(FORWARDED, HeaderValue::from_str(value).unwrap());
         }
         headers
+    }
+
+    fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let header = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        lines.iter().map(header).collect()
     }
 
     fn shown(elements: &[Element]) -> Vec<String> {
@@ -195,6 +269,46 @@ mod tests {
             extended(&map, &chain, peer, "http").unwrap(),
             "for=9.9.9.9, for=unknown, for=10.0.0.1;proto=http;host=a.test"
         );
+    }
+
+    /// Both headers tell one story, whichever of them a trusted proxy writes.
+    #[test]
+    fn forwarded_of_rfc_7239_and_its_older_relatives_agree() {
+        let own = "for=1.2.3.4;proto=http;host=a";
+        for (trust, sent, expected) in [
+            (Trust::Keep, &[][..], &[("forwarded", own)][..]),
+            (Trust::Keep, &[("forwarded", "for=9.9.9.9")], &[("forwarded", "for=9.9.9.9")]),
+            (Trust::Overwrite, &[("forwarded", "for=9.9.9.9")], &[("forwarded", own)]),
+            (
+                Trust::Append,
+                &[("forwarded", "for=9.9.9.9;proto=https, for=\"8.8.8.8:1\"")],
+                &[
+                    ("forwarded", &format!("for=9.9.9.9;proto=https, for=\"8.8.8.8:1\", {own}")),
+                    ("x-forwarded-for", "9.9.9.9, 8.8.8.8, 1.2.3.4"),
+                    ("x-forwarded-proto", "https"),
+                    ("x-real-ip", "8.8.8.8"),
+                ],
+            ),
+            (
+                Trust::Append,
+                &[("x-forwarded-for", "9.9.9.9, x")],
+                &[
+                    ("forwarded", &format!("for=9.9.9.9, for=unknown, {own}")),
+                    ("x-forwarded-for", "9.9.9.9, x, 1.2.3.4"),
+                    ("x-forwarded-proto", "http"),
+                ],
+            ),
+            (Trust::Append, &[("forwarded", "nonsense")], &[("forwarded", own)]),
+        ] {
+            let mut headers = map(&[&[("host", "a")], sent].concat());
+            let style = Style { plain_ipv4: true, rfc_7239: true };
+            let (peer, local) = ("1.2.3.4:5".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+            let is_trusted = |address: std::net::IpAddr| address.to_string() == "1.2.3.4";
+            Forwarded::new(peer, local, style, trust).apply(&mut headers, is_trusted);
+            for (name, value) in expected {
+                assert_eq!(headers[*name], **value, "{name} of {trust:?} {sent:?}");
+            }
+        }
     }
 
     proptest! {

@@ -11,7 +11,11 @@ use http::header::{
 };
 use http::{Method, Version};
 
-use super::forwarded::{self, FORWARDED};
+use super::forwarded::{FORWARDED, extend};
+
+pub(super) mod evidence;
+
+pub use evidence::{client_address, cookies, is_https};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -20,9 +24,9 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 /// The address of the client, for the backend and the access log.
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// What the backend is told of the client; the same for all requests of a connection.
@@ -46,7 +50,8 @@ pub struct Style {
 }
 
 impl Style {
-    fn write(self, address: IpAddr) -> HeaderValue {
+    /// The address as it is written.
+    pub fn write(self, address: IpAddr) -> HeaderValue {
         let text = match canonical(address) {
             IpAddr::V4(address) if !self.plain_ipv4 => format!("::ffff:{address}"),
             address => address.to_string(),
@@ -96,7 +101,7 @@ impl Forwarded {
             remove_shadows(headers);
         }
         if self.style.rfc_7239 {
-            self.apply_rfc_7239(headers);
+            extend(headers, self.trust, self.style, self.peer, &self.proto);
         }
         // One growth at most, not one at each power of two.
         headers.reserve(5);
@@ -143,64 +148,6 @@ impl Forwarded {
     }
 }
 
-impl Forwarded {
-    /// Writes `Forwarded`. What a trusted proxy says there alone is taken over into `X-Forwarded-*`,
-    /// and the other way round, so that both tell one story (RFC 7239 7.4).
-    fn apply_rfc_7239(&self, headers: &mut HeaderMap) {
-        let mut chain = Vec::new();
-        match self.trust {
-            Trust::Overwrite => {
-                headers.remove(FORWARDED);
-            }
-            Trust::Keep if headers.contains_key(FORWARDED) => return,
-            Trust::Keep => {}
-            Trust::Append if headers.contains_key(FORWARDED) => {
-                let Some(elements) = forwarded::parse(headers) else {
-                    // Nobody could tell where our part begins.
-                    headers.remove(FORWARDED);
-                    return self.apply_rfc_7239(headers);
-                };
-                adopt(headers, &elements, self.style);
-            }
-            Trust::Append => {
-                let values = headers.get_all(X_FORWARDED_FOR).iter();
-                let items = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-                chain = items.map(address).collect();
-            }
-        }
-        let proto = self.proto.to_str().unwrap_or("http");
-        if let Some(value) = forwarded::extended(headers, &chain, self.peer, proto) {
-            headers.insert(FORWARDED, value);
-        }
-    }
-}
-
-/// Takes what `Forwarded` says over into the headers that say nothing of it.
-fn adopt(headers: &mut HeaderMap, elements: &[forwarded::Element], style: Style) {
-    if !headers.contains_key(X_FORWARDED_FOR) {
-        let mut chain = Vec::new();
-        for element in elements {
-            if !chain.is_empty() {
-                chain.extend_from_slice(b", ");
-            }
-            let client = element.client.map(|client| style.write(client));
-            chain.extend_from_slice(client.as_ref().map_or(b"unknown", HeaderValue::as_bytes));
-        }
-        if let Ok(chain) = HeaderValue::from_bytes(&chain) {
-            headers.insert(X_FORWARDED_FOR, chain);
-        }
-    }
-    let proto = elements.first().and_then(|element| element.proto.as_deref());
-    if let Some(proto) = proto.filter(|proto| ["http", "https"].contains(proto)) {
-        let value = || HeaderValue::try_from(proto).ok();
-        for name in [X_FORWARDED_PROTOCOL, X_FORWARDED_PROTO] {
-            if let (false, Some(value)) = (headers.contains_key(&name), value()) {
-                headers.insert(name, value);
-            }
-        }
-    }
-}
-
 /// Removes names that many programs cannot tell from a forwarded header: `X_Forwarded_For` and
 /// `X-Forwarded-For` are the same variable in CGI and its heirs.
 fn remove_shadows(headers: &mut HeaderMap) {
@@ -230,49 +177,6 @@ fn remove_in_order(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> 
         }
     }
     *headers = kept;
-}
-
-/// Whether the request came by HTTPS: to us, or to a proxy before us that is believed. To be asked
-/// after [`Forwarded::apply`], which has settled whom to believe.
-pub fn is_https(headers: &HeaderMap) -> bool {
-    headers.get(X_FORWARDED_PROTO).is_some_and(|proto| {
-        let proto = proto.as_bytes();
-        proto.eq_ignore_ascii_case(b"https") || proto.eq_ignore_ascii_case(b"wss")
-    })
-}
-
-/// The client of a request that came through trusted proxies: of the addresses in
-/// `X-Forwarded-For`, which end with our peer's, the last that is not trusted, since whatever stands
-/// before that one is hearsay. The first when all are trusted; none when something else stands there.
-pub fn client_address(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let mut client = None;
-    for value in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-        for text in value.as_bytes().rsplit(|byte| *byte == b',') {
-            client = Some(address(text)?);
-            if client.is_some_and(|client| !is_trusted(client)) {
-                return client;
-            }
-        }
-    }
-    client
-}
-
-/// An address as it stands in forwarded headers, perhaps with a port.
-fn address(text: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse::<IpAddr>().ok();
-    address.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip())).map(canonical)
-}
-
-/// The values of the cookies of that name.
-pub fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    let pairs = headers.get_all(COOKIE).into_iter();
-    let pairs = pairs.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| {
-        let pair = pair.trim_ascii();
-        pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
-    })
 }
 
 /// An IPv4 address that arrived on an IPv6 socket is an IPv4 address.
@@ -508,8 +412,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Forwarded, Framing, HeaderName, Scan, Style, Trust, check_framing, client_address, cookies,
-        echoes_upgrade, strip_request, strip_response,
+        Forwarded, Framing, HeaderName, Scan, Style, Trust, check_framing, echoes_upgrade,
+        strip_request, strip_response,
     };
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
@@ -665,71 +569,6 @@ mod tests {
                     && headers.contains_key("transfer-encoding"))
             );
         }
-    }
-
-    /// Both headers tell one story, whichever of them a trusted proxy writes.
-    #[test]
-    fn forwarded_of_rfc_7239_and_its_older_relatives_agree() {
-        let own = "for=1.2.3.4;proto=http;host=a";
-        for (trust, sent, expected) in [
-            (Trust::Keep, &[][..], &[("forwarded", own)][..]),
-            (Trust::Keep, &[("forwarded", "for=9.9.9.9")], &[("forwarded", "for=9.9.9.9")]),
-            (Trust::Overwrite, &[("forwarded", "for=9.9.9.9")], &[("forwarded", own)]),
-            (
-                Trust::Append,
-                &[("forwarded", "for=9.9.9.9;proto=https, for=\"8.8.8.8:1\"")],
-                &[
-                    ("forwarded", &format!("for=9.9.9.9;proto=https, for=\"8.8.8.8:1\", {own}")),
-                    ("x-forwarded-for", "9.9.9.9, 8.8.8.8, 1.2.3.4"),
-                    ("x-forwarded-proto", "https"),
-                    ("x-real-ip", "8.8.8.8"),
-                ],
-            ),
-            (
-                Trust::Append,
-                &[("x-forwarded-for", "9.9.9.9, x")],
-                &[
-                    ("forwarded", &format!("for=9.9.9.9, for=unknown, {own}")),
-                    ("x-forwarded-for", "9.9.9.9, x, 1.2.3.4"),
-                    ("x-forwarded-proto", "http"),
-                ],
-            ),
-            (Trust::Append, &[("forwarded", "nonsense")], &[("forwarded", own)]),
-        ] {
-            let mut headers = map(&[&[("host", "a")], sent].concat());
-            let style = Style { plain_ipv4: true, rfc_7239: true };
-            let (peer, local) = ("1.2.3.4:5".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
-            let is_trusted = |address: std::net::IpAddr| address.to_string() == "1.2.3.4";
-            Forwarded::new(peer, local, style, trust).apply(&mut headers, is_trusted);
-            for (name, value) in expected {
-                assert_eq!(headers[*name], **value, "{name} of {trust:?} {sent:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_client_is_the_last_address_that_is_not_a_proxys() {
-        let is_trusted = |address: std::net::IpAddr| address.to_string().starts_with("10.");
-        for (chain, client) in [
-            (&["1.1.1.1, 10.0.0.1"][..], Some("1.1.1.1")),
-            (&["6.6.6.6, 1.1.1.1", "10.0.0.2,10.0.0.1"], Some("1.1.1.1")),
-            (&["10.0.0.3, 10.0.0.1"], Some("10.0.0.3")),
-            (&["[2001:db8::1]:80, 10.0.0.1"], Some("2001:db8::1")),
-            (&["::ffff:1.1.1.1 , ::ffff:10.0.0.1"], Some("1.1.1.1")),
-            (&["1.1.1.1, unknown, 10.0.0.1"], None),
-            (&["1.1.1.1,, 10.0.0.1"], None),
-            (&[], None),
-        ] {
-            let chain: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
-            let client = client.map(|client| client.parse().unwrap());
-            assert_eq!(client_address(&map(&chain), is_trusted), client, "{chain:?}");
-        }
-    }
-
-    #[test]
-    fn cookies_are_found_by_their_whole_name() {
-        let headers = map(&[("cookie", "ab=1; a=2;a=3"), ("cookie", "a=4; b=a=5; a")]);
-        assert_eq!(cookies(&headers, "a").collect::<Vec<_>>(), [b"2", b"3", b"4"]);
     }
 
     #[test]

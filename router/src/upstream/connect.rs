@@ -208,7 +208,7 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
 }
 
 /// Whether an address is one of this machine's: those have themselves as the way back. Nothing is
-/// sent for it.
+/// sent for it. Where there is no socket left to ask with, there is none to connect with either.
 fn is_local(address: IpAddr) -> bool {
     let any = match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
