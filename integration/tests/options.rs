@@ -293,7 +293,7 @@ fn a_change_counts_at_once_and_what_is_known_is_not_asked_again() {
         for _ in 0..5 {
             becomes(status);
         }
-        // The connection is checked now and then with one read of `options:*`.
+        // The connection is checked now and then with a read of its own.
         let reads = redis.calls("hgetall") - before;
         assert!(reads < 4, "{reads} reads after {command:?}");
     }

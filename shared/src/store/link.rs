@@ -219,11 +219,11 @@ impl Supervisor {
         if self.role != Role::Read {
             return redis::cmd("PING").exec_async(connection).await;
         }
-        // No name of a host is `*`, so these are read for every host.
+        // These rights every look-up needs. No host has an empty name: there is nothing to send back.
         let mut pipe = redis::pipe();
         pipe.ignore_errors();
-        pipe.cmd("LRANGE").arg(keys::frontend(&self.driver.prefix, "*")).arg(0).arg(0);
-        pipe.cmd("HGETALL").arg(keys::options(&self.driver.prefix, "*"));
+        pipe.cmd("LRANGE").arg(keys::frontend_prefix(&self.driver.prefix)).arg(0).arg(0);
+        pipe.cmd("HGETALL").arg(keys::options_prefix(&self.driver.prefix));
         let answers: Vec<RedisResult<Value>> = pipe.query_async(connection).await?;
         // A key of the wrong type harms its own host only.
         let errors = answers.into_iter().filter_map(Result::err);
