@@ -1,5 +1,5 @@
-# Images without a shell or a package manager: the program, the C library it links to, and three
-# small files in /etc. `docker build .` builds the router; `--target marathon-sync` and
+# Images without a shell or a package manager: the program, the C library it links to, three small
+# files in /etc and Debian's certificate authorities, by which https:// backends are verified. `docker build .` builds the router; `--target marathon-sync` and
 # `--target demo-backend` build the other two.
 #
 # There is no ENTRYPOINT, so a container definition that starts a Hipache image with
@@ -30,6 +30,7 @@ RUN set -eu; \
         'nobody:x:65534:65534:nobody:/:/sbin/nologin' > /images/base/etc/passwd; \
     printf '%s\n' 'root:x:0:' 'www-data:x:33:' 'nogroup:x:65534:' > /images/base/etc/group; \
     printf '%s\n' 'passwd: files' 'group: files' 'hosts: files dns' > /images/base/etc/nsswitch.conf; \
+    cp -L --parents /etc/ssl/certs/ca-certificates.crt /images/base; \
     cp -r /images/base/etc /images/router/; \
     chroot /images/router /usr/local/bin/router --version; \
     chroot /images/router /usr/local/bin/hipache --version; \
@@ -56,7 +57,7 @@ FROM base AS router
 COPY --from=build /images/router/ /
 # Hipache's default access log is /var/log/hipache/access.log.
 COPY --from=build --chown=33:33 /images/log/ /var/log/
-EXPOSE 80
+EXPOSE 80 443
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/usr/local/bin/router", "healthcheck"]
 # Flags and not ENV: an environment variable would override the config.json of a swapped Hipache.
 CMD ["/usr/local/bin/router", "--listen", "0.0.0.0:80", "--access-log", "stdout"]

@@ -517,12 +517,9 @@ impl Exchange<'_> {
     /// Sends `101 Switching Protocols` to whatever protocol was asked for.
     pub fn accept_upgrade(&mut self) -> io::Result<()> {
         let protocol = self.head.header("upgrade").unwrap_or("none").to_owned();
-        let accept = if self.head.has("sec-websocket-key") {
-            // The answer to the one key that the client side sends (RFC 6455 section 1.3).
-            "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-        } else {
-            ""
-        };
+        let accept = self.head.header("sec-websocket-key").map_or_else(String::new, |key| {
+            format!("Sec-WebSocket-Accept: {}\r\n", crate::websocket::accept(key))
+        });
         self.send(
             format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n{accept}\r\n"

@@ -1,11 +1,11 @@
 //! A private certificate authority and what it signs, as PEM files in a temporary directory.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, SanType,
+    KeyPair, SanType, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -45,12 +45,18 @@ impl Authority {
 
     /// A certificate for these names and for 127.0.0.1, for servers and clients.
     pub fn sign(&self, names: &[&str]) -> Identity {
+        self.sign_until(names, (4000, 1, 1))
+    }
+
+    /// The same, which expires on that day.
+    pub fn sign_until(&self, names: &[&str], (year, month, day): (i32, u8, u8)) -> Identity {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let file = names.first().map_or("identity", String::as_str).replace('*', "_");
         let mut params = CertificateParams::new(names).expect("host names");
         params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = date_time_ymd(year, month, day);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let path = |kind: &str| self.dir.path().join(format!("{file}.{kind}"));
@@ -58,6 +64,23 @@ impl Authority {
         std::fs::write(&identity.certificate, certificate.pem()).expect("a file");
         std::fs::write(&identity.key, key.serialize_pem()).expect("a file");
         identity
+    }
+}
+
+impl Identity {
+    /// The certificate and its key as text.
+    pub fn pem(&self) -> (String, String) {
+        let read = |path| std::fs::read_to_string(path).expect("own file");
+        (read(&self.certificate), read(&self.key))
+    }
+
+    /// Puts copies into `directory`, as `<name>.crt` and `<name>.key`.
+    pub fn copy_to(&self, directory: &Path, name: &str) {
+        let copy = |from: &Path, kind: &str| {
+            std::fs::copy(from, directory.join(format!("{name}.{kind}"))).expect("a copy");
+        };
+        copy(&self.key, "key");
+        copy(&self.certificate, "crt");
     }
 }
 

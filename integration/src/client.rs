@@ -56,6 +56,11 @@ impl Client {
         Self { conn }
     }
 
+    /// Takes over a connection that is there.
+    pub fn over(stream: std::net::TcpStream) -> Self {
+        Self { conn: Conn::new(stream) }
+    }
+
     /// The connection, for bytes that no method covers.
     pub fn conn(&mut self) -> &mut Conn {
         &mut self.conn

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -106,6 +106,47 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The program of that name beside the tests, or the one that the variable names. One that is older
+/// than its sources is not taken for them.
+pub fn binary(name: &str, variable: &str, sources: &[&str]) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its own path");
+    // target/<profile>/deps/<test> for tests, target/<profile>/<name> for the binaries of this
+    // crate.
+    let dir = test.parent().expect("a file has a directory");
+    let dir = if dir.ends_with("deps") { dir.parent().expect("deps has a parent") } else { dir };
+    let binary = dir.join(name);
+    let hint = "build it with: cargo build --workspace --bins";
+    let built = std::fs::metadata(&binary)
+        .and_then(|meta| meta.modified())
+        .unwrap_or_else(|error| panic!("{}: {error}; {hint}", binary.display()));
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    for sources in sources {
+        let newest = newest_file(&workspace.join(sources));
+        assert!(newest <= built, "{} is older than {sources}; {hint}", binary.display());
+    }
+    binary
+}
+
+fn newest_file(dir: &Path) -> SystemTime {
+    // A release without its sources has nothing to be older than.
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return SystemTime::UNIX_EPOCH;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => newest_file(&entry.path()),
+            _ => {
+                entry.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+            }
+        })
+        .max()
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Reads a file that may not be there yet or may hold any bytes.

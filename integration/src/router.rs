@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
@@ -344,42 +344,7 @@ impl Builder {
 /// The binary beside the tests, or the one that `ROUTER_BINARY` names: to test a package as it is
 /// installed.
 pub fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("ROUTER_BINARY") {
-        return path.into();
-    }
-    let test = std::env::current_exe().expect("a test knows its own path");
-    // target/<profile>/deps/<test> for tests, target/<profile>/<name> for the binaries of this
-    // crate.
-    let dir = test.parent().expect("a file has a directory");
-    let dir = if dir.ends_with("deps") { dir.parent().expect("deps has a parent") } else { dir };
-    let binary = dir.join("router");
-    let hint = "build it with: cargo build --workspace --bins";
-    let built = std::fs::metadata(&binary)
-        .and_then(|meta| meta.modified())
-        .unwrap_or_else(|error| panic!("{}: {error}; {hint}", binary.display()));
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
-    for sources in ["router/src", "shared/src"] {
-        let newest = newest_file(&workspace.join(sources));
-        assert!(newest <= built, "{} is older than {sources}; {hint}", binary.display());
-    }
-    binary
-}
-
-fn newest_file(dir: &Path) -> SystemTime {
-    // A release without its sources has nothing to be older than.
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return SystemTime::UNIX_EPOCH;
-    };
-    entries
-        .flatten()
-        .map(|entry| match entry.file_type() {
-            Ok(kind) if kind.is_dir() => newest_file(&entry.path()),
-            _ => {
-                entry.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
-            }
-        })
-        .max()
-        .unwrap_or(SystemTime::UNIX_EPOCH)
+    crate::process::binary("router", "ROUTER_BINARY", &["router/src", "shared/src"])
 }
 
 /// Reads notifications until `READY=1` came and returns the newest `STATUS=`.

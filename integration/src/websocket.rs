@@ -3,12 +3,23 @@
 
 use std::net::SocketAddr;
 
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use crate::client::Client;
 use crate::wire::{Conn, Head};
 
 /// Headers of a WebSocket handshake with the key of RFC 6455 section 1.3.
 pub const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// What a server answers to a key (RFC 6455 section 4.2.2).
+pub fn accept(key: &str) -> String {
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    BASE64_STANDARD.encode(digest.as_ref())
+}
 
 /// A connection after its `101`.
 #[derive(Debug)]

@@ -294,3 +294,49 @@ fn a_mark_finds_its_backend_in_a_list_that_was_edited() {
     });
     assert_eq!(redis.dead("a.test").len(), 1);
 }
+
+/// A dead set that was made anew for a list that was replaced says what it says: the same positions
+/// mean other backends, and nobody may put that "right".
+#[test]
+fn a_dead_set_made_anew_for_a_new_list_is_taken_as_it_is() {
+    let redis = Redis::start();
+    let (one, two, three) = (Backend::start("one"), Backend::start("two"), Backend::start("three"));
+    redis.frontend("a.test", "id", &[&one.url(), &two.url(), &three.url()]);
+    redis.run(&["SADD", "dead:a.test", "0"]);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    assert_ne!(answer(&mut client, "a.test"), "one");
+    let script = "redis.call('DEL', KEYS[1], KEYS[2]) \
+                  redis.call('RPUSH', KEYS[1], 'id', ARGV[1], ARGV[2]) \
+                  redis.call('SADD', KEYS[2], 0)";
+    let (two, one) = (two.url(), one.url());
+    redis.run(&["EVAL", script, "2", "frontend:a.test", "dead:a.test", &two, &one]);
+    becomes(&mut client, "a.test", "one");
+    for _ in 0..50 {
+        assert_eq!(answer(&mut client, "a.test"), "one");
+    }
+    assert!(redis.dead("a.test").contains("0"));
+}
+
+/// Marks in any order are no reason to rewrite the set.
+#[test]
+fn several_marks_are_written_once_each() {
+    let redis = Redis::start();
+    let good = Backend::start("good");
+    let dead: Vec<_> = (0..3).map(|_| Reserved::new()).collect();
+    let mut urls: Vec<_> = dead.iter().map(Reserved::url).collect();
+    urls.insert(2, good.url());
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    redis.frontend("a.test", "id", &urls);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    eventually(DEADLINE, "all are marked", || {
+        assert_eq!(answer(&mut client, "a.test"), "good");
+        redis.dead("a.test").len() == 3
+    });
+    for _ in 0..200 {
+        assert_eq!(answer(&mut client, "a.test"), "good");
+    }
+    assert!(redis.calls("eval") <= 6, "{} scripts", redis.calls("eval"));
+    assert!(!router.log().contains("dead set follows"), "{}", router.log());
+}

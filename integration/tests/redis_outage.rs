@@ -227,6 +227,63 @@ fn a_node_of_a_cluster_is_named_as_such() {
     assert!(lines < 10, "{lines} lines of log:\n{}", router.log());
 }
 
+/// A Redis at its `maxmemory` refuses to write, and to queue anything in a MULTI; routes are read all
+/// the same, also those that were removed to make room.
+#[test]
+fn a_full_redis_is_read_all_the_same() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    redis.frontend("unseen.test", "id", &[&backend.url()]);
+    for router in [Router::tracking(&redis), Router::start(&redis)] {
+        redis.run(&["CONFIG", "SET", "maxmemory", "0"]);
+        redis.frontend("a.test", "id", &[&backend.url()]);
+        let mut client = Client::connect(router.addr());
+        eventually(DEADLINE, "the route counts", || client.get("a.test", "/").text() == "b");
+        redis.run(&["CONFIG", "SET", "maxmemory", "1"]);
+        redis.run(&["DEL", "frontend:a.test"]);
+        assert_eq!(client.get("unseen.test", "/").text(), "b");
+        eventually(DEADLINE, "the deletion counts", || client.get("a.test", "/").status() == 400);
+    }
+}
+
+/// A user without one of the rights that reading takes: said once, with what to do.
+#[test]
+fn a_missing_right_is_said_plainly() {
+    for missing in ["-pttl", "-smembers", "-lrange"] {
+        let redis = Redis::start();
+        redis.frontend("a.test", "id", &["http://127.0.0.1:1"]);
+        let all = ["ACL", "SETUSER", "router", "on", ">pw", "~*", "&*", "+@all", missing];
+        redis.run(&all);
+        let driver = format!("redis://router:pw@127.0.0.1:{}", redis.port());
+        let router = Router::builder(&redis).unset("server.cache").set("driver", driver).start();
+        router.wait_for_log(&["WARN", "its user may not do what is needed"]);
+        for _ in 0..20 {
+            assert_eq!(get(router.addr(), "a.test", "/").status(), 503, "{missing}");
+        }
+        let lines = router.log().lines().count();
+        assert!(lines < 10, "{lines} lines of log:\n{}", router.log());
+    }
+}
+
+/// A connection that is cut again and again is not made again without a pause, and every request is
+/// answered.
+#[test]
+fn a_connection_that_is_cut_again_and_again_is_made_again_with_pauses() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    assert_eq!(client.get("a.test", "/").text(), "b");
+    for _ in 0..200 {
+        redis.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        assert_eq!(client.get("a.test", "/").text(), "b");
+    }
+    let lost = router.log().matches("lost the connection").count();
+    assert!((1..30).contains(&lost), "{lost} connections lost:\n{}", router.log());
+}
+
 /// Passes bytes on to a Redis and holds each of its answers back for a while.
 struct Delay {
     port: u16,

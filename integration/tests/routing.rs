@@ -320,7 +320,7 @@ fn ours_an_https_backend_gets_no_plain_http() {
     let redis = Redis::start();
     let backend = Backend::start("b");
     redis.frontend("a.test", "id", &[&backend.url().replace("http://", "https://")]);
-    let router = Router::start(&redis);
+    let router = Router::builder(&redis).set("server.connectTimeout", 0.3).start();
     assert_eq!(answerer(router.addr(), "a.test"), "502");
     assert_eq!(backend.request_count(), 0);
 }

@@ -271,3 +271,34 @@ fn dead_marks_of_the_snapshot_end_when_redis_would_have_ended_them() {
         assert_eq!(client.get("a.test", "/").text(), "two");
     }
 }
+
+/// What is not a regular file is neither read nor replaced; of a link, the target is meant.
+#[test]
+fn only_regular_files_are_replaced() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let disk = Disk::new();
+    nix::unistd::mkfifo(&disk.path(), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let router = builder(&redis, &disk.path()).start();
+    assert_eq!(answer(&router, "a.test"), "b");
+    router.wait_for_log(&["WARN", "snapshot cannot be written", "not a regular file"]);
+    router.signal(Signal::SIGTERM);
+    router.wait(DEADLINE);
+    assert!(!disk.path().metadata().expect("the pipe").is_file());
+
+    let link = disk.0.path().join("link");
+    std::fs::write(disk.0.path().join("linkAbCdEf.tmp"), "").expect("a file");
+    let target = disk.0.path().join("target");
+    std::fs::write(&target, "").expect("a file");
+    std::os::unix::fs::symlink(&target, &link).expect("a link");
+    std::fs::write(disk.0.path().join("targetAbCdEf.tmp"), "left over").expect("a file");
+    let router = builder(&redis, &link).start();
+    assert!(!disk.0.path().join("targetAbCdEf.tmp").exists(), "what a crash left is removed");
+    assert!(disk.0.path().join("linkAbCdEf.tmp").exists(), "the files of others stay");
+    assert_eq!(answer(&router, "a.test"), "b");
+    router.signal(Signal::SIGTERM);
+    router.wait(DEADLINE);
+    assert!(link.symlink_metadata().expect("the link").is_symlink());
+    assert!(target.metadata().expect("the target").len() > 0);
+}

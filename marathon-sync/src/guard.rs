@@ -5,7 +5,7 @@
 //! answer any more goes at once as long as it is little. If it is much, or all there is, it has to
 //! stay away for several answers and some time: Marathon is known to forget for a while.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use crate::plan::Plan;
@@ -124,6 +124,22 @@ impl Guard {
         Judged { plan, held }
     }
 
+    /// Judges a plan that comes from an answer which was judged before: that confirms nothing and is
+    /// not remembered.
+    pub fn judge_again(
+        &self,
+        owned: &BTreeMap<String, Vec<String>>,
+        plan: Plan,
+        evidence: &Evidence,
+        now: Duration,
+    ) -> Judged {
+        let mut guard = self.clone();
+        for (_since, observations) in guard.waiting.values_mut() {
+            *observations = observations.saturating_sub(1);
+        }
+        guard.judge(owned, plan, evidence, now)
+    }
+
     /// Why `unexplained` needs confirmation, or `None`.
     fn alarm(
         &self,
@@ -166,12 +182,16 @@ fn unexplained(
     let mut found = BTreeSet::new();
     for (host, urls) in owned {
         let wanted = plan.get(host);
-        let wanted: BTreeSet<String> = wanted
-            .into_iter()
-            .flat_map(|wanted| wanted.up.iter().chain(&wanted.unsure))
-            .map(|url| origin(url))
-            .collect();
-        for url in urls {
+        let wanted =
+            || wanted.into_iter().flat_map(|wanted| wanted.up.iter().chain(&wanted.unsure));
+        // Nearly every row is spelled as it is wanted; only for others the spellings are compared.
+        let exact: HashSet<&String> = wanted().collect();
+        let others: Vec<&String> = urls.iter().filter(|url| !exact.contains(url)).collect();
+        if others.is_empty() {
+            continue;
+        }
+        let wanted: HashSet<String> = wanted().map(|url| origin(url)).collect();
+        for url in others {
             if !wanted.contains(&origin(url)) && !evidence.explains(host, url, plan) {
                 let _new = found.insert((host.clone(), url.clone()));
             }
@@ -182,8 +202,8 @@ fn unexplained(
 
 /// The spelling that compares.
 fn origin(url: &str) -> String {
-    match shared::backend::BackendUrl::parse(url.as_bytes()) {
-        Ok(parsed) => parsed.origin.to_string(),
+    match shared::backend::Origin::parse(url.as_bytes()) {
+        Ok(origin) => origin.to_string(),
         Err(_) => url.to_owned(),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use shared::secret::Secret;
-use shared::store::{Store, StoreConfig, Watcher};
+use shared::store::{Change, Store, StoreConfig, Tracking, Watcher};
 use shared::telemetry::LevelHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::access_log::{AccessLog, Opened, Sink};
 use crate::admin::{self, Admin};
+use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError};
 use crate::dead_marks;
@@ -32,10 +33,12 @@ use crate::route::sticky::StickyKey;
 use crate::seldom::Seldom;
 use crate::snapshot::{self, Keeper};
 use crate::table::{self, Table};
+use crate::tls::{Certificates, Memory, Places, Source, Summary, Terminator};
 use crate::upstream::Upstreams;
 use crate::upstream::connect::Connector;
 use crate::upstream::guard::Guard;
-use crate::worker::Worker;
+use crate::upstream::trust::read_authorities;
+use crate::worker::{Listening, Worker};
 
 /// The longest that a request waits for an answer of Redis.
 const STORE_RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -47,6 +50,9 @@ const STORE_START_PATIENCE: Duration = Duration::from_secs(1);
 /// Longest wait for a connection to a backend when `maxSockets` are in use and nothing else
 /// limits it.
 const MAX_QUEUE_TIME: Duration = Duration::from_secs(30);
+
+/// What is spoken inside TLS, as clients are told in the handshake (ALPN), the preferred one first.
+const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// How long the last snapshot may take at the end.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3);
@@ -66,9 +72,14 @@ pub fn panics() -> u64 {
 #[derive(Debug)]
 pub struct App {
     config: Config,
+    /// First those of HTTP, then those of HTTPS.
     listeners: Vec<Bound>,
     admin: Option<Bound>,
     access_log: Opened,
+    clock: Arc<Clock>,
+    memory: Arc<Memory>,
+    certificates: Option<Certificates>,
+    authorities: Option<Arc<rustls::RootCertStore>>,
 }
 
 impl App {
@@ -81,17 +92,18 @@ impl App {
     pub fn bind(config: Config) -> anyhow::Result<Self> {
         privileges::raise_open_files();
         let target = privileges::target(config.user.as_deref(), config.group.as_deref())?;
-        if config.listen.is_empty() {
+        let addresses: Vec<_> =
+            config.listen.iter().copied().chain(config.https.iter().map(|l| l.address)).collect();
+        if addresses.is_empty() {
             anyhow::bail!("there is no address to listen on: http.bind is empty");
         }
-        let listeners = config
-            .listen
+        let listeners = addresses
             .iter()
             .map(|address| {
                 let is_twin = |other: &std::net::SocketAddr| {
                     other.is_ipv4() && other.port() == address.port()
                 };
-                Bound::new(*address, config.workers, config.listen.iter().any(is_twin))
+                Bound::new(*address, config.workers, addresses.iter().any(is_twin))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let admin = config.admin.map(|address| Bound::new(address, 1, false)).transpose()?;
@@ -106,11 +118,23 @@ impl App {
             }
             Err(error) => return Err(error.into()),
         };
+        let clock = Arc::new(Clock::new());
+        let memory = Arc::new(Memory::new(config.cache, &clock));
+        let certificates = match config.https.as_slice() {
+            [] => None,
+            https => {
+                let binds = https.iter().map(|listener| listener.default.clone()).collect();
+                let protocols = PROTOCOLS.get(usize::from(!config.http2)..).unwrap_or_default();
+                let places = Places { binds, directory: config.certificates.clone() };
+                Some(Certificates::read(places, &config.tls, protocols, Arc::clone(&memory))?)
+            }
+        };
+        let authorities = config.backend_ca.as_deref().map(read_authorities).transpose()?;
         if let Some(target) = target {
             target.become_it()?;
             info!(uid = target.uid.as_raw(), gid = target.gid.as_raw(), "privileges dropped");
         }
-        Ok(Self { config, listeners, admin, access_log })
+        Ok(Self { config, listeners, admin, access_log, clock, memory, certificates, authorities })
     }
 
     /// Routes until a signal ends it. `reload` reads the configuration anew for SIGHUP.
@@ -138,13 +162,22 @@ impl App {
         level: &LevelHandle,
         reload: impl Fn() -> Result<Config, ConfigError>,
     ) -> anyhow::Result<()> {
-        let Self { config, listeners, admin, access_log } = self;
+        let Self {
+            config,
+            listeners,
+            admin,
+            access_log,
+            clock,
+            memory: certificate_memory,
+            certificates,
+            authorities,
+        } = self;
         // Before anything is started: a signal that comes early must not be lost.
         let mut signals = Signals::new()?;
         let shutdown = CancellationToken::new();
-        let clock = Arc::new(Clock::new());
         let memory = table::memory(config.cache, &clock);
-        let watcher: Arc<dyn Watcher> = Arc::clone(&memory) as _;
+        let watcher: Arc<dyn Watcher> =
+            Arc::new(Watchers { routes: Arc::clone(&memory), certificates: certificate_memory });
         let store = Store::start(
             &StoreConfig {
                 drivers: config.drivers.clone(),
@@ -154,6 +187,10 @@ impl App {
             Some(watcher).filter(|_| config.cache.tracks),
             &shutdown,
         );
+        let certificates = certificates.map(|read| Arc::new(read.with_store(store.clone())));
+        if let Some(certificates) = &certificates {
+            drop(tokio::spawn(Arc::clone(certificates).follow()));
+        }
         let control = tokio::runtime::Handle::current();
         let table = Table::new(store.clone(), &memory, Arc::clone(&clock), control);
         let table = Arc::new(table);
@@ -173,17 +210,26 @@ impl App {
         };
         let own = listeners.iter().chain(&admin).map(|bound| bound.address).collect();
         let guard = Guard { allowed: config.allowed_backends.clone(), own };
-        let connector = Connector::new(config.connect_timeout, guard, Arc::clone(&clock));
+        let connector =
+            Connector::new(config.connect_timeout, guard, Arc::clone(&clock), authorities);
         let connector = Arc::new(connector);
         let queue_time = config.tcp_timeout.unwrap_or(MAX_QUEUE_TIME).min(MAX_QUEUE_TIME);
 
         let addresses: Vec<_> = listeners.iter().map(|bound| bound.address).collect();
-        let prefaces = config.listen.iter().map(|address| config.proxy_protocol.contains(address));
+        let https = config.https.iter().map(|listener| &listener.address);
+        let prefaces = config.listen.iter().chain(https);
+        let prefaces = prefaces.map(|address| config.proxy_protocol.contains(address));
         let mut sockets: Vec<_> = listeners
             .into_iter()
             .zip(prefaces)
-            .map(|(bound, has_preface)| {
-                bound.sockets.into_iter().map(move |socket| (socket, has_preface))
+            .enumerate()
+            .map(|(index, (bound, has_preface))| {
+                let bind = index.checked_sub(config.listen.len());
+                let tls = bind
+                    .zip(certificates.as_ref())
+                    .map(|(bind, certificates)| Terminator::new(Arc::clone(certificates), bind));
+                let sockets = bound.sockets.into_iter();
+                sockets.map(move |socket| Listening { socket, has_preface, tls: tls.clone() })
             })
             .collect();
         let drain = CancellationToken::new();
@@ -193,8 +239,12 @@ impl App {
         let tunnels: Vec<_> = (0..config.workers)
             .map(|_| Arc::new(Tunnels { shutdown: stop.clone(), ..Tunnels::default() }))
             .collect();
-        let state: Arc<dyn State> =
-            Arc::new(Observed { table: Arc::clone(&table), tunnels: tunnels.clone(), snapshot });
+        let state: Arc<dyn State> = Arc::new(Observed {
+            table: Arc::clone(&table),
+            tunnels: tunnels.clone(),
+            snapshot,
+            certificates: certificates.clone(),
+        });
         let admin_state = Arc::new(Admin {
             metrics: Metrics::new(counters.clone(), Arc::clone(&state)),
             state,
@@ -214,6 +264,7 @@ impl App {
         let passwords = Arc::new(passwords);
         let sticky_key = Arc::new(sticky_key(config.cookie_key.as_ref())?);
         let preface_refusals = Arc::<Seldom>::default();
+        let clients = Arc::<Clients>::default();
         let mut workers = counters.into_iter().zip(tunnels);
         for index in 0..config.workers {
             let sink: Option<Arc<Sink>> = sinks.pop();
@@ -237,7 +288,9 @@ impl App {
                     sticky_key: Arc::clone(&sticky_key),
                     preface_refusals: Arc::clone(&preface_refusals),
                 }),
+                h2c: config.h2c,
                 settings: Arc::clone(&settings),
+                clients: Arc::clone(&clients),
                 drain: drain.clone(),
                 stop: stop.clone(),
             };
@@ -253,7 +306,12 @@ impl App {
                 &config,
                 level,
                 &reload,
-                &Reloadable { settings: &settings, pages: &pages, access_log: access_log.as_ref() },
+                &Reloadable {
+                    settings: &settings,
+                    pages: &pages,
+                    access_log: access_log.as_ref(),
+                    certificates: certificates.as_deref(),
+                },
             )
             .await;
 
@@ -326,6 +384,7 @@ fn settings(config: &Config) -> Settings {
         trusted_proxies: config.trusted_proxies.clone(),
         style: Style { plain_ipv4: config.plain_ipv4, rfc_7239: config.forwarded },
         request_ids: config.request_ids,
+        limits: config.limits.clone(),
     }
 }
 
@@ -338,7 +397,10 @@ fn announce(
     redis_is_up: bool,
     stand_in: Option<StandIn>,
 ) {
-    let urls = addresses.iter().map(|address| format!("http://{address}"));
+    let urls = addresses.iter().enumerate().map(|(index, address)| {
+        let scheme = if index < config.listen.len() { "http" } else { "https" };
+        format!("{scheme}://{address}")
+    });
     let urls: Vec<_> = urls.chain(admin.map(|admin| format!("admin=http://{admin}"))).collect();
     let urls = urls.join(" ");
     let CachePolicy { tracks, size, ttl } = config.cache;
@@ -408,6 +470,7 @@ struct Observed {
     table: Arc<Table>,
     tunnels: Vec<Arc<Tunnels>>,
     snapshot: Option<Arc<snapshot::Status>>,
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl State for Observed {
@@ -435,6 +498,46 @@ impl State for Observed {
     fn snapshot_failures(&self) -> u64 {
         self.snapshot.as_ref().map_or(0, |status| status.failures())
     }
+
+    fn certificates(&self) -> Vec<(&'static str, u64, u64, i64)> {
+        let Some(certificates) = &self.certificates else { return Vec::new() };
+        let summaries = certificates.summaries().into_iter();
+        let row =
+            |(source, s): (Source, Summary)| (source.as_str(), s.count, s.expiring, s.first_expiry);
+        summaries.map(row).collect()
+    }
+
+    fn certificate_failures(&self) -> u64 {
+        self.certificates.as_ref().map_or(0, |certificates| certificates.failures())
+    }
+}
+
+/// Those who hear of changes in Redis.
+#[derive(Debug)]
+struct Watchers {
+    routes: Arc<table::Memory>,
+    certificates: Arc<Memory>,
+}
+
+impl Watcher for Watchers {
+    fn connected(&self, tracking: &Tracking) {
+        self.routes.connected(tracking);
+        self.certificates.begin_epoch(*tracking == Tracking::Active);
+    }
+
+    fn disconnected(&self) {
+        self.routes.disconnected();
+        self.certificates.begin_epoch(false);
+    }
+
+    fn changed(&self, change: Change<'_>) {
+        self.routes.changed(change);
+        match change {
+            Change::Certificate(name) => self.certificates.invalidate(name),
+            Change::Everything => self.certificates.invalidate_all(),
+            Change::Dead(_) | Change::Frontend(_) | Change::Options(_) => {}
+        }
+    }
 }
 
 /// What SIGHUP and SIGUSR1 work on.
@@ -442,6 +545,7 @@ struct Reloadable<'a> {
     settings: &'a ArcSwap<Settings>,
     pages: &'a Pages,
     access_log: Option<&'a AccessLog>,
+    certificates: Option<&'a Certificates>,
 }
 
 struct Signals {
@@ -486,6 +590,9 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     reopen(targets);
                     targets.pages.reload();
+                    if let Some(certificates) = targets.certificates {
+                        certificates.reload();
+                    }
                     match reload() {
                         Ok(new) => {
                             apply(config, &new, targets);
@@ -524,7 +631,12 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         ("http.bind, http.port", old.listen != new.listen),
         ("http.proxyProtocol", old.proxy_protocol != new.proxy_protocol),
         ("server.admin", old.admin != new.admin),
-        ("https", old.https != new.https),
+        ("https.bind, https.port", old.https != new.https),
+        ("https.directory", old.certificates != new.certificates),
+        ("https.preset and other settings of TLS", old.tls != new.tls),
+        ("https.http2", old.http2 != new.http2),
+        ("http.h2c", old.h2c != new.h2c),
+        ("server.backendCa", old.backend_ca != new.backend_ca),
         ("driver", old.drivers != new.drivers),
         ("server.workers", old.workers != new.workers),
         ("server.maxSockets", old.max_sockets != new.max_sockets),

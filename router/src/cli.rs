@@ -8,6 +8,10 @@ use clap::{Parser, Subcommand};
 
 use shared::telemetry::LogFormat;
 
+mod limits;
+
+pub use limits::LimitArgs;
+
 /// HTTP and WebSocket router whose routes are Redis lists; a drop-in replacement for Hipache.
 ///
 /// Without arguments it reads routes from a Redis on 127.0.0.1:6379 and listens on 127.0.0.1:80.
@@ -168,6 +172,10 @@ pub struct Cli {
     /// true means debug; default: info]
     #[arg(long, global = true, value_name = "LEVEL", env = "ROUTER_LOG_LEVEL", value_parser = level)]
     pub log_level: Option<String>,
+
+    /// Limits of clients.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 
     /// What to do instead of routing
     #[command(subcommand)]

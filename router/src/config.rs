@@ -14,13 +14,17 @@ use shared::driver::Driver;
 use shared::secret::Secret;
 
 use crate::cli::Cli;
+use crate::limits::Limits;
 
 mod drivers;
 mod file;
+mod limits;
 mod listeners;
 mod locate;
+mod openssl;
 mod resolve;
 
+pub use openssl::{CIPHERS, TlsPolicy};
 use resolve::resolve;
 
 /// Entries of `lruCache` when only its `ttl` is given.
@@ -35,8 +39,18 @@ pub struct Config {
     pub proxy_protocol: Vec<SocketAddr>,
     /// Where the admin listener listens, if anywhere.
     pub admin: Option<SocketAddr>,
-    /// Where HTTPS is configured to listen.
+    /// Where to listen for HTTPS.
     pub https: Vec<TlsListener>,
+    /// Directory of certificates by host, if there is one.
+    pub certificates: Option<PathBuf>,
+    /// Which TLS is spoken with clients.
+    pub tls: TlsPolicy,
+    /// HTTP/2 is offered to clients of HTTPS.
+    pub http2: bool,
+    /// Clients of HTTP may begin with HTTP/2.
+    pub h2c: bool,
+    /// Authorities that `https://` backends are verified by; `None` is those of the system.
+    pub backend_ca: Option<PathBuf>,
     /// Redis; the first is read from, the last written to.
     pub drivers: Vec<Driver>,
     /// Worker threads.
@@ -79,6 +93,8 @@ pub struct Config {
     pub plain_ipv4: bool,
     /// Silence after which a tunnel ends; `None` is never.
     pub tunnel_idle_timeout: Option<Duration>,
+    /// What clients may make the router bear.
+    pub limits: Limits,
     /// Time for running requests after SIGTERM.
     pub drain_timeout: Duration,
     /// Name or number of the user to become; `None` refuses to run as root.
@@ -93,11 +109,18 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// A configured HTTPS address, valid but not served by this version.
+/// An address of HTTPS.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsListener {
     /// Where to listen.
     pub address: SocketAddr,
+    /// What is served to clients that name no host, or one without a certificate of its own.
+    pub default: Option<CertificateFiles>,
+}
+
+/// The files of a certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CertificateFiles {
     /// Private key file.
     pub key: PathBuf,
     /// Certificate file.
@@ -208,6 +231,15 @@ impl Config {
         resolve(cli, loaded, named)
     }
 
+    /// Resolves every setting of `text`, which is said to come from `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names file, line and key.
+    pub fn parse(cli: &Cli, path: &Path, text: String) -> Result<Self, ConfigError> {
+        resolve(cli, file::parse(path, text)?, Some(path.to_owned()))
+    }
+
     /// The effective settings in the shape of the file, without secrets, for `--dry`.
     pub fn censored(&self) -> String {
         let seconds = |limit: Option<Duration>| limit.map_or(0.0, |limit| limit.as_secs_f64());
@@ -224,7 +256,11 @@ impl Config {
                 json!({
                     "address": bind.address.ip().to_string(), "port": bind.address.port(),
                     "proxyProtocol": self.proxy_protocol.contains(&bind.address),
-                    "key": "***", "cert": "***", "passphrase": bind.passphrase.as_ref().map(|_| "***"),
+                    "key": bind.default.as_ref().map(|_| "***"),
+                    "cert": bind.default.as_ref().map(|_| "***"),
+                    "passphrase": bind.default.as_ref().and_then(|files| {
+                        files.passphrase.as_ref().map(|_| "***")
+                    }),
                 })
             })
             .collect();
@@ -245,6 +281,7 @@ impl Config {
                 "httpKeepAlive": self.backend_keep_alive,
                 "deadBackendOn500": self.dead_backend_on_500,
                 "staticDir": self.static_dir,
+                "backendCa": self.backend_ca,
                 "cache": mode,
                 "lruCache": (ttl.is_some() || size != DEFAULT_CACHE_SIZE)
                     .then(|| json!({ "size": size, "ttl": seconds(ttl) })),
@@ -257,14 +294,31 @@ impl Config {
                 "plainIPv4": self.plain_ipv4,
                 "tunnelIdleTimeout": seconds(self.tunnel_idle_timeout),
                 "drainTimeout": self.drain_timeout.as_secs_f64(),
+                "headTimeout": self.limits.head_timeout.as_secs_f64(),
+                "firstByteTimeout": self.limits.first_byte_timeout.as_secs_f64(),
+                "idleTimeout": self.limits.idle_timeout.as_secs_f64(),
+                "minBodyRate": self.limits.min_body_rate.unwrap_or(0),
+                "maxBody": self.limits.max_body.unwrap_or(0),
+                "maxHead": self.limits.max_head,
+                "maxHeaders": self.limits.max_headers,
+                "maxUri": self.limits.max_uri,
+                "maxRequests": self.limits.max_requests.unwrap_or(0),
+                "maxRequestsPerConnection": self.limits.max_requests_per_connection.unwrap_or(0),
+                "maxConnections": self.limits.max_connections.unwrap_or(0),
+                "maxConnectionsPerAddress": self.limits.max_connections_per_address.unwrap_or(0),
             },
-            "http": { "bind": self.listen.iter().map(|address| {
+            "http": { "h2c": self.h2c, "bind": self.listen.iter().map(|address| {
                 json!({
                     "address": address.ip().to_string(), "port": address.port(),
                     "proxyProtocol": self.proxy_protocol.contains(address),
                 })
             }).collect::<Vec<_>>() },
-            "https": { "bind": https },
+            "https": {
+                "bind": https,
+                "http2": self.http2,
+                "directory": self.certificates,
+                "preset": if self.tls.tls_1_2 { "intermediate" } else { "modern" },
+            },
             "driver": self.drivers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "user": self.user,
             "group": self.group,

@@ -8,28 +8,35 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 use crate::access_log::Record;
 use crate::clock::Clock;
+use crate::limits::{Limits, Pace};
 use crate::route::{Millis, millis};
+use crate::stream::Stream;
 
-/// Longest time between requests where `tcpTimeout` sets none. A connection without a request is
-/// worth nothing to its client that a new one is not.
-const MAX_IDLE: Duration = Duration::from_secs(300);
+mod framing;
+
+pub use framing::BodyKind;
+use framing::Tracker;
+
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
 /// Sweeps after which a running request's client is looked for, about three seconds: thousands of
 /// long polls must not cost a noticeable share of a core.
 const SWEEPS_PER_QUESTION: u8 = 60;
+/// Requests that a client of HTTP/2 may give up beyond those that it lets us answer: a page that is
+/// left while it loads gives up a few dozen.
+const MAX_GIVEN_UP: usize = 200;
 /// Bytes of informational responses that may wait for one client.
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
@@ -91,6 +98,21 @@ pub struct Connection {
     has_early: AtomicBool,
     /// Informational responses that wait to be written.
     early: Mutex<Vec<u8>>,
+    /// The connection that carries this request beside others, in HTTP/2.
+    parent: Option<Arc<Self>>,
+    /// It carries many requests, each with a state of its own.
+    is_multiplexed: AtomicBool,
+    /// It is being shut down; requests that still begin or end change nothing about that.
+    is_over: AtomicBool,
+    /// Requests that it carries.
+    streams: AtomicUsize,
+    /// Requests that the client gave up before their answer, less those that were answered.
+    given_up: AtomicUsize,
+    /// Where in its requests the client is.
+    tracker: Mutex<Tracker>,
+    /// Requests so far.
+    requests: AtomicU32,
+    load: Arc<Load>,
     idle_timeout: Millis,
     /// Silence that is allowed while a response is being sent.
     stream_timeout: AtomicU64,
@@ -103,10 +125,57 @@ impl Connection {
         peer: SocketAddr,
         local: SocketAddr,
         clock: Arc<Clock>,
-        tcp_timeout: Option<Duration>,
-        head_timeout: Duration,
+        load: Arc<Load>,
+        limits: &Limits,
     ) -> Arc<Self> {
-        let connection = Self {
+        let mut connection = Self::blank(peer, local, clock, load);
+        connection.idle_timeout = millis(limits.idle_timeout);
+        connection.head_timeout = millis(limits.head_timeout);
+        connection.enter(Phase::Idle, millis(limits.first_byte_timeout));
+        Arc::new(connection)
+    }
+
+    /// The state of one request on a connection of HTTP/2. While it is there, so is the request.
+    pub fn stream_of(parent: &Arc<Self>) -> Arc<Self> {
+        let (clock, load) = (Arc::clone(&parent.clock), Arc::clone(&parent.load));
+        let mut stream = Self::blank(parent.peer, parent.local, clock, load);
+        stream.parent = Some(Arc::clone(parent));
+        stream.idle_timeout = parent.idle_timeout;
+        stream.enter(Phase::Busy, NEVER);
+        let was_idle = parent.streams.fetch_add(1, Ordering::Relaxed) == 0;
+        if was_idle && !parent.is_over.load(Ordering::Relaxed) {
+            parent.enter(Phase::Busy, NEVER);
+        }
+        Arc::new(stream)
+    }
+
+    /// Says that the connection carries many requests at a time.
+    pub fn multiplex(&self) {
+        self.is_multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client gives up so many more requests than it has answered that they can only be
+    /// meant as work for us (CVE-2023-44487).
+    pub fn is_flooded(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed) > MAX_GIVEN_UP
+    }
+
+    fn stream_ended(&self, was_answered: bool) {
+        let given_up = self.given_up.load(Ordering::Relaxed);
+        let given_up =
+            if was_answered { given_up.saturating_sub(1) } else { given_up.saturating_add(1) };
+        self.given_up.store(given_up, Ordering::Relaxed);
+        if given_up > MAX_GIVEN_UP {
+            self.wake();
+        }
+        let was_last = self.streams.fetch_sub(1, Ordering::Relaxed) == 1;
+        if was_last && !self.is_over.load(Ordering::Relaxed) {
+            self.enter(Phase::Idle, self.idle_timeout);
+        }
+    }
+
+    fn blank(peer: SocketAddr, local: SocketAddr, clock: Arc<Clock>, load: Arc<Load>) -> Self {
+        Self {
             peer,
             local,
             clock,
@@ -125,12 +194,18 @@ impl Connection {
             body_state: AtomicU8::new(BodyState::Moving as u8),
             has_early: AtomicBool::new(false),
             early: Mutex::new(Vec::new()),
-            idle_timeout: millis(tcp_timeout.unwrap_or(MAX_IDLE)),
+            parent: None,
+            is_multiplexed: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            streams: AtomicUsize::new(0),
+            given_up: AtomicUsize::new(0),
+            tracker: Mutex::default(),
+            requests: AtomicU32::new(0),
+            load,
+            idle_timeout: NEVER,
             stream_timeout: AtomicU64::new(NEVER),
-            head_timeout: millis(head_timeout),
-        };
-        connection.enter(Phase::Idle, connection.head_timeout);
-        Arc::new(connection)
+            head_timeout: NEVER,
+        }
     }
 
     /// What the connection is doing.
@@ -148,11 +223,35 @@ impl Connection {
         self.allow(limit);
     }
 
+    /// The first request is waited for, from now on: what came before, such as a TLS handshake, had a
+    /// limit of its own.
+    pub fn await_first_request(&self) {
+        self.enter(Phase::Idle, self.head_timeout);
+    }
+
     /// A request begins: until it sets a limit there is none.
     pub fn begin_request(&self) {
         self.enter(Phase::Busy, NEVER);
         self.age.store(0, Ordering::Relaxed);
         self.set_body_state(BodyState::Moving);
+        self.requests.store(self.requests().saturating_add(1), Ordering::Relaxed);
+        self.load.begin();
+    }
+
+    /// To be called once for each request: whether what came of it could not be read in another
+    /// way.
+    pub fn is_clear(&self, body: BodyKind) -> bool {
+        lock(&self.tracker).begin_body(body)
+    }
+
+    /// Requests on this connection so far.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that this worker is answering at the moment.
+    pub fn running_requests(&self) -> u32 {
+        self.load.running()
     }
 
     /// The response body begins; `limit` is for silence while it is being sent.
@@ -175,6 +274,14 @@ impl Connection {
         self.deadline.store(deadline, Ordering::Relaxed);
         if self.expired.load(Ordering::Relaxed) {
             self.expired.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Brings the deadline forward to `limit` from now, if it is later.
+    fn tighten(&self, limit: Millis) {
+        let deadline = self.clock.coarse().saturating_add(limit);
+        if deadline < self.deadline.load(Ordering::Relaxed) {
+            self.deadline.store(deadline, Ordering::Relaxed);
         }
     }
 
@@ -234,6 +341,7 @@ impl Connection {
     /// the last byte has left, so that it can say how many there were.
     pub fn finish(&self, record: Option<Box<Record>>) {
         self.emit_record();
+        self.load.end();
         if record.is_some() {
             *lock(&self.record) = record;
         }
@@ -276,6 +384,15 @@ impl Connection {
         true
     }
 
+    /// Notes that part of a body was handed on. On a connection of its own the socket counts; on a
+    /// shared one bodies are all that can be told apart.
+    pub fn body_handed_on(&self, count: usize) {
+        if self.parent.is_some() {
+            self.count_written(count);
+            self.allow(self.stream_timeout.load(Ordering::Relaxed));
+        }
+    }
+
     fn count_written(&self, count: usize) {
         // Only the connection's own task writes: no read-modify-write needed.
         self.written.store(self.written() + count as u64, Ordering::Relaxed);
@@ -290,10 +407,60 @@ impl Connection {
     }
 }
 
+/// Requests that a worker is answering, counted by its own thread only.
+#[derive(Debug, Default)]
+pub struct Load(AtomicU32);
+
+impl Load {
+    fn begin(&self) {
+        self.0.store(self.running() + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.0.store(self.running().saturating_sub(1), Ordering::Relaxed);
+    }
+
+    fn running(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sees to it that a client that is waited for brings enough (see [`Pace`]).
+#[derive(Debug)]
+pub struct Paced {
+    pace: Pace,
+    waiting_since: Option<Millis>,
+}
+
+impl Paced {
+    /// Expects `rate` bytes a second with so much patience.
+    pub fn new(rate: u32, patience: Duration) -> Self {
+        Self { pace: Pace::new(rate, patience), waiting_since: None }
+    }
+
+    /// The client is waited for: `connection` gets as much time as the client has left.
+    pub fn wait(&mut self, connection: &Connection) {
+        if self.waiting_since.is_none() {
+            self.waiting_since = Some(connection.clock.coarse());
+            connection.tighten(self.pace.left());
+        }
+    }
+
+    /// The client brought `bytes`.
+    pub fn received(&mut self, bytes: usize, connection: &Connection) {
+        let now = connection.clock.coarse();
+        let waited = self.waiting_since.take().map_or(0, |since| now.saturating_sub(since));
+        self.pace.received(bytes, waited);
+    }
+}
+
 impl Drop for Connection {
     /// A request that was given up with its connection is logged, too.
     fn drop(&mut self) {
         self.emit_record();
+        if let Some(parent) = &self.parent {
+            parent.stream_ended(self.phase() == Phase::Streaming);
+        }
     }
 }
 
@@ -303,7 +470,7 @@ const SMALL_WRITE: usize = 2048;
 
 /// Writes several buffers, small ones as one.
 pub fn write_vectored(
-    stream: &mut TokioIo<TcpStream>,
+    stream: &mut TokioIo<Stream>,
     cx: &mut Context<'_>,
     bufs: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
@@ -360,6 +527,10 @@ impl Connections {
     pub fn drain(&self) {
         for connection in lock(&self.list).iter().filter_map(Weak::upgrade) {
             connection.draining.store(true, Ordering::Relaxed);
+            if connection.is_multiplexed.load(Ordering::Relaxed) {
+                // It says so at once (GOAWAY); clients know what that means for what is on its way.
+                connection.wake();
+            }
         }
     }
 
@@ -375,8 +546,10 @@ impl Connections {
 /// The client's socket: counts bytes, notes progress, ends politely.
 #[derive(Debug)]
 pub struct ClientIo {
-    inner: TokioIo<TcpStream>,
+    inner: TokioIo<Stream>,
     connection: Arc<Connection>,
+    /// What was read before it was known who reads it.
+    early_read: Bytes,
     /// Position in `connection.early`.
     early_sent: usize,
     /// The write side was shut down; what still comes is thrown away.
@@ -390,20 +563,38 @@ struct Linger {
     left: usize,
 }
 
+/// Bytes of a read that is looked at. On the stack, and not initialised.
+const TRACKED_READ: usize = 16 * 1024;
+
 /// Bytes thrown away at most while lingering.
 const LINGER_BYTES: usize = 1024 * 1024;
 /// How long to linger at most.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 impl ClientIo {
-    /// Wraps an accepted socket.
-    pub fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { inner: TokioIo::new(stream), connection, early_sent: 0, lingering: None }
+    /// Wraps an accepted connection, of which `early_read` was read already.
+    pub fn new(stream: Stream, early_read: Bytes, connection: Arc<Connection>) -> Self {
+        let inner = TokioIo::new(stream);
+        Self { inner, connection, early_read, early_sent: 0, lingering: None }
     }
 
-    /// The socket, for a tunnel.
-    pub fn into_stream(self) -> (TcpStream, Arc<Connection>) {
-        (self.inner.into_inner(), self.connection)
+    /// Reads what nobody has to look at.
+    fn read_untracked(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.early_read.is_empty() {
+            let length = self.early_read.len().min(buf.remaining());
+            buf.put_slice(&self.early_read.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+
+    /// The connection, for a tunnel.
+    pub fn into_stream(self) -> Stream {
+        self.inner.into_inner()
     }
 
     /// Writes waiting informational responses. Called only while no part of a response of
@@ -431,7 +622,8 @@ impl ClientIo {
     /// and Node do: nobody else than a rare script half-closes a connection and goes on reading.
     fn ask_socket(&self, cx: &mut Context<'_>) {
         self.connection.is_in_question.store(false, Ordering::Relaxed);
-        let mut readiness = pin!(self.inner.inner().ready(Interest::READABLE));
+        let Some(socket) = self.inner.inner().socket() else { return };
+        let mut readiness = pin!(socket.ready(Interest::READABLE));
         if let Poll::Ready(Ok(readiness)) = readiness.as_mut().poll(cx)
             && readiness.is_read_closed()
         {
@@ -454,13 +646,34 @@ impl Read for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if matches!(result, Poll::Ready(Ok(()))) && self.connection.phase() == Phase::Idle {
-            self.connection.enter(Phase::Head, self.connection.head_timeout);
+        let is_idle = self.connection.phase() == Phase::Idle;
+        let is_multiplexed = self.connection.is_multiplexed.load(Ordering::Relaxed);
+        if is_multiplexed || !is_idle && lock(&self.connection.tracker).is_lost() {
+            return self.read_untracked(cx, buf);
         }
-        result
+        // What decides on where messages end is looked at on its way to hyper.
+        let mut bytes = [const { MaybeUninit::uninit() }; TRACKED_READ];
+        let length = TRACKED_READ.min(buf.remaining());
+        let mut window = hyper::rt::ReadBuf::uninit(bytes.get_mut(..length).unwrap_or_default());
+        std::task::ready!(self.read_untracked(cx, window.unfilled()))?;
+        let connection = &*self.connection;
+        let mut tracker = lock(&connection.tracker);
+        if is_idle {
+            connection.enter(Phase::Head, connection.head_timeout);
+            // After an early answer the rest of a body may still come.
+            if connection.body_state() == BodyState::Complete {
+                tracker.find_head();
+            }
+        }
+        tracker.received(window.filled());
+        // A head is refused when it is its turn; a body cannot be taken back later.
+        if tracker.has_bad_body() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        buf.put_slice(window.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -500,6 +713,8 @@ impl Write for ClientIo {
         if self.connection.has_early.load(Ordering::Relaxed) {
             std::task::ready!(self.poll_early(cx))?;
         }
+        // Encrypted bytes may still wait for room in the socket.
+        std::task::ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
         self.connection.flushed();
         if self.connection.is_in_question.load(Ordering::Relaxed) {
             self.ask_socket(cx);
@@ -514,6 +729,7 @@ impl Write for ClientIo {
                 return Poll::Ready(Ok(()));
             }
             self.lingering = Some(Linger { left: LINGER_BYTES });
+            self.connection.is_over.store(true, Ordering::Relaxed);
             self.connection.enter(Phase::Busy, millis(LINGER_TIME));
         }
         let mut waste = [0_u8; 8192];

@@ -157,6 +157,8 @@ impl Writer {
             );
             match store.mark_dead(&mark).await {
                 Ok(marked) => {
+                    let until = self.clock.now().saturating_add(millis(mark.ttl_in_redis()));
+                    let until = matches!(marked, Marked::At(_)).then_some(until);
                     match marked {
                         Marked::At(_) => self.note_checker(false),
                         Marked::LeftToChecker => self.note_checker(true),
@@ -170,7 +172,7 @@ impl Writer {
                             }
                             // Elsewhere in a newer list, or gone from it: the next look-up tells.
                             Marked::At(_) | Marked::Gone => {
-                                route.confirm(&failure.route, failure.position);
+                                route.confirm(&failure.route, failure.position, until);
                             }
                         }
                     }

@@ -46,14 +46,48 @@ pub struct Counters {
     pub retries: Count,
     /// Client connections that were accepted.
     pub connections: Count,
+    /// Client connections that a limit refused.
+    pub connections_refused: Count,
     /// Client connections that have ended, tunnels apart.
     pub connections_ended: Count,
+    /// TLS handshakes by version and whether a session was resumed: 1.2 and 1.3, new before resumed.
+    handshakes: [Count; 4],
+    /// TLS handshakes that failed, by [`HandshakeFailure`].
+    handshake_failures: [Count; 4],
+}
+
+/// Why a TLS handshake failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum HandshakeFailure {
+    /// The client went away.
+    Closed,
+    /// There was no certificate for it.
+    NoCertificate,
+    /// No common version or cipher, or no TLS at all.
+    Protocol,
+    /// It took too long.
+    TimedOut,
 }
 
 impl Counters {
     /// Counts an answer.
     pub fn answered(&self, status: StatusCode) {
         if let Some(count) = self.answers.get(usize::from(status.as_u16() / 100)) {
+            count.add();
+        }
+    }
+
+    /// Counts the end of a TLS handshake: TLS 1.3 or not, resumed or not, or why it failed. `None`
+    /// took too long.
+    pub fn shook_hands(&self, result: Option<Result<(bool, bool), HandshakeFailure>>) {
+        let count = match result.unwrap_or(Err(HandshakeFailure::TimedOut)) {
+            Ok((is_1_3, is_resumed)) => {
+                self.handshakes.get(2 * usize::from(is_1_3) + usize::from(is_resumed))
+            }
+            Err(failure) => self.handshake_failures.get(failure as usize),
+        };
+        if let Some(count) = count {
             count.add();
         }
     }
@@ -78,6 +112,12 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
 
     /// Snapshots that could not be written.
     fn snapshot_failures(&self) -> u64;
+
+    /// Certificates by source: how many, how many expire soon, when the first does (Unix seconds).
+    fn certificates(&self) -> Vec<(&'static str, u64, u64, i64)>;
+
+    /// Broken certificates that were not used.
+    fn certificate_failures(&self) -> u64;
 }
 
 /// A snapshot that stands in for Redis.
@@ -124,6 +164,55 @@ impl Sums {
     }
 }
 
+impl Sums {
+    fn encode_tls(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let count = |pick: fn(&Counters) -> &[Count; 4], index: usize| -> u64 {
+            self.workers.iter().filter_map(|worker| pick(worker).get(index)).map(Count::value).sum()
+        };
+        let name = "router_tls_handshakes";
+        let help = "TLS handshakes with clients";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let kinds = [("1.2", "no"), ("1.2", "yes"), ("1.3", "no"), ("1.3", "yes")];
+        for (index, (version, resumed)) in kinds.into_iter().enumerate() {
+            let labels = [("version", version), ("resumed", resumed)];
+            let value = count(|worker| &worker.handshakes, index);
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        let name = "router_tls_handshake_failures";
+        let help = "TLS handshakes with clients that failed";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let reasons = ["closed", "no-certificate", "protocol", "timeout"];
+        for (index, reason) in reasons.into_iter().enumerate() {
+            let value = count(|worker| &worker.handshake_failures, index);
+            ConstCounter::new(value).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        type Row = (&'static str, u64, u64, i64);
+        type Pick = fn(&Row) -> i64;
+        let rows: [(&str, &str, Pick); 3] = [
+            ("router_certificates", "Certificates in memory", |row| row.1.cast_signed()),
+            (
+                "router_certificates_expiring",
+                "Certificates in memory that have expired or will within 14 days",
+                |row| row.2.cast_signed(),
+            ),
+            (
+                "router_certificates_first_expiry_timestamp_seconds",
+                "When the first of them expires; 0 without any",
+                |row| row.3,
+            ),
+        ];
+        let certificates = self.state.certificates();
+        for (name, help, pick) in rows {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for row in &certificates {
+                let gauge = ConstGauge::new(pick(row));
+                gauge.encode(family.encode_family(&[("source", row.0)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Collector for Sums {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let name = "router_http_requests";
@@ -156,9 +245,19 @@ impl Collector for Sums {
                 self.sum(|worker| &worker.connections),
             ),
             (
+                "router_connections_refused",
+                "Client connections that a limit refused",
+                self.sum(|worker| &worker.connections_refused),
+            ),
+            (
                 "router_snapshot_write_failures",
                 "Snapshots of the routes that could not be written",
                 self.state.snapshot_failures(),
+            ),
+            (
+                "router_certificate_failures",
+                "Broken certificates that were not used",
+                self.state.certificate_failures(),
             ),
             ("router_panics", "Panics, each of which lost a connection", self.state.panics()),
         ] {
@@ -166,6 +265,7 @@ impl Collector for Sums {
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
 
+        self.encode_tls(&mut encoder)?;
         let (read, write) = self.state.redis_is_up();
         let name = "router_redis_up";
         let help = "Whether Redis is connected";
@@ -215,7 +315,7 @@ mod tests {
 
     use http::StatusCode;
 
-    use super::{Counters, Metrics, StandIn, State};
+    use super::{Counters, HandshakeFailure, Metrics, StandIn, State};
 
     #[derive(Debug)]
     struct Fixed;
@@ -244,6 +344,14 @@ mod tests {
         fn snapshot_failures(&self) -> u64 {
             1
         }
+
+        fn certificates(&self) -> Vec<(&'static str, u64, u64, i64)> {
+            vec![("redis", 3, 1, 1_700_000_000)]
+        }
+
+        fn certificate_failures(&self) -> u64 {
+            9
+        }
     }
 
     #[test]
@@ -254,6 +362,9 @@ mod tests {
         workers[1].answered(StatusCode::BAD_GATEWAY);
         workers[0].connections.add();
         workers[0].cache_hits.add();
+        workers[0].shook_hands(Some(Ok((true, true))));
+        workers[1].shook_hands(Some(Err(HandshakeFailure::Protocol)));
+        workers[1].shook_hands(None);
         let text = Metrics::new(workers, Arc::new(Fixed)).text();
         for line in [
             "router_http_requests_total{code=\"2xx\"} 2",
@@ -269,6 +380,14 @@ mod tests {
             "router_snapshot_hosts 5",
             "router_snapshot_age_seconds 90",
             "router_snapshot_write_failures_total 1",
+            "router_tls_handshakes_total{version=\"1.3\",resumed=\"yes\"} 1",
+            "router_tls_handshakes_total{version=\"1.2\",resumed=\"no\"} 0",
+            "router_tls_handshake_failures_total{reason=\"protocol\"} 1",
+            "router_tls_handshake_failures_total{reason=\"timeout\"} 1",
+            "router_certificates{source=\"redis\"} 3",
+            "router_certificates_expiring{source=\"redis\"} 1",
+            "router_certificates_first_expiry_timestamp_seconds{source=\"redis\"} 1700000000",
+            "router_certificate_failures_total 9",
             "router_build_info{version=",
             "# EOF",
         ] {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
@@ -17,6 +17,7 @@ use crate::access_log::Sink;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::dead_marks::DeadMarks;
+use crate::limits::Limits;
 use crate::metrics::Counters;
 use crate::passwords::Passwords;
 use crate::route::options::Options;
@@ -24,6 +25,7 @@ use crate::route::sticky::StickyKey;
 use crate::route::{Millis, Route};
 use crate::seldom::Seldom;
 use crate::table::Table;
+use crate::tls::Session;
 use crate::upstream::Upstreams;
 
 mod admit;
@@ -32,6 +34,7 @@ pub mod error;
 mod forward;
 pub mod forwarded;
 pub mod headers;
+mod http2;
 pub mod pages;
 pub mod request_id;
 mod respond;
@@ -66,6 +69,8 @@ pub struct Settings {
     pub style: Style,
     /// Whether requests get `X-Request-Id` and `traceparent`.
     pub request_ids: bool,
+    /// What clients may make the router bear.
+    pub limits: Limits,
 }
 
 impl Settings {
@@ -78,17 +83,17 @@ impl Settings {
     }
 
     /// What the backends are told of a client.
-    pub fn forwarded(&self, peer: SocketAddr, local: SocketAddr) -> Forwarded {
+    pub fn forwarded(&self, peer: SocketAddr, local: SocketAddr, over_tls: bool) -> Forwarded {
         let address = headers::canonical(peer.ip());
         let trust = match &self.trusted_proxies {
             None => Trust::Keep,
             Some(_) if self.is_trusted(address) => Trust::Append,
             Some(_) => Trust::Overwrite,
         };
-        Forwarded::new(peer, local, self.style, trust)
+        Forwarded::new(peer, local, over_tls, self.style, trust)
     }
 
-    /// Whether this is the address of a trusted proxy.
+    /// Whether this is the address of a proxy that carries the requests of others.
     pub fn is_trusted(&self, address: IpAddr) -> bool {
         let networks = self.trusted_proxies.as_deref().unwrap_or_default();
         networks.iter().any(|network| network.contains(&address))
@@ -133,6 +138,22 @@ pub struct Client {
     pub connection: Arc<Connection>,
     /// What backends are told of the client.
     pub forwarded: Forwarded,
+    /// What the TLS handshake agreed on, if there was one.
+    pub tls: Option<Arc<Session>>,
+}
+
+impl Client {
+    /// The same client as one of many requests sees it that a connection of HTTP/2 carries.
+    #[must_use]
+    pub fn for_stream(&self, stream: Arc<Connection>) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            settings: Arc::clone(&self.settings),
+            connection: stream,
+            forwarded: self.forwarded.clone(),
+            tls: self.tls.clone(),
+        }
+    }
 }
 
 /// What is learnt on the way and told in the answer: to `X-Debug`, and by the host's options.
@@ -152,9 +173,14 @@ struct Debugging {
 /// None.
 pub async fn answer(
     client: Arc<Client>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     client.connection.begin_request();
+    let is_http2 = request.version() == Version::HTTP_2;
+    let translated = match is_http2 {
+        true => http2::translate(&mut request, || std::array::from_fn(|_| fastrand::u8(..))),
+        false => Ok(()),
+    };
     let scan = Scan::new(request.headers());
     let mut debugging = Debugging {
         is_wanted: scan.wants_debug,
@@ -171,7 +197,8 @@ pub async fn answer(
     let record = client.record(&request, debugging.started, ids.as_ref());
     let mut log = RequestLog::new(&client.connection, record);
     let is_head = request.method() == Method::HEAD;
-    let mut response = match client.admit(request, &scan, ids.as_ref(), &mut log) {
+    let admitted = translated.and_then(|()| client.admit(request, &scan, ids.as_ref(), &mut log));
+    let mut response = match admitted {
         Ok(None) => {
             log.forget();
             log.answer(StatusCode::OK);
@@ -193,7 +220,12 @@ pub async fn answer(
     client.shared.counters.answered(response.status());
     // From here on a client that takes nothing for too long is given up.
     client.connection.begin_streaming(limit);
-    if client.connection.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    let most = client.settings.limits.max_requests_per_connection;
+    let is_last = most.is_some_and(|most| client.connection.requests() >= most)
+        || client.connection.is_draining();
+    if is_http2 {
+        http2::strip_response(response.headers_mut());
+    } else if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use crate::connection::{BodyState, Connection};
+use crate::connection::{BodyState, Connection, Paced};
 
 /// A backend that does not know `Expect` waits for the body without saying so. This is how long
 /// the body is held back for it (RFC 9110 10.1.1: a client should not wait for ever either).
@@ -34,7 +34,19 @@ pub struct StreamingRequest {
     limit: Option<Duration>,
     /// Bytes that may still come.
     left: u64,
+    pace: Option<Paced>,
     gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
+}
+
+/// What a client's body may not exceed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BodyLimits {
+    /// Silence.
+    pub silence: Option<Duration>,
+    /// Bytes in all.
+    pub max: Option<u64>,
+    /// Bytes a second while it is waited for, and the patience with fewer.
+    pub min_rate: Option<(u32, Duration)>,
 }
 
 /// Why a request body did not come to its end.
@@ -49,12 +61,11 @@ pub enum RequestBodyError {
 }
 
 impl RequestBody {
-    /// Wraps the client's body. `limit` is how long it may be silent; `gate`, if any, holds it
-    /// back until the backend wants it.
+    /// Wraps the client's body. `gate`, if any, holds it back until the backend wants it.
     pub fn new(
         incoming: Incoming,
         connection: &Arc<Connection>,
-        limit: Option<Duration>,
+        limits: BodyLimits,
         gate: Option<Arc<Gate>>,
     ) -> Self {
         if incoming.is_end_stream() {
@@ -64,21 +75,35 @@ impl RequestBody {
         connection.set_body_state(BodyState::Moving);
         let connection = Arc::clone(connection);
         let gate = gate.map(|gate| (gate, Box::pin(tokio::time::sleep(EXPECT_PATIENCE))));
-        let left = u64::MAX;
-        Self::Streaming(Box::new(StreamingRequest { incoming, connection, limit, left, gate }))
+        Self::Streaming(Box::new(StreamingRequest {
+            incoming,
+            connection,
+            limit: limits.silence,
+            left: limits.max.unwrap_or(u64::MAX),
+            pace: limits.min_rate.map(|(rate, patience)| Paced::new(rate, patience)),
+            gate,
+        }))
     }
 
-    /// Sets what the options of the host say: how long it may be silent, and how long it may be.
+    /// Sets what the options of the host say, before anything is read: how long it may be silent,
+    /// and how long it may be, if they say that.
+    pub fn restrict(&mut self, silence: Option<Duration>, max: Option<u64>) {
+        if let Self::Streaming(body) = self {
+            body.limit = silence;
+            body.left = max.unwrap_or(body.left);
+        }
+    }
+
+    /// Looks at the length that the client has announced, if it has.
     ///
     /// # Errors
     ///
-    /// When its length is known and too large.
-    pub fn restrict(&mut self, limit: Option<Duration>, max: u64) -> Result<(), RequestBodyError> {
-        let Self::Streaming(body) = self else { return Ok(()) };
-        body.limit = limit;
-        body.left = body.left.min(max);
-        match body.incoming.size_hint().exact() {
-            Some(length) if length > body.left => Err(RequestBodyError::TooLarge),
+    /// When it is known to be too large.
+    pub fn check_length(&self) -> Result<(), RequestBodyError> {
+        match self {
+            Self::Streaming(body) if body.incoming.size_hint().lower() > body.left => {
+                Err(RequestBodyError::TooLarge)
+            }
             _ => Ok(()),
         }
     }
@@ -108,7 +133,12 @@ impl Body for RequestBody {
         }
         let result = Pin::new(&mut body.incoming).poll_frame(cx);
         match &result {
-            Poll::Pending => body.connection.set_body_state(BodyState::Waiting),
+            Poll::Pending => {
+                body.connection.set_body_state(BodyState::Waiting);
+                if let Some(pace) = &mut body.pace {
+                    pace.wait(&body.connection);
+                }
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 let Some(left) = body.left.checked_sub(length as u64) else {
@@ -117,6 +147,9 @@ impl Body for RequestBody {
                 };
                 body.left = left;
                 body.connection.allow_for(body.limit);
+                if let Some(pace) = &mut body.pace {
+                    pace.received(length, &body.connection);
+                }
                 body.connection.set_body_state(if body.incoming.is_end_stream() {
                     BodyState::Complete
                 } else {

@@ -16,6 +16,11 @@ pub mod sticky;
 use options::Options;
 use sticky::Token;
 
+/// Two readings of one expiry differ by less: by the time that the answers were under way.
+const SAME_EXPIRY: Millis = 500;
+/// How long a dead set without expiry is taken for the same when nobody announces changes.
+const SAME_SET: Millis = 5_000;
+
 /// Milliseconds on the router's own monotonic clock.
 pub type Millis = u64;
 
@@ -35,6 +40,8 @@ pub struct Route {
     pub loaded_at: Millis,
     /// The dead set could not be read.
     pub has_dead_problem: bool,
+    /// A change of the dead set was announced since.
+    has_dead_changed: AtomicBool,
     /// Read from a snapshot on disk: good for serving while Redis is away, and for nothing else.
     pub is_from_snapshot: bool,
     marks: Mutex<Marks>,
@@ -54,6 +61,10 @@ struct Marks {
     in_redis: Vec<u32>,
     /// What they mean for this list: see [`translate`].
     positions: Vec<u32>,
+    /// When it expires, if it does.
+    until: Option<Millis>,
+    /// What Redis holds now may be another set, even if it has the same positions.
+    is_outdated: bool,
 }
 
 /// What to do with the requests of a host.
@@ -137,8 +148,14 @@ impl Route {
             options: record.options.map(|raw| Arc::new(Options::parse(raw))),
             loaded_at: now,
             has_dead_problem: record.dead_problem.is_some(),
+            has_dead_changed: AtomicBool::new(false),
             is_from_snapshot: false,
-            marks: Mutex::new(Marks { in_redis, positions }),
+            marks: Mutex::new(Marks {
+                in_redis,
+                positions,
+                until: record.dead_ttl.map(|_| until),
+                is_outdated: false,
+            }),
             dead,
             unconfirmed: Mutex::default(),
             has_unconfirmed: AtomicBool::new(false),
@@ -259,6 +276,28 @@ impl Route {
         size_of::<Self>() + 2 * self.host.len() + 128 + lists + options
     }
 
+    /// Says that a change of the dead set was announced.
+    pub fn note_dead_change(&self) {
+        self.has_dead_changed.store(true, Ordering::Release);
+    }
+
+    /// Compares the dead set that was read here with the one of `record`, which was read at `now`.
+    /// A set that was made anew means the list of now, and must not be translated through ours
+    /// although it has the same positions. `is_followed`: every change since would have been
+    /// announced.
+    pub fn compare_dead(&self, record: &HostRecord, now: Millis, is_followed: bool) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = record.dead_ttl.map(|ttl| now.saturating_add(millis(ttl)));
+        let is_same = match (marks.until, until) {
+            // Whoever makes it anew sets its time anew.
+            (Some(old), Some(new)) => old.abs_diff(new) <= SAME_EXPIRY,
+            (None, None) if self.has_dead_changed.load(Ordering::Acquire) => false,
+            (None, None) => is_followed || now.saturating_sub(self.loaded_at) <= SAME_SET,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        marks.is_outdated = !is_same;
+    }
+
     /// What the dead set `in_redis` means for the list of `target`, if that list or none replaces
     /// ours and the set is the one that we know.
     fn translated(&self, in_redis: &[u32], target: &Target) -> Option<Vec<u32>> {
@@ -269,7 +308,7 @@ impl Route {
             return None;
         }
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        if marks.in_redis != in_redis {
+        if marks.is_outdated || marks.in_redis != in_redis {
             return None;
         }
         Some(match old.rows == new.rows {
@@ -280,8 +319,9 @@ impl Route {
 
     /// Says that Redis holds our mark of the backend at `position` of the list of `marked`, which
     /// may be an older route of this host. From the next reload on Redis decides, so that whoever
-    /// removes the mark there (an external checker, a person) is obeyed.
-    pub fn confirm(&self, marked: &Self, position: usize) {
+    /// removes the mark there (an external checker, a person) is obeyed. `until`: when the set, all of
+    /// it, expires now, if that has changed.
+    pub fn confirm(&self, marked: &Self, position: usize, until: Option<Millis>) {
         let (Some(frontend), Some(old)) = (self.frontend(), marked.frontend()) else { return };
         let Some(origin) = marked.backend(position).map(|url| &url.origin) else { return };
         if let Ok(position) = u32::try_from(position) {
@@ -289,7 +329,10 @@ impl Route {
             if let Err(at) = marks.in_redis.binary_search(&position) {
                 marks.in_redis.insert(at, position);
                 marks.positions.extend(translate(&[position], &old.rows, &frontend.rows));
+                marks.positions.sort_unstable();
+                marks.positions.dedup();
             }
+            marks.until = until.or(marks.until);
         }
         let mut unconfirmed = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
         unconfirmed.retain(|(other, _)| other != origin);
@@ -460,7 +503,7 @@ mod tests {
         assert!(edited.is_dead(1, 2000) && !edited.is_dead(0, 2000));
         assert!(!edited.is_dead(1, 5000));
 
-        edited.confirm(&old, 0);
+        edited.confirm(&old, 0, None);
         let revived = new_route("a.test", record(&rows, &[], None), Some(&edited), 2000);
         assert!(!revived.is_dead(0, 2000), "Redis decides once it has the mark");
         // The mark was written for the old list, of which Redis still holds the position.
@@ -482,6 +525,46 @@ mod tests {
         let reloaded =
             new_route("a.test", record(&["id", "http://a"], &[], None), Some(&route), 1000);
         assert!(!reloaded.is_dead(0, 1000));
+    }
+
+    /// A set that expired, or was deleted with the list, and was made anew for the new list has the
+    /// same positions and means others.
+    #[test]
+    fn a_dead_set_that_was_made_anew_is_taken_as_it_is() {
+        let rows = ["id", "http://a", "http://b", "http://c"];
+        let swapped = ["id", "http://b", "http://c", "http://a"];
+        // When each was read, its time to live, whether changes are followed or announced.
+        for (old_ttl, read_at, new_ttl, is_followed, is_announced, is_same) in [
+            (Some(5000), 2000, Some(4000), false, false, true),
+            (Some(5000), 2300, Some(4000), false, true, true),
+            (Some(5000), 9000, Some(5000), true, false, false),
+            (Some(5000), 9000, None, true, false, false),
+            (None, 9000, Some(5000), true, false, false),
+            (None, 5000, None, false, false, true),
+            (None, 9000, None, false, false, false),
+            (None, 9000, None, true, false, true),
+            (None, 2000, None, true, true, false),
+        ] {
+            let old = route(&rows, &[0], old_ttl);
+            if is_announced {
+                old.note_dead_change();
+            }
+            let record = record(&swapped, &[0], new_ttl);
+            old.compare_dead(&record, read_at, is_followed);
+            let new = new_route("a.test", record, Some(&old), read_at);
+            let case = (old_ttl, read_at, new_ttl, is_followed, is_announced);
+            assert_eq!(new.is_dead(2, read_at), is_same, "{case:?}");
+            assert_eq!(new.is_dead(0, read_at), !is_same, "{case:?}");
+            assert_eq!(new.repair().is_some(), is_same, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn marks_in_any_order_need_no_repair() {
+        let old = route(&["id", "http://a", "http://b", "http://c"], &[], None);
+        old.confirm(&old, 2, Some(31_000));
+        old.confirm(&old, 0, Some(31_000));
+        assert_eq!(old.repair(), None);
     }
 
     /// hipache-contract 5, "a list edit never makes a live backend look dead".

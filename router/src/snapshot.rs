@@ -38,6 +38,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often one host is asked for: one list that cannot be read must not hold up the others. It is
 /// asked for again by the next request.
 const TRIES: usize = 3;
+/// Random characters in the name of a file that is not complete yet.
+const TEMPORARY: usize = 6;
 
 /// The file of one router.
 #[derive(Debug)]
@@ -113,8 +115,12 @@ impl Keeper {
         table: &Arc<Table>,
         clock: &Arc<Clock>,
     ) -> Self {
+        let named = path.to_owned();
+        let target = tokio::task::spawn_blocking(move || target(&named));
+        let target = tokio::time::timeout(READ_TIMEOUT, target).await;
         let mut keeper = Self {
-            path: path.to_owned(),
+            // What a link names is replaced, not the link.
+            path: target.ok().and_then(Result::ok).unwrap_or_else(|| path.to_owned()),
             redis: identity(driver),
             table: Arc::clone(table),
             clock: Arc::clone(clock),
@@ -232,8 +238,8 @@ impl Keeper {
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         warn!(
             path = %self.path.display(), %error,
-            "snapshot cannot be written; its directory has to exist and be writable for the user \
-             that the router runs as"
+            "snapshot cannot be written: it needs a directory that exists, has room, and is \
+             writable for the user that the router runs as"
         );
     }
 }
@@ -276,11 +282,37 @@ fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ReadError> {
     Ok(Some(bytes))
 }
 
+/// The file that is meant by `path`, and no leftovers beside it of a router that was killed while it
+/// wrote.
+fn target(path: &Path) -> PathBuf {
+    let path = path.canonicalize().unwrap_or_else(|_not_there_yet| path.to_owned());
+    let Some(name) = path.file_name() else { return path };
+    let is_leftover = |entry: &std::ffi::OsStr| {
+        let entry = entry.as_encoded_bytes();
+        entry
+            .strip_prefix(name.as_encoded_bytes())
+            .and_then(|rest| rest.strip_suffix(b".tmp"))
+            .is_some_and(|random| random.len() == TEMPORARY)
+    };
+    for entry in std::fs::read_dir(directory(&path)).into_iter().flatten().flatten() {
+        if is_leftover(&entry.file_name())
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            warn!(path = %entry.path().display(), %error, "leftover of a snapshot not removed");
+        }
+    }
+    path
+}
+
 /// A new file beside `path` that only its owner may read; removed when it is dropped.
 fn temporary(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let directory = directory(path);
     let name = path.file_name().ok_or(std::io::ErrorKind::IsADirectory)?;
-    tempfile::Builder::new().prefix(name).suffix(".tmp").tempfile_in(directory)
+    tempfile::Builder::new()
+        .prefix(name)
+        .suffix(".tmp")
+        .rand_bytes(TEMPORARY)
+        .tempfile_in(directory)
 }
 
 fn directory(path: &Path) -> &Path {
@@ -289,6 +321,10 @@ fn directory(path: &Path) -> &Path {
 
 /// Replaces the file as a whole: whoever reads it, and whatever crashes, sees the old or the new.
 fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    // Whoever names a device or a pipe has not meant it to go away.
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(std::io::Error::other("there is something that is not a regular file"));
+    }
     let mut file = temporary(path)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

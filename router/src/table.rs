@@ -82,9 +82,14 @@ impl Watcher for Memory {
     fn changed(&self, change: Change<'_>) {
         match change {
             Change::Everything => self.0.invalidate_all(),
-            Change::Dead(name) | Change::Frontend(name) | Change::Options(name) => {
-                self.0.invalidate(name);
+            Change::Dead(host) => {
+                if let Some((route, _)) = self.0.get(host) {
+                    route.note_dead_change();
+                }
+                self.0.invalidate(host);
             }
+            Change::Frontend(name) | Change::Options(name) => self.0.invalidate(name),
+            Change::Certificate(_) => {}
         }
     }
 }
@@ -195,6 +200,9 @@ impl Table {
                 frontend
             };
             let now = self.clock.now();
+            if let Some(previous) = &previous {
+                previous.compare_dead(&record, now, self.routes.follows(host));
+            }
             let mut route = Route::new(host, record, previous.as_deref(), now, share);
             self.share_options(&mut route, previous.as_deref());
             let route = Arc::new(route);

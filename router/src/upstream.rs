@@ -16,22 +16,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use hyper::client::conn::{TrySendError, http1};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use shared::backend::Origin;
-use tokio::net::TcpStream;
+use shared::backend::{Origin, Scheme};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::connection::write_vectored;
 use crate::request_body::RequestBody;
 use crate::route::{Millis, millis};
+use crate::stream::Stream;
 
 pub mod connect;
 pub mod guard;
+mod http2;
+pub mod trust;
 pub mod wire;
 
 use connect::{ConnectError, Connector};
+use http2::Multiplexed;
+use trust::Trust;
 use wire::Wire;
 
 /// An unused connection is closed after this. Backends commonly close theirs after 60 s or
@@ -49,9 +54,25 @@ pub enum LeaseError {
     /// The backend could not be connected to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A protocol was asked for that HTTP/2, which is all that the backend speaks, cannot change to.
+    #[error("the backend speaks HTTP/2 only, which cannot be upgraded")]
+    NoTunnel,
     /// All connections that `maxSockets` allows stayed in use for too long.
     #[error("all {0} connections to the backend (maxSockets) are in use")]
     QueueTimedOut(usize),
+}
+
+/// Whom a connection is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// The backend.
+    pub origin: &'a Origin,
+    /// By what its certificate is verified, if it has one.
+    pub trust: &'a Trust,
+    /// The connection may be upgraded to another protocol, which only HTTP/1.1 can be.
+    pub for_tunnel: bool,
+    /// Time for connecting, TLS included, where it is not `server.connectTimeout`.
+    pub connect_timeout: Option<Duration>,
 }
 
 /// The pools of one worker.
@@ -60,6 +81,8 @@ pub struct Upstreams {
     /// Looked up once or twice a request. The keys come from Redis, not from clients, and the hash
     /// is seeded all the same.
     pools: Mutex<HashMap<Origin, Arc<Pool>, foldhash::fast::RandomState>>,
+    /// Pools of those who verify certificates in ways of their own, which hardly anybody does.
+    special: Mutex<HashMap<(Origin, Trust), Arc<Pool>>>,
     connector: Arc<Connector>,
     max_sockets: usize,
     queue_timeout: Duration,
@@ -68,12 +91,18 @@ pub struct Upstreams {
 /// The connections of one worker to one backend.
 #[derive(Debug)]
 struct Pool {
+    scheme: Scheme,
     connector: Arc<Connector>,
     /// One permit for each connection in use or being made. As a new connection is made only when
     /// none is idle, this bounds all connections of the pool.
     permits: Arc<Semaphore>,
+    /// All that `permits` has.
+    max_sockets: usize,
     /// Last in, first out: the connections that are not needed grow old and expire.
     idle: Mutex<Vec<Idle>>,
+    /// The one that all requests share where the backend speaks HTTP/2. `maxSockets` is then the
+    /// requests at a time.
+    multiplexed: Mutex<Option<Multiplexed>>,
 }
 
 #[derive(Debug)]
@@ -85,11 +114,18 @@ struct Idle {
 /// A connection and the means to run one request at a time on it.
 #[derive(Debug)]
 pub struct Exchange {
-    sender: http1::SendRequest<RequestBody>,
+    sender: Sender,
     /// None once it has ended and is not needed for a tunnel.
     driver: Option<http1::Connection<UpstreamIo, RequestBody>>,
     wire: Arc<Wire>,
     is_done: bool,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    /// The scheme goes into the request.
+    Http2(http2::Sender, Scheme),
 }
 
 /// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
@@ -112,45 +148,60 @@ impl Upstreams {
     /// No connections yet; at most `max_sockets` to each backend, waiting `queue_timeout` at most
     /// for one of them.
     pub fn new(connector: Arc<Connector>, max_sockets: usize, queue_timeout: Duration) -> Self {
-        Self { pools: Mutex::default(), connector, max_sockets, queue_timeout }
+        Self {
+            pools: Mutex::default(),
+            special: Mutex::default(),
+            connector,
+            max_sockets,
+            queue_timeout,
+        }
     }
 
-    fn pool(&self, origin: &Origin) -> Arc<Pool> {
+    fn pool(&self, Peer { origin, trust, .. }: Peer<'_>) -> Arc<Pool> {
+        let make = || {
+            Arc::new(Pool {
+                scheme: origin.scheme,
+                connector: Arc::clone(&self.connector),
+                permits: Arc::new(Semaphore::new(self.max_sockets)),
+                max_sockets: self.max_sockets,
+                idle: Mutex::default(),
+                multiplexed: Mutex::default(),
+            })
+        };
+        if *trust != Trust::Configured && origin.scheme == Scheme::Https {
+            let mut special = lock(&self.special);
+            let key = (origin.clone(), trust.clone());
+            return Arc::clone(special.entry(key).or_insert_with(make));
+        }
         let mut pools = lock(&self.pools);
         if let Some(pool) = pools.get(origin) {
             return Arc::clone(pool);
         }
-        let pool = Arc::new(Pool {
-            connector: Arc::clone(&self.connector),
-            permits: Arc::new(Semaphore::new(self.max_sockets)),
-            idle: Mutex::default(),
-        });
+        let pool = make();
         pools.insert(origin.clone(), Arc::clone(&pool));
         pool
     }
 
     /// A connection that was used before, if one is at hand. The backend may have closed it
     /// meanwhile; hyper looks for that before it writes, and the request comes back unsent.
-    pub fn lease_idle(&self, origin: &Origin) -> Option<Lease> {
-        let pool = self.pool(origin);
+    pub fn lease_idle(&self, peer: Peer<'_>) -> Option<Lease> {
+        let pool = self.pool(peer);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
-        let exchange = pool.take_idle()?;
+        let exchange = pool.take_idle(peer.for_tunnel)?;
         Some(Lease::new(exchange, pool, permit, true))
     }
 
     /// Makes a new connection, waiting for its turn when there are too many. The connection that
-    /// it waited for may be one that was used before. `limit` is for connecting, where it is not the
-    /// usual one.
+    /// it waited for may be one that was used before.
     ///
     /// # Errors
     ///
     /// [`LeaseError`] when the wait is too long or the backend cannot be connected to.
-    pub async fn lease_new(
-        &self,
-        origin: &Origin,
-        limit: Option<Duration>,
-    ) -> Result<Lease, LeaseError> {
-        let pool = self.pool(origin);
+    pub async fn lease_new(&self, peer: Peer<'_>) -> Result<Lease, LeaseError> {
+        if peer.for_tunnel && peer.origin.scheme == Scheme::H2c {
+            return Err(LeaseError::NoTunnel);
+        }
+        let pool = self.pool(peer);
         let permits = Arc::clone(&pool.permits);
         let permit = match permits.try_acquire_owned() {
             Ok(permit) => permit,
@@ -160,13 +211,18 @@ impl Upstreams {
                 let Ok(Ok(permit)) = turn else {
                     return Err(LeaseError::QueueTimedOut(self.max_sockets));
                 };
-                if let Some(exchange) = pool.take_idle() {
+                if let Some(exchange) = pool.take_idle(peer.for_tunnel) {
                     return Ok(Lease::new(exchange, pool, permit, true));
                 }
                 permit
             }
         };
-        let stream = pool.connector.connect(origin, limit).await?;
+        let stream = pool.connector.connect(peer).await?;
+        if peer.origin.scheme == Scheme::H2c || stream.speaks_http2() {
+            let sender = Box::pin(http2::handshake(stream)).await?;
+            let exchange = pool.share(sender);
+            return Ok(Lease::new(exchange, pool, permit, false));
+        }
         let wire = Arc::new(Wire::default());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
@@ -174,6 +230,7 @@ impl Upstreams {
             .await
             .map_err(ConnectError::Handshake)?;
         let driver = Some(driver);
+        let sender = Sender::Http1(sender);
         let exchange = Box::new(Exchange { sender, driver, wire, is_done: false });
         Ok(Lease::new(exchange, pool, permit, false))
     }
@@ -182,7 +239,7 @@ impl Upstreams {
     /// forgets backends without connections.
     pub fn sweep(&self, now: Millis) {
         let mut expired = Vec::new();
-        lock(&self.pools).retain(|_, pool| {
+        let mut keep = |pool: &Arc<Pool>| {
             let mut cx = Context::from_waker(Waker::noop());
             let mut idle = lock(&pool.idle);
             for mut candidate in std::mem::take(&mut *idle) {
@@ -194,16 +251,51 @@ impl Upstreams {
                 }
             }
             // Whoever uses or waits for a connection holds the pool.
-            !idle.is_empty() || Arc::strong_count(pool) > 1
-        });
+            pool.keeps_multiplexed(now) || !idle.is_empty() || Arc::strong_count(pool) > 1
+        };
+        lock(&self.pools).retain(|_, pool| keep(pool));
+        lock(&self.special).retain(|_, pool| keep(pool));
         // Sockets are closed without the locks.
         drop(expired);
     }
 }
 
 impl Pool {
-    fn take_idle(&self) -> Option<Box<Exchange>> {
+    fn take_idle(&self, for_tunnel: bool) -> Option<Box<Exchange>> {
+        if !for_tunnel && let Some(shared) = &mut *lock(&self.multiplexed) {
+            // One that is about to end takes no more requests.
+            if shared.sender.is_ready() {
+                shared.uses += 1;
+                return Some(self.multiplexed(shared.sender.clone()));
+            }
+        }
         Some(lock(&self.idle).pop()?.exchange)
+    }
+
+    fn multiplexed(&self, sender: http2::Sender) -> Box<Exchange> {
+        let sender = Sender::Http2(sender, self.scheme);
+        Box::new(Exchange { sender, driver: None, wire: Arc::default(), is_done: false })
+    }
+
+    /// Has further requests use this connection, too.
+    fn share(&self, sender: http2::Sender) -> Box<Exchange> {
+        let exchange = self.multiplexed(sender.clone());
+        *lock(&self.multiplexed) = Some(Multiplexed { sender, uses: 1, seen: 0, since: 0 });
+        exchange
+    }
+
+    /// Lets a shared connection go that has ended or that nobody uses.
+    fn keeps_multiplexed(&self, now: Millis) -> bool {
+        let mut slot = lock(&self.multiplexed);
+        let Some(shared) = &mut *slot else { return false };
+        if shared.uses != shared.seen || self.permits.available_permits() < self.max_sockets {
+            (shared.seen, shared.since) = (shared.uses, now);
+        }
+        let is_old = now.saturating_sub(shared.since) >= millis(IDLE_TIMEOUT);
+        if is_old || shared.sender.is_closed() {
+            *slot = None;
+        }
+        slot.is_some()
     }
 }
 
@@ -235,7 +327,7 @@ impl Lease {
 
     /// Takes the connection out for good, for a tunnel. It counts no more: `maxSockets` is for
     /// requests, which end (Node's agent lets upgraded sockets go, too).
-    pub fn into_tunnel(mut self) -> Option<(TcpStream, bytes::Bytes)> {
+    pub fn into_tunnel(mut self) -> Option<(Stream, bytes::Bytes)> {
         let parts = self.exchange.take()?.driver?.into_parts();
         Some((parts.io.inner.into_inner(), parts.read_buf))
     }
@@ -246,8 +338,12 @@ impl Lease {
         if self.is_doubtful {
             return;
         }
+        if matches!(exchange.sender, Sender::Http2(..)) {
+            // Others use it all the time.
+            return;
+        }
         // hyper takes another request once it has seen the end of this exchange; mostly it has.
-        if !exchange.sender.is_ready() && !exchange.is_usable(cx) {
+        if !exchange.is_ready() && !exchange.is_usable(cx) {
             return;
         }
         // Before the permit is released: whoever waits for it finds the connection.
@@ -260,20 +356,54 @@ impl Exchange {
     /// it for being sent again.
     pub fn send(
         &mut self,
-        request: http::Request<RequestBody>,
+        mut request: http::Request<RequestBody>,
         records: bool,
     ) -> impl Future<Output = SendResult> + use<> {
-        self.wire.begin(records);
-        self.sender.try_send_request(request)
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                self.wire.begin(records);
+                let sent = sender.try_send_request(request);
+                Either::Left(async move { sent.await.map_err(SendError::from) })
+            }
+            Sender::Http2(sender, scheme) => {
+                if records {
+                    self.wire.keep(&request);
+                }
+                http2::encode(&mut request, *scheme);
+                let sent = sender.try_send_request(request);
+                Either::Right(async move {
+                    sent.await.map_err(|error| match SendError::from(error) {
+                        SendError::Unsent(mut request) => {
+                            http2::decode(&mut request);
+                            SendError::Unsent(request)
+                        }
+                        error @ SendError::Broken(_) => error,
+                    })
+                })
+            }
+        }
     }
 
-    /// Reads and writes as far as possible without waiting. Ready when the connection has ended,
+    fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender, _) => sender.is_ready(),
+        }
+    }
+
+    /// Reads and writes as far as possible without waiting; where others share the connection, a task
+    /// does so. Ready when the connection has ended,
     /// by closing or by an upgrade.
     pub fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_done {
             return Poll::Ready(());
         }
-        let Some(driver) = &mut self.driver else { return Poll::Ready(()) };
+        let Some(driver) = &mut self.driver else {
+            return match self.sender {
+                Sender::Http1(_) => Poll::Ready(()),
+                Sender::Http2(..) => Poll::Pending,
+            };
+        };
         match driver.poll_without_shutdown(cx) {
             Poll::Pending => Poll::Pending,
             // The error goes to the request as well, which is who can tell what it means.
@@ -301,26 +431,43 @@ impl Exchange {
     }
 
     fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx).is_pending() && self.sender.is_ready()
+        self.drive(cx).is_pending() && self.is_ready()
+    }
+}
+
+/// Why a request gave no response.
+#[derive(Debug)]
+pub enum SendError {
+    /// The connection ended, or what came is no HTTP.
+    Broken(hyper::Error),
+    /// The connection ended before anything of the request was written.
+    Unsent(Box<http::Request<RequestBody>>),
+}
+
+impl From<TrySendError<http::Request<RequestBody>>> for SendError {
+    fn from(mut error: TrySendError<http::Request<RequestBody>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None => Self::Broken(error.into_error()),
+        }
     }
 }
 
 /// What a request on a connection gives: a response, or an error that holds the request again if
 /// no byte of it was sent.
-pub type SendResult =
-    Result<http::Response<hyper::body::Incoming>, TrySendError<http::Request<RequestBody>>>;
+pub type SendResult = Result<http::Response<hyper::body::Incoming>, SendError>;
 
 /// The backend's socket. When writing fails it goes on reading: a backend that refuses an upload
 /// answers and closes without reading the rest, and that answer is what the client is to get.
 #[derive(Debug)]
 struct UpstreamIo {
-    inner: TokioIo<TcpStream>,
+    inner: TokioIo<Stream>,
     wire: Arc<Wire>,
     is_write_broken: bool,
 }
 
 impl UpstreamIo {
-    fn new(stream: TcpStream, wire: Arc<Wire>) -> Self {
+    fn new(stream: Stream, wire: Arc<Wire>) -> Self {
         Self { inner: TokioIo::new(stream), wire, is_write_broken: false }
     }
 
@@ -411,7 +558,12 @@ impl Write for UpstreamIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        if self.is_write_broken {
+            return Poll::Ready(Ok(()));
+        }
+        // Encrypted bytes that waited for room may be what the backend does not take any more.
+        let result = Pin::new(&mut self.inner).poll_flush(cx).map_ok(|()| 0);
+        self.survive(result, 0).map_ok(|_count| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,31 +2,34 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use shared::accept::accept_loop;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::clients::{Clients, Refusal, Ticket};
 use crate::clock::TICK;
-use crate::connection::{ClientIo, Connection, Connections, Phase};
+use crate::connection::{ClientIo, Connection, Connections, Load, Phase};
+use crate::limits::DEFAULT_MAX_HEADERS;
+use crate::listen::preface;
 use crate::listen::proxy_protocol::Addresses;
-use crate::listen::{accept_loop, preface};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, HandshakeFailure};
 use crate::proxy::{Client, Settings, Shared, answer};
+use crate::tls::{HandshakeError, Session, Terminator};
 
-/// Time for a request head, from the first byte of a connection or of a further request on.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest request head, which is also the largest read buffer of a connection. Node, and with
-/// it Hipache, took 80 KiB.
-const MAX_HEAD: usize = 80 * 1024;
+/// Time for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sweeps of the connections for each sweep of the pools.
 const TICKS_PER_POOL_SWEEP: u32 = 20;
 
@@ -42,15 +45,33 @@ const TUNNEL_END: Duration = Duration::from_millis(500);
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\
     Connection: close\r\n\r\n";
 
+/// The answer to a connection beyond a limit, as far as a socket takes it at once.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
+    Retry-After: 1\r\nConnection: close\r\n\r\n";
+/// A socket of one worker.
+#[derive(Debug)]
+pub struct Listening {
+    /// It listens.
+    pub socket: std::net::TcpListener,
+    /// Its connections begin with a PROXY header.
+    pub has_preface: bool,
+    /// What makes its connections encrypted ones, on an address of HTTPS.
+    pub tls: Option<Terminator>,
+}
+
 /// What a worker needs.
 #[derive(Debug)]
 pub struct Worker {
-    /// One socket for each address, and whether its connections begin with a PROXY header.
-    pub sockets: Vec<(std::net::TcpListener, bool)>,
+    /// One socket for each address.
+    pub sockets: Vec<Listening>,
+    /// Clients without TLS may begin with HTTP/2.
+    pub h2c: bool,
     /// What its requests share.
     pub shared: Arc<Shared>,
     /// Settings for new connections.
     pub settings: Arc<ArcSwap<Settings>>,
+    /// Counts the connections of all workers.
+    pub clients: Arc<Clients>,
     /// Cancelled when no more connections are to be accepted.
     pub drain: CancellationToken,
     /// Cancelled when what still runs is to be given up.
@@ -76,14 +97,19 @@ impl Worker {
         let connections = Arc::new(Connections::default());
         drop(tokio::spawn(sweep(Arc::clone(&self.shared), Arc::clone(&connections))));
         let acceptors = TaskTracker::new();
-        for (socket, has_preface) in self.sockets {
+        let load = Arc::<Load>::default();
+        for Listening { socket, has_preface, tls } in self.sockets {
             let listener = TcpListener::from_std(socket)?;
             let acceptor = Acceptor {
                 shared: Arc::clone(&self.shared),
                 settings: Arc::clone(&self.settings),
                 connections: Arc::clone(&connections),
+                clients: Arc::clone(&self.clients),
+                load: Arc::clone(&load),
                 tracker: tracker.clone(),
                 has_preface,
+                tls,
+                h2c: self.h2c,
             };
             let drain = self.drain.clone();
             drop(acceptors.spawn(async move { acceptor.run(listener, &drain).await }));
@@ -133,14 +159,20 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
     }
 }
 
+mod http2;
+
 #[derive(Clone)]
 struct Acceptor {
     shared: Arc<Shared>,
     settings: Arc<ArcSwap<Settings>>,
     connections: Arc<Connections>,
+    clients: Arc<Clients>,
+    load: Arc<Load>,
     tracker: TaskTracker,
     /// Connections begin with a PROXY header.
     has_preface: bool,
+    tls: Option<Terminator>,
+    h2c: bool,
 }
 
 impl Acceptor {
@@ -202,21 +234,52 @@ impl Acceptor {
     /// Serves a connection of `peer`, which connected to `local`.
     fn serve(&self, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
         let settings = self.settings.load_full();
+        let is_trusted = settings.is_trusted(peer.ip().to_canonical());
+        let ticket = match self.clients.admit(peer.ip(), is_trusted, &settings.limits) {
+            Ok(ticket) => ticket,
+            Err(refusal) => return self.refuse(&stream, peer, refusal),
+        };
         let connection = Connection::new(
             peer,
             local,
             Arc::clone(&self.shared.clock),
-            settings.tcp_timeout,
-            HEAD_TIMEOUT,
+            Arc::clone(&self.load),
+            &settings.limits,
         );
         self.connections.add(&connection);
-        let client = Arc::new(Client {
+        let client = Client {
             shared: Arc::clone(&self.shared),
-            forwarded: settings.forwarded(peer, local),
+            forwarded: settings.forwarded(peer, local, self.tls.is_some()),
             settings,
             connection,
-        });
-        drop(self.tracker.spawn(serve_connection(stream, client)));
+            tls: None,
+        };
+        let connections = Arc::clone(&self.connections);
+        match self.tls.clone() {
+            None if self.h2c => {
+                drop(self.tracker.spawn(serve_either(stream, client, connections, ticket)));
+            }
+            None => {
+                let io = ClientIo::new(stream.into(), Bytes::new(), Arc::clone(&client.connection));
+                drop(self.tracker.spawn(serve_http1(io, client, ticket)));
+            }
+            Some(tls) => {
+                drop(self.tracker.spawn(serve_tls(stream, client, tls, connections, ticket)));
+            }
+        }
+    }
+
+    /// Ends a connection beyond a limit, as cheaply as it came.
+    fn refuse(&self, stream: &TcpStream, peer: SocketAddr, refusal: Refusal) {
+        self.shared.counters.connections_refused.add();
+        // A client that is not told sees a closed connection, which says the same.
+        let _is_told = stream.try_write(TOO_MANY);
+        if self.clients.may_complain(self.shared.clock.coarse()) {
+            warn!(
+                client.addr = %peer, setting = refusal.setting(),
+                "connections are refused: a limit is reached; this is said once a minute at most"
+            );
+        }
     }
 }
 
@@ -236,16 +299,113 @@ impl Drop for Open {
     }
 }
 
-async fn serve_connection(stream: TcpStream, client: Arc<Client>) {
+/// Makes the connection an encrypted one, which costs nobody else's connection a wait.
+async fn serve_tls(
+    stream: TcpStream,
+    mut client: Client,
+    tls: Terminator,
+    connections: Arc<Connections>,
+    ticket: Ticket,
+) {
+    let accepted = {
+        let connection = &client.connection;
+        connection.allow_for(Some(HANDSHAKE_TIMEOUT));
+        let mut accepting = Box::pin(tls.accept(stream));
+        std::future::poll_fn(|cx| {
+            connection.register(cx.waker());
+            if connection.has_expired() || connection.is_closing() {
+                return Poll::Ready(None);
+            }
+            accepting.as_mut().poll(cx).map(Some)
+        })
+        .await
+    };
+    let counters = &client.shared.counters;
+    counters.shook_hands(accepted.as_ref().map(|accepted| match accepted {
+        Ok((_, Session { is_1_3, is_resumed, .. })) => Ok((*is_1_3, *is_resumed)),
+        Err(HandshakeError::Closed(_)) => Err(HandshakeFailure::Closed),
+        Err(HandshakeError::NoCertificate(_)) => Err(HandshakeFailure::NoCertificate),
+        Err(HandshakeError::Protocol(_)) => Err(HandshakeFailure::Protocol),
+    }));
+    let client_addr = client.connection.peer;
+    match accepted {
+        None => debug!(client.addr = %client_addr, "TLS handshake took too long"),
+        Some(Err(error)) => debug!(client.addr = %client_addr, %error, "no TLS with the client"),
+        Some(Ok((stream, session))) => {
+            client.tls = Some(Arc::new(session));
+            client.connection.await_first_request();
+            let is_http2 = stream.speaks_http2();
+            let io = ClientIo::new(stream, Bytes::new(), Arc::clone(&client.connection));
+            // Of the two states, which are large, only one is ever needed.
+            match is_http2 {
+                true => {
+                    let _ticket = ticket;
+                    Box::pin(http2::serve(io, client, connections)).await;
+                }
+                false => Box::pin(serve_http1(io, client, ticket)).await,
+            }
+        }
+    }
+}
+
+/// What a client of HTTP/2 sends first; no request of HTTP/1 begins so (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves HTTP/2 to those who begin with its preface, and HTTP/1 to all others.
+async fn serve_either(
+    mut stream: TcpStream,
+    client: Client,
+    connections: Arc<Connections>,
+    ticket: Ticket,
+) {
+    let connection = Arc::clone(&client.connection);
+    let mut early = bytes::BytesMut::with_capacity(PREFACE.len());
+    std::future::poll_fn(|cx| {
+        connection.register(cx.waker());
+        loop {
+            let is_open = PREFACE.starts_with(&early) && early.len() < PREFACE.len();
+            if !is_open || connection.has_expired() || connection.is_closing() {
+                return Poll::Ready(());
+            }
+            let mut rest = [0; PREFACE.len()];
+            let missing = PREFACE.len() - early.len();
+            let mut buf = ReadBuf::new(rest.get_mut(..missing).unwrap_or_default());
+            match Pin::new(&mut stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    early.extend_from_slice(buf.filled());
+                }
+                // Whoever serves it sees the end, too.
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    let is_http2 = early == PREFACE;
+    let io = ClientIo::new(stream.into(), early.freeze(), connection);
+    match is_http2 {
+        true => {
+            let _ticket = ticket;
+            Box::pin(http2::serve(io, client, connections)).await;
+        }
+        false => Box::pin(serve_http1(io, client, ticket)).await,
+    }
+}
+
+async fn serve_http1(io: ClientIo, client: Client, _ticket: Ticket) {
+    let client = Arc::new(client);
     let connection = Arc::clone(&client.connection);
     let _open = Open::new(&client.shared.counters);
-    let io = ClientIo::new(stream, Arc::clone(&connection));
+    let (max_head, max_headers) =
+        (client.settings.limits.max_head, client.settings.limits.max_headers);
     let service = service_fn(move |request| answer(Arc::clone(&client), request));
-    let http = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(io, service)
-        .with_upgrades();
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None).max_buf_size(max_head);
+    // What is more than hyper's default costs it an allocation for each request.
+    if max_headers != DEFAULT_MAX_HEADERS {
+        builder.max_headers(max_headers);
+    }
+    let http = builder.serve_connection(io, service).with_upgrades();
     let mut http = pin!(http);
     let mut is_ending = false;
     let result = std::future::poll_fn(|cx| {

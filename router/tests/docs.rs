@@ -43,8 +43,22 @@ fn every_metric_is_documented() {
 /// Every row of the contract names a test that holds it, and every test named there exists.
 #[test]
 fn every_line_of_the_contract_has_a_test() {
+    let rows = rows_with_tests("hipache-contract.md");
+    assert!(rows >= 60, "{rows} rows found");
+}
+
+/// Every class of attack names a test that holds its answer, and every test named there exists.
+#[test]
+fn every_class_of_attack_has_a_test() {
+    let rows = rows_with_tests("security.md");
+    assert!(rows >= 30, "{rows} rows found");
+}
+
+/// Checks the rows of the tables of a page, and counts them.
+#[track_caller]
+fn rows_with_tests(name: &str) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let page = page("hipache-contract.md");
+    let page = page(name);
     let lines: Vec<_> = page.lines().collect();
     let mut rows = 0;
     for (number, line) in lines.iter().enumerate() {
@@ -60,7 +74,7 @@ fn every_line_of_the_contract_has_a_test() {
             assert!(source.contains(&format!("fn {name}(")), "{file} has no test {name}");
         }
     }
-    assert!(rows >= 60, "{rows} rows found");
+    rows
 }
 
 /// The file and the function of a test that is written as `routing::name` or `router::route::name`.
@@ -74,6 +88,9 @@ fn as_test(text: &str) -> Option<(String, &str)> {
     }
     let path = module.replace("::", "/");
     Some(match path.split_once('/') {
+        // Groups of tests with a directory of their own.
+        Some(("probes" | "desync", _)) => (format!("integration/tests/{path}.rs"), name),
+        None if path == "desync" => ("integration/tests/desync/main.rs".to_owned(), name),
         Some((member, rest)) => (format!("{member}/src/{rest}.rs"), name),
         None => (format!("integration/tests/{path}.rs"), name),
     })

@@ -6,15 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// How to speak to a backend.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Scheme {
+    /// HTTP/2 without TLS, which both sides know of beforehand.
+    H2c,
     /// Plain HTTP/1.1.
     Http,
-    /// HTTP/1.1 over TLS.
+    /// HTTP over TLS: 2 where the backend offers it, else 1.1.
     Https,
 }
 
 impl Scheme {
     fn as_str(self) -> &'static str {
         match self {
+            Self::H2c => "h2c",
             Self::Http => "http",
             Self::Https => "https",
         }
@@ -40,6 +43,20 @@ impl fmt::Display for BackendHost {
     }
 }
 
+impl BackendHost {
+    /// Reads a name or an address, an IPv6 address with or without brackets.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendUrlError`] when it is neither.
+    pub fn parse(text: &str) -> Result<Self, BackendUrlError> {
+        match text.parse::<Ipv6Addr>() {
+            Ok(address) => Ok(Self::Ip(IpAddr::V6(address))),
+            Err(_) => parse_host(text),
+        }
+    }
+}
+
 /// What identifies the peer of a connection: two URLs with the same origin share connections.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin {
@@ -49,6 +66,17 @@ pub struct Origin {
     pub host: BackendHost,
     /// TCP port.
     pub port: u16,
+}
+
+impl Origin {
+    /// The peer that a row means; see [`BackendUrl::parse`].
+    ///
+    /// # Errors
+    ///
+    /// [`BackendUrlError`] says what is wrong with the row.
+    pub fn parse(row: &[u8]) -> Result<Self, BackendUrlError> {
+        Ok(Parts::parse(row)?.origin)
+    }
 }
 
 impl fmt::Display for Origin {
@@ -73,7 +101,7 @@ pub enum BackendUrlError {
     #[error("its port is not a number from 1 to 65535")]
     BadPort,
     /// A scheme that this version does not speak.
-    #[error("its scheme is not http or https")]
+    #[error("its scheme is not http, https or h2c")]
     UnknownScheme,
     /// Not text.
     #[error("it is not UTF-8 text")]
@@ -100,10 +128,37 @@ impl BackendUrl {
     ///
     /// [`BackendUrlError`] says what is wrong with the row; the row is then skipped.
     pub fn parse(row: &[u8]) -> Result<Self, BackendUrlError> {
+        let Parts { origin, port, path } = Parts::parse(row)?;
+        // Node keeps a port that was written, also the default one, and the path.
+        let mut href = format!("{}://{}", origin.scheme.as_str(), origin.host);
+        if let Some(digits) = port.filter(|digits| !digits.is_empty()) {
+            href.push(':');
+            href.push_str(digits);
+        }
+        if !path.starts_with('/') {
+            href.push('/');
+        }
+        href.extend(path.chars().filter(char::is_ascii_graphic));
+        Ok(Self { origin, href: href.into_boxed_str() })
+    }
+}
+
+/// A row taken apart.
+struct Parts<'a> {
+    origin: Origin,
+    /// As it is written.
+    port: Option<&'a str>,
+    /// What follows the port.
+    path: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn parse(row: &'a [u8]) -> Result<Self, BackendUrlError> {
         let text = std::str::from_utf8(row).map_err(|_not_utf8| BackendUrlError::NotText)?.trim();
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("h2c") => (Scheme::H2c, rest),
             Some(_) => return Err(BackendUrlError::UnknownScheme),
             None if looks_like_host_and_port(text) => (Scheme::Http, text),
             None => return Err(BackendUrlError::NotAUrl),
@@ -115,7 +170,7 @@ impl BackendUrl {
         let host = parse_host(host)?;
         let number = match port {
             None | Some("") => match scheme {
-                Scheme::Http => 80,
+                Scheme::H2c | Scheme::Http => 80,
                 Scheme::Https => 443,
             },
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
@@ -126,17 +181,7 @@ impl BackendUrl {
             }
             Some(_) => return Err(BackendUrlError::BadPort),
         };
-        // Node keeps a port that was written, also the default one, and the path.
-        let mut href = format!("{}://{host}", scheme.as_str());
-        if let Some(digits) = port.filter(|digits| !digits.is_empty()) {
-            href.push(':');
-            href.push_str(digits);
-        }
-        if !path.starts_with('/') {
-            href.push('/');
-        }
-        href.extend(path.chars().filter(char::is_ascii_graphic));
-        Ok(Self { origin: Origin { scheme, host, port: number }, href: href.into_boxed_str() })
+        Ok(Self { origin: Origin { scheme, host, port: number }, port, path })
     }
 }
 
@@ -207,6 +252,7 @@ mod tests {
             ("http://u:p@10.0.0.1:81/x?y", "http://10.0.0.1:81", "http://10.0.0.1:81/x?y"),
             ("http://[::1]:8080", "http://[::1]:8080", "http://[::1]:8080/"),
             ("https://web", "https://web:443", "https://web/"),
+            ("H2C://web", "h2c://web:80", "h2c://web/"),
             ("  http://web:1 \n", "http://web:1", "http://web:1/"),
             // Beyond Hipache: PlanB's bare form.
             ("10.0.0.1:8080", "http://10.0.0.1:8080", "http://10.0.0.1:8080/"),
@@ -246,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_its_href_reads_back(row in "(http://|HTTPS://)?[a-z0-9.:@/\\[\\]?# -]{0,30}") {
+        fn parsing_never_panics_and_its_href_reads_back(row in "(http://|HTTPS://|h2c://)?[a-z0-9.:@/\\[\\]?# -]{0,30}") {
             if let Ok(url) = BackendUrl::parse(row.as_bytes()) {
                 let again = BackendUrl::parse(url.href.as_bytes()).unwrap();
                 prop_assert_eq!(&again.origin, &url.origin);

@@ -29,6 +29,16 @@ pub fn options_prefix(prefix: &str) -> String {
     options(prefix, "")
 }
 
+/// Key of the hash that holds the certificate of `name`, which may be a wildcard.
+pub fn certificate(prefix: &str, name: &str) -> String {
+    format!("{prefix}tls:{name}")
+}
+
+/// What begins every `tls:` key.
+pub fn certificate_prefix(prefix: &str) -> String {
+    certificate(prefix, "")
+}
+
 /// What begins every `frontend:` key.
 pub fn frontend_prefix(prefix: &str) -> String {
     frontend(prefix, "")

@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::Driver;
 use crate::{host, keys};
 
+mod certificates;
 mod client;
 mod dial;
 mod link;
 mod scripts;
 
+pub use certificates::StoredCertificate;
 pub use client::{Client, Command, Reply};
 use link::{Link, Role};
 
@@ -84,6 +86,8 @@ pub enum Tracking {
 /// What has changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change<'a> {
+    /// The certificate of this name, which may be a wildcard.
+    Certificate(&'a str),
     /// The dead set of this host.
     Dead(&'a str),
     /// All keys, for example by FLUSHALL.
@@ -94,7 +98,7 @@ pub enum Change<'a> {
     Options(&'a str),
 }
 
-/// What Redis holds for one requested host, read in one `MULTI`.
+/// What Redis holds for one requested host.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostRecord {
     /// The first name of the look-up order that holds anything.
@@ -160,6 +164,15 @@ pub struct Mark {
     pub ttl: Duration,
 }
 
+impl Mark {
+    /// How long Redis keeps the mark: whole seconds, not none and not more than it takes.
+    pub fn ttl_in_redis(&self) -> Duration {
+        /// About ten years: beyond some number EXPIRE fails, and the mark would stay for ever.
+        const MAX_SECONDS: u64 = 315_360_000;
+        Duration::from_secs(self.ttl.as_secs().clamp(1, MAX_SECONDS))
+    }
+}
+
 /// What became of a mark.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Marked {
@@ -198,6 +211,10 @@ struct Inner {
     write: Link,
     read_prefix: String,
     write_prefix: String,
+    /// Nobody announces what changes between two commands.
+    reads_in_multi: bool,
+    /// The server that is written to is the one that is read.
+    is_one_server: bool,
 }
 
 impl Store {
@@ -214,6 +231,7 @@ impl Store {
     ) -> Self {
         let first = config.drivers.first().expect("the configuration has at least one driver");
         let last = config.drivers.last().expect("the configuration has at least one driver");
+        let reads_in_multi = watcher.is_none();
         let read = Link::start(first, config, Role::Read, watcher, shutdown);
         let write = if config.drivers.len() > 1 {
             Link::start(last, config, Role::Write, None, shutdown)
@@ -221,7 +239,17 @@ impl Store {
             read.clone()
         };
         let (read_prefix, write_prefix) = (first.prefix.clone(), last.prefix.clone());
-        Self { inner: Arc::new(Inner { read, write, read_prefix, write_prefix }) }
+        let is_one_server = config.drivers.len() == 1;
+        Self {
+            inner: Arc::new(Inner {
+                read,
+                write,
+                read_prefix,
+                write_prefix,
+                reads_in_multi,
+                is_one_server,
+            }),
+        }
     }
 
     /// Whether the side that is read from is connected.
@@ -240,7 +268,11 @@ impl Store {
     }
 
     /// Reads all that routing `name` needs: the lists of its look-up order with their settings, and
-    /// its dead set, in one `MULTI` as Hipache does.
+    /// its dead set.
+    ///
+    /// In one `MULTI` as Hipache does, unless changes are announced: then what is edited between two
+    /// of the commands makes the answer be read again. A Redis that has reached `maxmemory` refuses
+    /// every `MULTI`, also one that only reads; the same is then read without.
     ///
     /// A key of the wrong type is part of the answer, not an error: it harms its own host only.
     ///
@@ -251,7 +283,11 @@ impl Store {
         let prefix = &self.inner.read_prefix;
         let names: Vec<_> = host::lookup_names(name).collect();
         let mut pipe = redis::pipe();
-        pipe.atomic().ignore_errors();
+        pipe.ignore_errors();
+        let wants_multi = self.inner.reads_in_multi;
+        if wants_multi {
+            pipe.atomic();
+        }
         for name in &names {
             pipe.cmd("LRANGE").arg(keys::frontend(prefix, name)).arg(0).arg(-1);
         }
@@ -260,7 +296,19 @@ impl Store {
         }
         let dead_key = keys::dead(prefix, name);
         pipe.cmd("SMEMBERS").arg(&dead_key).cmd("PTTL").arg(&dead_key);
-        let mut answers = self.inner.read.query(&pipe).await?.into_iter();
+        let answers = match self.inner.read.query(&pipe).await {
+            Err(StoreError::Command(error)) if wants_multi && error.code() == Some("EXECABORT") => {
+                self.inner.read.refused(&error);
+                let mut plain = redis::pipe();
+                plain.ignore_errors();
+                for command in pipe.cmd_iter() {
+                    plain.add_command(command.clone());
+                }
+                self.inner.read.query(&plain).await?
+            }
+            answers => answers?,
+        };
+        let mut answers = answers.into_iter();
 
         let mut found = None;
         for (name, answer) in names.iter().zip(answers.by_ref()) {
@@ -272,7 +320,7 @@ impl Store {
                 Ok(rows) if rows.is_empty() => None,
                 Ok(rows) => Some(Found { name: name.to_string(), rows: Ok(rows) }),
                 Err(error) => {
-                    let problem = key_problem(keys::frontend(prefix, name), error)?;
+                    let problem = self.key_problem(keys::frontend(prefix, name), error)?;
                     Some(Found { name: name.to_string(), rows: Err(problem) })
                 }
             };
@@ -280,7 +328,7 @@ impl Store {
         let options = answers.by_ref().take(names.len()).zip(&names);
         let options = options.map(|(answer, name)| (name.as_ref(), answer)).collect();
         let options = match &found {
-            Some(Found { name, .. }) => read_options(prefix, name, options)?,
+            Some(Found { name, .. }) => self.read_options(name, options)?,
             None => Ok(None),
         };
         let options = match (options, &mut found) {
@@ -296,7 +344,7 @@ impl Store {
         let (dead, dead_problem) =
             match members.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?)) {
                 Ok(members) => (members.iter().filter_map(|m| parse_position(m)).collect(), None),
-                Err(error) => (Vec::new(), Some(key_problem(dead_key, error)?)),
+                Err(error) => (Vec::new(), Some(self.key_problem(dead_key, error)?)),
             };
         let ttl = answers.next().unwrap_or(Ok(Value::Nil)).ok();
         let dead_ttl = ttl
@@ -304,6 +352,61 @@ impl Store {
             .and_then(|millis| u64::try_from(millis).ok())
             .map(Duration::from_millis);
         Ok(HostRecord { found, options, dead, dead_ttl, dead_problem })
+    }
+
+    /// The settings that count for a host whose list is `found`: the first of `answers` is the host's
+    /// own, and its fields come before those of the list. The inner error is a key of another type.
+    fn read_options(
+        &self,
+        found: &str,
+        answers: Vec<(&str, RedisResult<Value>)>,
+    ) -> Result<Result<Option<RawOptions>, KeyProblem>, StoreError> {
+        let mut options: Option<RawOptions> = None;
+        for (index, (name, answer)) in answers.into_iter().enumerate() {
+            if index > 0 && name != found {
+                continue;
+            }
+            match answer.and_then(|value| Ok(Fields::from_redis_value(value)?)) {
+                Ok(fields) if fields.is_empty() => {}
+                Ok(fields) => match &mut options {
+                    None => options = Some(RawOptions { name: name.to_owned(), fields }),
+                    Some(own) => {
+                        for (field, value) in fields {
+                            own.fields.entry(field).or_insert(value);
+                        }
+                    }
+                },
+                Err(error) => {
+                    let key = keys::options(&self.inner.read_prefix, name);
+                    return Ok(Err(self.key_problem(key, error)?));
+                }
+            }
+        }
+        Ok(Ok(options))
+    }
+
+    /// Sorts what is wrong with one key from what is wrong with Redis: only the former may count
+    /// against the host.
+    fn key_problem(&self, key: String, error: RedisError) -> Result<KeyProblem, StoreError> {
+        let is_about_the_key = error.code() == Some("WRONGTYPE")
+            || matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse);
+        if !is_about_the_key {
+            self.inner.read.refused(&error);
+            return Err(StoreError::from(error));
+        }
+        let detail = if error.code() == Some("WRONGTYPE") {
+            let expected = match () {
+                () if key.contains("dead:") => "set",
+                () if key.contains("options:") || key.contains("tls:") => "hash",
+                () => "list",
+            };
+            format!(
+                "it is not a {expected}; look at it with `TYPE`, and `DEL` it if it is a mistake"
+            )
+        } else {
+            error.to_string()
+        };
+        Ok(KeyProblem { key, detail })
     }
 
     /// Whether an external health checker is at work (`hchecker_ping` younger than 30 s).
@@ -331,7 +434,7 @@ impl Store {
     pub async fn mark_dead(&self, mark: &Mark) -> Result<Marked, StoreError> {
         let checker_is_alive = self.checker_is_alive().await?;
         let prefix = &self.inner.write_prefix;
-        let command = scripts::mark(prefix, mark, checker_is_alive);
+        let command = scripts::mark(prefix, mark, checker_is_alive, self.inner.is_one_server);
         let position = match self.inner.write.run(&command).await {
             Ok(value) => i64::from_redis_value(value).ok(),
             Err(StoreError::Command(error)) if scripts::are_refused(&error) => {
@@ -395,53 +498,6 @@ impl Link {
             }
         }
     }
-}
-
-/// The settings that count for a host whose list is `found`: the first of `answers` is the host's
-/// own, and its fields come before those of the list. The inner error is a key of another type.
-fn read_options(
-    prefix: &str,
-    found: &str,
-    answers: Vec<(&str, RedisResult<Value>)>,
-) -> Result<Result<Option<RawOptions>, KeyProblem>, StoreError> {
-    let mut options: Option<RawOptions> = None;
-    for (index, (name, answer)) in answers.into_iter().enumerate() {
-        if index > 0 && name != found {
-            continue;
-        }
-        match answer.and_then(|value| Ok(Fields::from_redis_value(value)?)) {
-            Ok(fields) if fields.is_empty() => {}
-            Ok(fields) => match &mut options {
-                None => options = Some(RawOptions { name: name.to_owned(), fields }),
-                Some(own) => {
-                    for (field, value) in fields {
-                        own.fields.entry(field).or_insert(value);
-                    }
-                }
-            },
-            Err(error) => return Ok(Err(key_problem(keys::options(prefix, name), error)?)),
-        }
-    }
-    Ok(Ok(options))
-}
-
-/// Sorts what is wrong with one key from what is wrong with Redis: only the former may count
-/// against the host.
-fn key_problem(key: String, error: RedisError) -> Result<KeyProblem, StoreError> {
-    let is_about_the_key = error.code() == Some("WRONGTYPE")
-        || matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse);
-    if !is_about_the_key {
-        return Err(StoreError::from(error));
-    }
-    let detail = if error.code() == Some("WRONGTYPE") {
-        let expected = [("dead:", "set"), ("options:", "hash")];
-        let expected = expected.iter().find(|(kind, _)| key.contains(kind));
-        let expected = expected.map_or("list", |(_, expected)| expected);
-        format!("it is not a {expected}; look at it with `TYPE`, and `DEL` it if it is a mistake")
-    } else {
-        error.to_string()
-    };
-    Ok(KeyProblem { key, detail })
 }
 
 /// A member of a dead set; anything that is not a position marks nothing.

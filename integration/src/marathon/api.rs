@@ -47,6 +47,15 @@ pub(super) fn answer(cluster: &Cluster, request: &Request, view: View<'_>) -> An
     common_headers(answer, cluster, view)
 }
 
+impl Cluster {
+    /// The body of `GET /v2/apps?embed=apps.tasks`, without a server.
+    pub fn apps_body(&self) -> Vec<u8> {
+        let embed = Embed { tasks: true, deployments: true, counts: true, ..Embed::default() };
+        let apps: Vec<Value> = self.apps.values().map(|app| shape::app(app, self, embed)).collect();
+        json!({ "apps": apps }).to_string().into_bytes()
+    }
+}
+
 /// What a page or stream of this server carries beside its own headers.
 pub(super) fn common_headers(mut answer: Answer, cluster: &Cluster, view: View<'_>) -> Answer {
     let dialect = cluster.dialect;

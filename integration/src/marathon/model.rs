@@ -94,8 +94,13 @@ impl Cluster {
         tasks.map(|(_, task)| task.id.clone()).collect()
     }
 
+    /// Makes events from now on, for whoever takes them without a server.
+    pub fn hear(&mut self) {
+        self.heard = true;
+    }
+
     /// Takes the events of what has changed since the last call.
-    pub(super) fn take_events(&mut self) -> Vec<Event> {
+    pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.outbox)
     }
 

@@ -358,7 +358,10 @@ fn results(reader: &mut Reader, raw: Raw<'_>) -> Vec<Option<HealthResult>> {
             has_failed: raw.last_failure.is_some(),
         })
     };
-    entries.into_iter().map(&mut read).collect()
+    // Not collected: see `Reader::ports`.
+    let mut results = Vec::with_capacity(entries.len());
+    results.extend(entries.into_iter().map(&mut read));
+    results
 }
 
 impl From<String> for State {

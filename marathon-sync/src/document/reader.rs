@@ -93,7 +93,10 @@ impl Reader {
     /// A list of ports whose positions matter.
     pub(super) fn ports(&mut self, field: &'static str, raw: Raw<'_>) -> Vec<Option<u16>> {
         let entries = self.list(field, raw);
-        entries.into_iter().map(|entry| self.vital(field, Some(entry))).collect()
+        // Not collected: that would keep the room of the entries, and there is a list for each task.
+        let mut ports = Vec::with_capacity(entries.len());
+        ports.extend(entries.into_iter().map(|entry| self.vital(field, Some(entry))));
+        ports
     }
 }
 

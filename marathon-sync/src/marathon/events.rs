@@ -67,6 +67,25 @@ pub struct Counters {
     pub garbage: AtomicU64,
     /// Events over the limit.
     pub oversized: AtomicU64,
+    /// Those after which we look, by their place in `hint::LOOK_AT`.
+    looked: [AtomicU64; hint::LOOK_AT.len()],
+}
+
+impl Counters {
+    fn count(&self, hint: &Hint) {
+        let place = hint::LOOK_AT.iter().position(|kind| Some(*kind) == hint.kind());
+        if let Some(count) = place.and_then(|place| self.looked.get(place)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Each kind of event after which we look, and how many of it came; also `garbage` and
+    /// `oversized`.
+    pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let known = hint::LOOK_AT.into_iter().zip(&self.looked);
+        let others = [("garbage", &self.garbage), ("oversized", &self.oversized)];
+        known.chain(others).map(|(kind, count)| (kind, count.load(Ordering::Relaxed)))
+    }
 }
 
 /// Why a stream is not or no longer there.
@@ -196,7 +215,10 @@ impl Listener<'_> {
 
     fn take(&mut self, item: Item) {
         let (counter, kind) = match item {
-            Item::Data(data) => match hint::hints(&data, |hint| self.hints.send(hint)) {
+            Item::Data(data) => match hint::hints(&data, |hint| {
+                self.counters.count(&hint);
+                self.hints.send(hint);
+            }) {
                 Ok(()) => {
                     self.counters.events.fetch_add(1, Ordering::Relaxed);
                     return;

@@ -1,6 +1,6 @@
 //! When two rows mean the same backend.
 
-use shared::backend::{BackendUrl, Origin};
+use shared::backend::Origin;
 
 /// What a row stands for. Rows with the same origin are one backend however they are spelled (a
 /// slash at the end, capitals, the default port), because the router and Hipache send to the same
@@ -16,8 +16,8 @@ pub enum Backend {
 impl Backend {
     /// Reads a row.
     pub fn of(row: &[u8]) -> Self {
-        match BackendUrl::parse(row) {
-            Ok(url) => Self::Peer(url.origin),
+        match Origin::parse(row) {
+            Ok(origin) => Self::Peer(origin),
             Err(_not_a_backend) => Self::Unusable(row.to_vec()),
         }
     }

@@ -23,7 +23,7 @@ pub enum Action {
 
 impl Action {
     /// A word for logs and metrics.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Adopt => "adopt",
             Self::Create => "create",

@@ -56,6 +56,9 @@ pub fn hosts<'a>(
 /// missing live backends behind. Everything else goes, whoever put it there: the bridge's rule. A
 /// backend that is listed twice stays listed twice, which is how people give weights.
 fn claimed(host: &str, wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>) -> Option<Change> {
+    if is_as_wanted(wanted, list, owned) {
+        return None;
+    }
     let may_stay: HashSet<Backend> =
         wanted.up.iter().chain(&wanted.unsure).map(|row| Backend::of(row.as_bytes())).collect();
     let ours = ours(owned);
@@ -100,6 +103,17 @@ fn claimed(host: &str, wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>)
         removed,
         owned: Some(note),
     })
+}
+
+/// Whether list and note are letter by letter what is wanted, as nearly all of them are nearly always:
+/// then no row has to be taken apart.
+fn is_as_wanted(wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>) -> bool {
+    let Some(owned) = owned.filter(|_| !list.is_empty()) else { return false };
+    let listed: HashSet<&[u8]> = backends(list).iter().map(Vec::as_slice).collect();
+    let up: HashSet<&[u8]> = wanted.up.iter().map(String::as_bytes).collect();
+    listed == up
+        && owned.rows.len() == up.len()
+        && wanted.up.iter().all(|row| owned.rows.contains(row))
 }
 
 /// No app claims the host any more: our backends go, and the list with them if it is ours and

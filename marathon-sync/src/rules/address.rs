@@ -3,9 +3,8 @@
 //! none. A *service port* is never an address.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 
-use shared::backend::{BackendUrl, Scheme};
+use shared::backend::{BackendHost, Origin, Scheme};
 
 use crate::document::{App, PortMapping, Task};
 
@@ -207,17 +206,18 @@ impl<'a> AppPorts<'a> {
         }
     }
 
-    /// Where `task` listens for `port`.
+    /// Where a task listens for `port`.
     ///
     /// # Errors
     ///
     /// [`NoAddress`] says what is missing.
-    pub fn address(
+    pub fn address<'t>(
         &self,
-        task: &Task,
+        task: impl Into<Whereabouts<'t>>,
         port: &PortRef,
         scheme: Scheme,
     ) -> Result<Address, NoAddress> {
+        let task = task.into();
         let place = match (self.find(port), port) {
             (Some(port), _) => port.place,
             (None, PortRef::Index(position)) if self.is_open => {
@@ -231,18 +231,20 @@ impl<'a> AppPorts<'a> {
         };
         let (host, port, how) = match place {
             Place::Agent { position, is_mapped } => {
-                let host = task.host.as_deref().ok_or(NoAddress::NoHost)?;
+                let host = task.host.ok_or(NoAddress::NoHost)?;
                 let port = task.ports.get(position).copied().flatten().filter(|port| *port > 0);
                 let port = port.ok_or(NoAddress::NoHostPort(position))?;
                 (host, port, How::Agent { position, is_mapped })
             }
             Place::Own { port: 0, .. } => return Err(NoAddress::NoContainerPort),
             Place::Own { port, networks } => {
-                let host = task.ip_addresses.first().ok_or(NoAddress::NoIp)?;
-                (host.as_str(), port, How::Own { networks })
+                let host = task.ip_address.ok_or(NoAddress::NoIp)?;
+                (host, port, How::Own { networks })
             }
         };
-        let url = url(scheme, host, port).ok_or_else(|| NoAddress::BadHost(host.to_owned()))?;
+        let name = name(host).ok_or_else(|| NoAddress::BadHost(host.to_owned()))?;
+        // The spelling that a backend's origin has.
+        let url = Origin { scheme, host: name, port }.to_string();
         Ok(Address { url, how })
     }
 }
@@ -256,36 +258,53 @@ fn networks(app: &App, mapping: &PortMapping) -> usize {
     }
 }
 
-/// The row of a `frontend:` list, in the spelling that a backend's origin has.
-fn url(scheme: Scheme, host: &str, port: u16) -> Option<String> {
-    let scheme = match scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-    };
-    let text = if host.parse::<Ipv6Addr>().is_ok() {
-        format!("{scheme}://[{host}]:{port}")
-    } else if host.contains([':', '/', '@', '?', '#', '\\', '%']) {
-        return None;
-    } else {
-        format!("{scheme}://{host}:{port}")
-    };
-    BackendUrl::parse(text.as_bytes()).ok().map(|url| url.origin.to_string())
+/// What Marathon calls a host: a name or an address, without brackets.
+fn name(host: &str) -> Option<BackendHost> {
+    (!host.starts_with('[')).then(|| BackendHost::parse(host).ok()).flatten()
+}
+
+/// What an answer says about where a task runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whereabouts<'a> {
+    /// Name or address of the agent.
+    pub host: Option<&'a str>,
+    /// Host ports.
+    pub ports: &'a [Option<u16>],
+    /// The first of the task's own addresses.
+    pub ip_address: Option<&'a str>,
+}
+
+impl<'a> From<&'a Task> for Whereabouts<'a> {
+    fn from(task: &'a Task) -> Self {
+        Self {
+            host: task.host.as_deref(),
+            ports: &task.ports,
+            ip_address: task.ip_addresses.first().map(String::as_str),
+        }
+    }
 }
 
 /// Every place where a task may listen, as `host:port`, whichever of its ports is meant: for the
 /// question whose task has an address now.
-pub fn all(ports: &AppPorts<'_>, task: &Task) -> Vec<String> {
-    let agent = task
-        .ports
-        .iter()
-        .flatten()
-        .filter(|port| **port > 0)
-        .filter_map(|port| url(Scheme::Http, task.host.as_deref()?, *port));
-    let own = ports.iter().filter_map(|port| match port.place {
-        Place::Own { port, .. } if port > 0 => url(Scheme::Http, task.ip_addresses.first()?, port),
-        _ => None,
-    });
-    agent.chain(own).map(|url| without_scheme(&url).to_owned()).collect()
+pub fn all<'a>(ports: &AppPorts<'_>, task: impl Into<Whereabouts<'a>>) -> Vec<String> {
+    let task = task.into();
+    let mut found = Vec::with_capacity(task.ports.len());
+    if let Some(host) = task.host.and_then(name) {
+        let agent = task.ports.iter().flatten().filter(|port| **port > 0);
+        found.extend(agent.map(|port| format!("{host}:{port}")));
+    }
+    let own = || {
+        ports.iter().filter_map(|port| match port.place {
+            Place::Own { port, .. } if port > 0 => Some(port),
+            _ => None,
+        })
+    };
+    if own().next().is_some()
+        && let Some(host) = task.ip_address.and_then(name)
+    {
+        found.extend(own().map(|port| format!("{host}:{port}")));
+    }
+    found
 }
 
 /// `host:port` of a URL that this module made, or of any row in its spelling.

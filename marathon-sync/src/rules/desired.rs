@@ -3,7 +3,8 @@
 mod app;
 mod evidence;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -55,7 +56,8 @@ pub fn desired(
     }
     let mut evidence = Evidence::of(answer, memory, seen, &by_id);
     let mut shares: BTreeMap<String, Share> = BTreeMap::new();
-    let mut tasks: HashMap<String, KnownTask> = HashMap::new();
+    let count = answer.apps.iter().flat_map(|app| &app.tasks).map(Vec::len).sum();
+    let mut tasks: HashMap<Arc<str>, KnownTask> = HashMap::with_capacity(count);
     for (id, apps) in &by_id {
         let share = match apps.as_slice() {
             _ if options.exclude.iter().any(|pattern| glob::matches(pattern, id)) => {
@@ -89,6 +91,7 @@ pub fn desired(
         }
     }
     memory.settle(tasks, &by_id.keys().copied().collect(), now);
+    memory.reused(|address| evidence.is_live(address));
     desired.evidence = evidence;
     desired
 }
@@ -104,8 +107,13 @@ impl Desired {
         for (list, more) in [(&mut wanted.up, &part.up), (&mut wanted.unsure, &part.unsure)] {
             // Lists are long for few hosts only, but a host with thousands of tasks may not cost
             // the square of their number.
-            let mut known: std::collections::HashSet<String> = list.iter().cloned().collect();
-            list.extend(more.iter().map(|b| b.url.clone()).filter(|url| known.insert(url.clone())));
+            let mut known: HashSet<&str> = HashSet::with_capacity(list.len() + more.len());
+            let earlier = std::mem::take(list);
+            known.extend(earlier.iter().map(String::as_str));
+            let more = more.iter().map(|backend| &*backend.url).filter(|url| known.insert(url));
+            let more: Vec<String> = more.map(str::to_owned).collect();
+            *list = earlier;
+            list.extend(more);
         }
     }
 }

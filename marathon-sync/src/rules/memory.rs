@@ -1,12 +1,14 @@
 //! What has to be remembered from one answer to the next.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::address::without_scheme;
+use shared::backend::Origin;
+
+use super::address::Whereabouts;
 use super::liveness::Health;
-use crate::document::Task;
 
 /// How long an app that is no longer listed is remembered: for events about it that come late.
 const KEEP_ABSENT: SignedDuration = SignedDuration::from_secs(600);
@@ -15,7 +17,7 @@ const KEEP_ABSENT: SignedDuration = SignedDuration::from_secs(600);
 /// minutes, no more.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    pub(super) tasks: HashMap<String, KnownTask>,
+    pub(super) tasks: HashMap<Arc<str>, KnownTask>,
     pub(super) apps: BTreeMap<String, LastGood>,
     /// Addresses of tasks that events call ended, by task, for as long as the events are handed in.
     ended: HashMap<String, Vec<String>>,
@@ -29,8 +31,36 @@ pub(super) struct KnownTask {
     pub(super) health: Option<Health>,
     /// Its `host:port`s when it last had any.
     pub(super) addresses: Vec<String>,
-    /// Host, ports and addresses when they were last told; the rest is empty.
-    pub(super) place: Task,
+    /// What was last told of it that has ports or addresses.
+    pub(super) place: Place,
+}
+
+/// [`Whereabouts`], kept. There is one for each task, so it is small.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    host: Option<Box<str>>,
+    ports: Box<[Option<u16>]>,
+    ip_address: Option<Box<str>>,
+}
+
+impl From<Whereabouts<'_>> for Place {
+    fn from(told: Whereabouts<'_>) -> Self {
+        Self {
+            host: told.host.map(Into::into),
+            ports: told.ports.into(),
+            ip_address: told.ip_address.map(Into::into),
+        }
+    }
+}
+
+impl<'a> From<&'a Place> for Whereabouts<'a> {
+    fn from(place: &'a Place) -> Self {
+        Self {
+            host: place.host.as_deref(),
+            ports: &place.ports,
+            ip_address: place.ip_address.as_deref(),
+        }
+    }
 }
 
 /// What an app had when it could last be read.
@@ -50,9 +80,9 @@ pub(super) struct LastHost {
 /// A backend that an app had.
 #[derive(Clone, Debug)]
 pub(super) struct LastBackend {
-    pub(super) url: String,
+    pub(super) url: Arc<str>,
     /// Its task; not known of what came from Redis.
-    pub(super) task: Option<String>,
+    pub(super) task: Option<Arc<str>>,
 }
 
 impl Memory {
@@ -62,7 +92,7 @@ impl Memory {
         if apps.is_empty() {
             let _before = self.restored.insert(host.to_owned(), urls.to_vec());
         }
-        let backend = |url: &String| LastBackend { url: url.clone(), task: None };
+        let backend = |url: &String| LastBackend { url: Arc::from(url.as_str()), task: None };
         for app in apps {
             let last = LastHost {
                 identifier: identifier.to_owned(),
@@ -84,7 +114,7 @@ impl Memory {
             return last.backends.clone();
         }
         let restored = self.restored.get(host).into_iter().flatten();
-        restored.map(|url| LastBackend { url: url.clone(), task: None }).collect()
+        restored.map(|url| LastBackend { url: Arc::from(url.as_str()), task: None }).collect()
     }
 
     /// Notes what an app has now.
@@ -100,11 +130,24 @@ impl Memory {
     pub(super) fn ended(&mut self, ended: &BTreeSet<String>) -> HashSet<String> {
         self.ended.retain(|task, _| ended.contains(task));
         for id in ended {
-            if let Some(task) = self.tasks.get(id) {
+            if let Some(task) = self.tasks.get(id.as_str()) {
                 let _before = self.ended.insert(id.clone(), task.addresses.clone());
             }
         }
         self.ended.values().flatten().cloned().collect()
+    }
+
+    /// Forgets that something ended where a task runs now: Mesos has given the port again. Else an
+    /// answer that leaves that task out, by mistake, would seem explained.
+    pub(super) fn reused(&mut self, lives: impl Fn(&str) -> bool) {
+        for addresses in self.ended.values_mut() {
+            addresses.retain(|address| !lives(address));
+        }
+        for last in self.apps.values_mut().filter(|last| last.absent_since.is_some()) {
+            for host in last.hosts.values_mut() {
+                host.backends.retain(|backend| !lives(&address(&backend.url)));
+            }
+        }
     }
 
     /// `host:port`s that deleted apps had.
@@ -116,7 +159,7 @@ impl Memory {
     /// Forgets tasks that are not in `tasks`, and apps that have been away for long.
     pub(super) fn settle(
         &mut self,
-        tasks: HashMap<String, KnownTask>,
+        tasks: HashMap<Arc<str>, KnownTask>,
         listed: &BTreeSet<&str>,
         now: Timestamp,
     ) {
@@ -134,8 +177,8 @@ impl Memory {
 
 /// `host:port` of a row, whatever its spelling.
 pub(crate) fn address(url: &str) -> String {
-    match shared::backend::BackendUrl::parse(url.as_bytes()) {
-        Ok(parsed) => without_scheme(&parsed.origin.to_string()).to_owned(),
+    match Origin::parse(url.as_bytes()) {
+        Ok(origin) => format!("{}:{}", origin.host, origin.port),
         Err(_) => url.to_owned(),
     }
 }

@@ -53,9 +53,22 @@ pub(super) struct Server {
     pub(super) admin: Option<String>,
     pub(super) cache: Option<String>,
     pub(super) snapshot: Option<PathBuf>,
+    pub(super) backend_ca: Option<PathBuf>,
     pub(super) connect_timeout: Option<f64>,
     pub(super) tunnel_idle_timeout: Option<f64>,
     pub(super) drain_timeout: Option<f64>,
+    pub(super) head_timeout: Option<f64>,
+    pub(super) first_byte_timeout: Option<f64>,
+    pub(super) idle_timeout: Option<f64>,
+    pub(super) max_head: Option<u32>,
+    pub(super) max_headers: Option<u32>,
+    pub(super) max_uri: Option<u32>,
+    pub(super) max_body: Option<u64>,
+    pub(super) min_body_rate: Option<u32>,
+    pub(super) max_requests: Option<u32>,
+    pub(super) max_requests_per_connection: Option<u32>,
+    pub(super) max_connections: Option<u32>,
+    pub(super) max_connections_per_address: Option<u32>,
     pub(super) trusted_proxies: Option<OneOrMany>,
     pub(super) allowed_backends: Option<OneOrMany>,
     pub(super) cookie_key: Option<String>,
@@ -129,6 +142,10 @@ pub(super) struct Listener {
     pub(super) ciphers: Option<String>,
     pub(super) honor_cipher_order: Option<bool>,
     pub(super) proxy_protocol: Option<bool>,
+    pub(super) directory: Option<PathBuf>,
+    pub(super) preset: Option<String>,
+    pub(super) http2: Option<bool>,
+    pub(super) h2c: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -241,6 +258,18 @@ const KEYS: &[&str] = &[
     "connectTimeout",
     "tunnelIdleTimeout",
     "drainTimeout",
+    "headTimeout",
+    "firstByteTimeout",
+    "idleTimeout",
+    "maxHead",
+    "maxHeaders",
+    "maxUri",
+    "maxBody",
+    "minBodyRate",
+    "maxRequests",
+    "maxRequestsPerConnection",
+    "maxConnections",
+    "maxConnectionsPerAddress",
     "trustedProxies",
     "allowedBackends",
     "cookieKey",
@@ -261,6 +290,11 @@ const KEYS: &[&str] = &[
     "ciphers",
     "honorCipherOrder",
     "proxyProtocol",
+    "directory",
+    "preset",
+    "http2",
+    "h2c",
+    "backendCa",
 ];
 
 /// A file that was read and is of the right shape.
@@ -445,7 +479,8 @@ mod tests {
                 "size" | "ttl" => format!("{{\"server\": {{\"lruCache\": {{\"{key}\": null}}}}}}"),
                 "server" | "http" | "https" => format!("{{\"{key}\": {{}}}}"),
                 "port" | "bind" | "key" | "cert" | "ca" | "passphrase" | "secureProtocol"
-                | "secureOptions" | "ciphers" | "honorCipherOrder" | "proxyProtocol" => {
+                | "secureOptions" | "ciphers" | "honorCipherOrder" | "directory" | "preset"
+                | "http2" | "h2c" | "proxyProtocol" => {
                     format!("{{\"https\": {{\"{key}\": null}}}}")
                 }
                 _ if ["driver", "user", "group"].contains(key) || key.starts_with("redis") => {

@@ -7,7 +7,7 @@ use shared::secret::Secret;
 
 use super::file::{self, Bind, Listener, Loaded};
 use super::resolve::flag_error;
-use super::{ConfigError, TlsListener};
+use super::{CertificateFiles, ConfigError, TlsListener, TlsPolicy};
 
 /// Hipache's port and address for plain HTTP.
 pub(super) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
@@ -133,11 +133,9 @@ fn resolve_address(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     Ok(addresses)
 }
 
-/// The addresses of `https`, each with its key and certificate, checked to be there.
-pub(super) fn tls_listeners(
-    loaded: &Loaded,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<TlsListener>, ConfigError> {
+/// The addresses of `https`, each with its key and certificate, checked to be there. Only with a
+/// directory of certificates may an address do without.
+pub(super) fn tls_listeners(loaded: &Loaded) -> Result<Vec<TlsListener>, ConfigError> {
     let section = &loaded.file.https;
     if section.bind.is_none() {
         return Ok(Vec::new());
@@ -150,8 +148,12 @@ pub(super) fn tls_listeners(
             loaded.error("https.bind", format!("{address} needs https.{what}: the path of a file"))
         };
         let key = own(|o| o.key.clone()).or_else(|| section.key.clone());
-        let key = key.ok_or_else(|| missing("key"))?;
         let cert = own(|o| o.cert.clone()).or_else(|| section.cert.clone());
+        if key.is_none() && cert.is_none() && section.directory.is_some() {
+            listeners_found.push(TlsListener { address, default: None });
+            continue;
+        }
+        let key = key.ok_or_else(|| missing("key"))?;
         let cert = cert.ok_or_else(|| missing("cert"))?;
         let ca = object.and_then(|o| o.ca.as_ref()).or(section.ca.as_ref());
         let ca: Vec<PathBuf> =
@@ -159,35 +161,48 @@ pub(super) fn tls_listeners(
         for (name, path) in
             [("key", &key), ("cert", &cert)].into_iter().chain(ca.iter().map(|path| ("ca", path)))
         {
-            if let Err(error) = std::fs::metadata(path) {
+            // What only root may look into is read before privileges are dropped.
+            if let Err(error) = std::fs::metadata(path)
+                && error.kind() != std::io::ErrorKind::PermissionDenied
+            {
                 let problem = format!("{} cannot be read: {error}", path.display());
                 return Err(loaded.error(&format!("https.{name}"), problem));
             }
         }
         let passphrase = object.and_then(|o| o.passphrase.clone());
         let passphrase = passphrase.or_else(|| section.passphrase.clone()).map(Secret::new);
-        listeners_found.push(TlsListener { address, key, cert, ca, passphrase });
-    }
-    for (key, is_set) in [
-        ("secureProtocol", section.secure_protocol.is_some()),
-        ("secureOptions", section.secure_options.is_some()),
-        ("ciphers", section.ciphers.is_some()),
-        ("honorCipherOrder", section.honor_cipher_order.is_some()),
-    ] {
-        if is_set {
-            warnings.push(format!(
-                "{} is an OpenSSL setting and is not used; TLS 1.2 and 1.3 with their modern \
-                 ciphers will be",
-                loaded.place(&format!("https.{key}"))
-            ));
-        }
-    }
-    for listener in &listeners_found {
-        warnings.push(format!(
-            "{} {} is valid, but this version does not serve HTTPS yet: nothing listens there",
-            loaded.place("https.bind"),
-            listener.address
-        ));
+        let default = Some(CertificateFiles { key, cert, ca, passphrase });
+        listeners_found.push(TlsListener { address, default });
     }
     Ok(listeners_found)
+}
+
+/// Which TLS is spoken: the preset, and what Hipache's settings make of it. Each of those is
+/// answered with a warning, for none means quite the same as in OpenSSL.
+pub(super) fn tls_policy(
+    loaded: &Loaded,
+    warnings: &mut Vec<String>,
+) -> Result<TlsPolicy, ConfigError> {
+    let section = &loaded.file.https;
+    let mut policy = TlsPolicy::preset(section.preset.as_deref().unwrap_or("intermediate"))
+        .map_err(|problem| loaded.error("https.preset", problem))?;
+    let mut say = |key: &str, said: String| {
+        warnings.push(format!("{} is a setting of OpenSSL: {said}", loaded.place(key)));
+    };
+    if let Some(method) = &section.secure_protocol {
+        say("https.secureProtocol", policy.apply_protocol(method));
+    }
+    if let Some(options) = &section.secure_options {
+        let flags = options.as_u64().ok_or_else(|| {
+            loaded.error("https.secureOptions", format!("expected a number, not {options}"))
+        })?;
+        say("https.secureOptions", policy.apply_options(flags));
+    }
+    if let Some(list) = &section.ciphers {
+        say("https.ciphers", policy.apply_ciphers(list));
+    }
+    if let Some(is_own) = section.honor_cipher_order {
+        say("https.honorCipherOrder", policy.apply_order(is_own));
+    }
+    Ok(policy)
 }

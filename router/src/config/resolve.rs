@@ -9,8 +9,10 @@ use shared::secret::Secret;
 
 use super::drivers::drivers;
 use super::file::{self, CountOrSwitch, Loaded};
+use super::limits::limits;
 use super::listeners::{
     DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, proxy_protocol, tls_listeners,
+    tls_policy,
 };
 use super::{AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE};
 use crate::cli::{CacheMode, Cli};
@@ -69,7 +71,8 @@ pub(super) fn resolve(
             addresses
         }
     };
-    let https = tls_listeners(&loaded, &mut warnings)?;
+    let https = tls_listeners(&loaded)?;
+    let tls = tls_policy(&loaded, &mut warnings)?;
 
     let proxy_protocol = proxy_protocol(&loaded, cli.proxy_protocol, &listen, &https)?;
 
@@ -159,6 +162,17 @@ pub(super) fn resolve(
         });
     }
 
+    let certificates = file.https.directory.clone().filter(|_| !https.is_empty());
+    if let Some(directory) = certificates.as_ref().filter(|directory| !directory.is_dir()) {
+        let problem = format!("{} is not a directory", directory.display());
+        return Err(loaded.error("https.directory", problem));
+    }
+    let backend_ca = server.backend_ca.clone();
+    if let Some(path) = backend_ca.as_ref().filter(|path| !path.is_file()) {
+        let problem = format!("{} is not a file", path.display());
+        return Err(loaded.error("server.backendCa", problem));
+    }
+
     let snapshot = cli.snapshot.clone().or_else(|| server.snapshot.clone());
     let snapshot = snapshot.filter(|path| !["", "none"].map(Path::new).contains(&path.as_path()));
 
@@ -202,6 +216,11 @@ pub(super) fn resolve(
         proxy_protocol,
         admin,
         https,
+        certificates,
+        tls,
+        http2: file.https.http2.unwrap_or(true),
+        h2c: file.http.h2c.unwrap_or(false),
+        backend_ca,
         drivers,
         workers: workers.map_or(cores, |workers| workers as usize),
         max_sockets: max_sockets as usize,
@@ -237,6 +256,7 @@ pub(super) fn resolve(
             server.tunnel_idle_timeout,
             DEFAULT_TUNNEL_IDLE_TIMEOUT,
         )?),
+        limits: limits(cli, &loaded, or_never(tcp_timeout))?,
         drain_timeout: seconds(
             "server.drainTimeout",
             cli.drain_timeout,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, REFERER, USER_AGENT};
+use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, REFERER, SEC_WEBSOCKET_KEY, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -14,10 +14,11 @@ use super::Client;
 use super::body::RequestLog;
 use super::error::ProxyError;
 use super::headers::{self, Scan};
+use super::http2;
 use super::request_id::Ids;
 use crate::access_log::Record;
-use crate::connection::BodyState;
-use crate::request_body::{Gate, RequestBody};
+use crate::connection::{BodyKind, BodyState};
+use crate::request_body::{BodyLimits, Gate, RequestBody};
 use crate::route::{Millis, Route};
 
 /// A request that can be routed.
@@ -25,10 +26,19 @@ pub(super) struct Admitted {
     pub(super) request: Request<RequestBody>,
     pub(super) route: Known,
     /// The client asked for this protocol.
-    pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
+    pub(super) upgrade: Option<Upgrade>,
     pub(super) expectations: Expectations,
     /// The client's.
     pub(super) version: Version,
+}
+
+/// A change of protocol that the client asked for.
+pub(super) struct Upgrade {
+    /// To this one.
+    pub(super) protocol: HeaderValue,
+    pub(super) client: OnUpgrade,
+    /// The key of the handshake that was made for a client of HTTP/2, which knows of none.
+    pub(super) key: Option<HeaderValue>,
 }
 
 /// What is to happen with informational responses.
@@ -86,10 +96,14 @@ impl Client {
         if !has_body {
             self.connection.set_body_state(BodyState::Complete);
         }
-        // CONNECT would make us dial whatever a client names; TRACE would show it headers that
-        // proxies before us have added (RFC 9110 9.3.6, 9.3.8).
-        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-            return Err(ProxyError::MethodNotAllowed);
+        let kind = match hyper::body::Body::size_hint(request.body()).exact() {
+            _ if !has_body => BodyKind::None,
+            Some(length) => BodyKind::Length(length),
+            None => BodyKind::Chunked,
+        };
+        // HTTP/2 has frames, which can be read in one way only.
+        if request.version() != Version::HTTP_2 && !self.connection.is_clear(kind) {
+            return Err(ProxyError::BadRequest("line end that is not CRLF"));
         }
         headers::check_framing(request.headers(), scan, request.version())
             .map_err(ProxyError::BadRequest)?;
@@ -99,13 +113,28 @@ impl Client {
         }
         let host = host::normalize(host_header.as_bytes())
             .map_err(|_error| ProxyError::BadRequest("invalid host header"))?;
+        // CONNECT would make us dial whatever a client names; TRACE would show it headers that
+        // proxies before us have added (RFC 9110 9.3.6, 9.3.8).
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(ProxyError::MethodNotAllowed);
+        }
         check_target(request.uri(), request.method())?;
+        let limits = &self.settings.limits;
+        if request.uri().path_and_query().is_some_and(|path| path.as_str().len() > limits.max_uri) {
+            return Err(ProxyError::UriTooLong);
+        }
         let host = match request.uri().authority().is_some() {
             true => Cow::Owned(make_origin_form(&mut request)?),
             false => host,
         };
         if host == host::PING {
             return Ok(None);
+        }
+        if self.tls.as_ref().is_some_and(|tls| !tls.serves(&host, request.version())) {
+            return Err(ProxyError::Misdirected);
+        }
+        if limits.max_requests.is_some_and(|most| self.connection.running_requests() > most) {
+            return Err(ProxyError::Overloaded);
         }
         let route = match self.shared.table.fresh(&host) {
             Some(route) => {
@@ -119,9 +148,17 @@ impl Client {
         };
         let upgrade_asked = headers::strip_request(request.headers_mut(), scan);
         // A body cannot be told from the bytes of the new protocol by every backend.
-        let upgrade_asked =
-            upgrade_asked.filter(|_| request.version() == Version::HTTP_11 && !has_body);
-        let upgrade = upgrade_asked.map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
+        let may_upgrade =
+            request.version() == Version::HTTP_11 || http2::is_websocket(request.extensions());
+        let upgrade_asked = upgrade_asked.filter(|_| may_upgrade && !has_body);
+        let upgrade = upgrade_asked.map(|protocol| Upgrade {
+            protocol,
+            key: match request.version() {
+                Version::HTTP_2 => request.headers().get(SEC_WEBSOCKET_KEY).cloned(),
+                _ => None,
+            },
+            client: hyper::upgrade::on(&mut request),
+        });
         let is_trusted = |address| self.settings.is_trusted(address);
         self.forwarded.apply(request.headers_mut(), is_trusted);
         if let Some(ids) = ids {
@@ -143,8 +180,12 @@ impl Client {
         if !self.settings.backend_keep_alive && upgrade.is_none() {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let limit = self.settings.tcp_timeout;
-        let body = RequestBody::new(incoming, &self.connection, limit, gate.clone());
+        let limits = BodyLimits {
+            silence: self.settings.tcp_timeout,
+            max: limits.max_body,
+            min_rate: limits.min_body_rate.map(|rate| (rate, limits.head_timeout)),
+        };
+        let body = RequestBody::new(incoming, &self.connection, limits, gate.clone());
         let request = Request::from_parts(parts, body);
         let expectations = Expectations { gate, passes_hints: version == Version::HTTP_11 };
         Ok(Some(Admitted { request, route, upgrade, expectations, version }))
@@ -158,6 +199,12 @@ fn is_continue(expectation: &HeaderValue) -> bool {
 /// Refuses targets that are neither a path nor a web URL (RFC 9112 3.2): `*` is for OPTIONS, an
 /// authority alone is for CONNECT.
 fn check_target(target: &Uri, method: &Method) -> Result<(), ProxyError> {
+    // What `http` takes beyond RFC 3986 (UTF-8 and a few marks) is refused by others, or cut.
+    let path = target.path_and_query().map_or("", PathAndQuery::as_str);
+    let has_odd = path.bytes().fold(false, |has_odd, byte| has_odd | !byte.is_ascii_graphic());
+    if has_odd {
+        return Err(ProxyError::BadRequest("invalid request target"));
+    }
     let is_good = match (target.scheme_str(), target.authority()) {
         (Some("http" | "https"), Some(_)) => true,
         (None, None) => target.path() != "*" || *method == Method::OPTIONS,

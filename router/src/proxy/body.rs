@@ -198,9 +198,16 @@ impl Body for ResponseBody {
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.content = Content::Empty;
+                this.log.connection.body_handed_on(bytes.len());
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Content::Upstream(content) => content.poll_frame(&this.log.connection, cx),
+            Content::Upstream(content) => {
+                let polled = content.poll_frame(&this.log.connection, cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    this.log.connection.body_handed_on(frame.data_ref().map_or(0, Bytes::len));
+                }
+                polled
+            }
         }
     }
 

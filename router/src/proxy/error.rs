@@ -14,8 +14,8 @@ pub enum ProxyError {
     /// The request breaks a rule of HTTP.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
-    /// The body is longer than allowed.
-    #[error("the body of the request is too large")]
+    /// The body is longer than `maxBody`, or than the options of the host allow.
+    #[error("the body of the request is longer than allowed")]
     BodyTooLarge,
     /// The `frontend:` key of the host cannot be read.
     #[error(transparent)]
@@ -46,6 +46,9 @@ pub enum ProxyError {
     /// A method that is not forwarded.
     #[error("method not allowed")]
     MethodNotAllowed,
+    /// The connection's certificate is for other hosts.
+    #[error("this connection is for another host")]
+    Misdirected,
     /// No backend that is not dead.
     #[error("no backend is alive")]
     NoBackend,
@@ -55,6 +58,9 @@ pub enum ProxyError {
     /// No `Host` header.
     #[error("no host header")]
     NoHost,
+    /// More requests are running than `maxRequests`.
+    #[error("more requests are running than maxRequests")]
+    Overloaded,
     /// Too many passwords are being checked.
     #[error("too many passwords are being checked")]
     PasswordsBusy,
@@ -67,6 +73,9 @@ pub enum ProxyError {
     /// No list for the host.
     #[error("no frontend for this host")]
     UnknownHost,
+    /// The target is longer than `maxUri`.
+    #[error("the request target is longer than maxUri")]
+    UriTooLong,
     /// The backend closed the connection or sent what is not HTTP, before a response.
     #[error("the backend broke off")]
     Upstream(#[source] hyper::Error),
@@ -110,8 +119,11 @@ impl ProxyError {
                 StatusCode::BAD_REQUEST
             }
             Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Maintenance(_)
+            | Self::Overloaded
             | Self::PasswordsBusy
             | Self::Store(_)
             | Self::Lease(
@@ -120,7 +132,7 @@ impl ProxyError {
             Self::UpstreamTimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::BrokenFrontend(_)
             | Self::InvalidBackends
-            | Self::Lease(LeaseError::Connect(_))
+            | Self::Lease(LeaseError::Connect(_) | LeaseError::NoTunnel)
             | Self::NoBackend
             | Self::Upstream(_)
             | Self::UpstreamProtocol(_) => StatusCode::BAD_GATEWAY,
@@ -144,13 +156,13 @@ impl ProxyError {
             Self::Lease(LeaseError::Connect(error)) => match error {
                 ConnectError::Forbidden { .. }
                 | ConnectError::Refused { .. }
-                | ConnectError::TimedOut(_) => true,
+                | ConnectError::TimedOut(_)
+                | ConnectError::Tls { .. } => true,
                 // What we lack or cannot speak is no failure of the backend, and a resolver that
                 // is away would mark them all.
                 ConnectError::Exhausted { .. }
                 | ConnectError::Handshake(_)
-                | ConnectError::Resolve { .. }
-                | ConnectError::TlsUnsupported => false,
+                | ConnectError::Resolve { .. } => false,
             },
             Self::UpstreamTimedOut => true,
             _ => false,
@@ -161,9 +173,10 @@ impl ProxyError {
     pub fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Maintenance(seconds) => Some(*seconds),
-            Self::PasswordsBusy | Self::Store(_) | Self::Lease(LeaseError::QueueTimedOut(_)) => {
-                Some(1)
-            }
+            Self::Overloaded
+            | Self::PasswordsBusy
+            | Self::Store(_)
+            | Self::Lease(LeaseError::QueueTimedOut(_)) => Some(1),
             _ => None,
         }
     }
@@ -177,11 +190,14 @@ impl ProxyError {
             | Self::ClientTimedOut
             | Self::HttpsOnly { .. }
             | Self::MethodNotAllowed
+            | Self::Misdirected
             | Self::NoHost
             | Self::NotAllowed
             | Self::Unauthorized
-            | Self::UnknownHost => Side::Client,
+            | Self::UnknownHost
+            | Self::UriTooLong => Side::Client,
             Self::Maintenance(_)
+            | Self::Overloaded
             | Self::PasswordsBusy
             | Self::Store(_)
             | Self::Lease(
@@ -189,7 +205,7 @@ impl ProxyError {
             ) => Side::Router,
             Self::BrokenFrontend(_)
             | Self::InvalidBackends
-            | Self::Lease(LeaseError::Connect(_))
+            | Self::Lease(LeaseError::Connect(_) | LeaseError::NoTunnel)
             | Self::NoBackend
             | Self::Upstream(_)
             | Self::UpstreamProtocol(_)
@@ -217,11 +233,15 @@ impl ProxyError {
             Self::NotAllowed => "address not allowed",
             Self::PasswordsBusy => "too many passwords to check",
             Self::Unauthorized => "password needed",
+            Self::Lease(LeaseError::NoTunnel) => "backend speaks HTTP/2 only",
             Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
             Self::MethodNotAllowed => "method not allowed",
+            Self::Misdirected => "connection is for another host",
+            Self::Overloaded => "too many requests",
             Self::Store(_) => "Redis is not available",
             Self::Upstream(_) => "backend closed the connection",
             Self::UpstreamTimedOut => "backend timed out",
+            Self::UriTooLong => "request target too long",
         }
     }
 }
@@ -254,6 +274,9 @@ mod tests {
             (ProxyError::Maintenance(60), 503, false, false, Side::Router),
             (ProxyError::PasswordsBusy, 503, false, false, Side::Router),
             (ProxyError::MethodNotAllowed, 405, false, false, Side::Client),
+            (ProxyError::Misdirected, 421, false, false, Side::Client),
+            (ProxyError::UriTooLong, 414, false, false, Side::Client),
+            (ProxyError::Overloaded, 503, false, false, Side::Router),
             (ProxyError::ClientTimedOut, 408, false, false, Side::Client),
             (ProxyError::BrokenFrontend(problem), 502, false, false, Side::Backend),
             (ProxyError::InvalidBackends, 502, false, false, Side::Backend),
@@ -261,12 +284,16 @@ mod tests {
             (ProxyError::UpstreamProtocol("x"), 502, false, false, Side::Backend),
             (ProxyError::Lease(LeaseError::Connect(timed_out())), 502, true, true, Side::Backend),
             (
-                ProxyError::Lease(LeaseError::Connect(ConnectError::TlsUnsupported)),
+                ProxyError::Lease(LeaseError::Connect(ConnectError::Tls {
+                    name: "a".into(),
+                    source: std::io::ErrorKind::InvalidData.into(),
+                })),
                 502,
                 true,
-                false,
+                true,
                 Side::Backend,
             ),
+            (ProxyError::Lease(LeaseError::NoTunnel), 502, false, false, Side::Backend),
             (ProxyError::Lease(LeaseError::QueueTimedOut(1)), 503, false, false, Side::Router),
             (ProxyError::Store(StoreError::Unavailable), 503, false, false, Side::Router),
             (ProxyError::UpstreamTimedOut, 504, false, true, Side::Backend),

@@ -6,14 +6,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::HeaderValue;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use shared::backend::Origin;
 use tracing::debug;
 
-use super::admit::{Admitted, Expectations, Known};
+use super::admit::{Admitted, Expectations, Known, Upgrade};
 use super::body::RequestLog;
 use super::error::ProxyError;
 use super::{Client, Debugging, headers, rules};
@@ -21,7 +18,8 @@ use crate::connection::BodyState;
 use crate::dead_marks::Reason;
 use crate::request_body::{Gate, RequestBody};
 use crate::route::{Pick, Route, Target};
-use crate::upstream::{Exchange, Lease};
+use crate::upstream::trust::Trust;
+use crate::upstream::{Exchange, Lease, Peer, SendError};
 
 /// A response of a backend with what belongs to it.
 pub(super) struct Answered {
@@ -30,10 +28,13 @@ pub(super) struct Answered {
     pub(super) route: Arc<Route>,
     pub(super) position: usize,
     pub(super) version: Version,
-    pub(super) upgrade: Option<(HeaderValue, OnUpgrade)>,
+    pub(super) upgrade: Option<Upgrade>,
     /// Brings the client back to this backend.
     pub(super) cookie: Option<HeaderValue>,
 }
+
+/// By what `https://` backends are verified: one rule for all hosts.
+const TRUST: Trust = Trust::Configured;
 
 impl Client {
     /// Finds the route, picks a backend, sends the request, and tries again where that is safe.
@@ -62,13 +63,17 @@ impl Client {
         let mut stuck = None;
         if let Some(options) = &route.options {
             debugging.options = Some(Arc::clone(options));
-            debugging.is_https = headers::is_https(request.headers());
-            Box::pin(self.obey(options, &route, &mut request)).await?;
+            debugging.is_https = self.is_https(request.headers());
+            Box::pin(self.obey(options, &route, &mut request, debugging.is_https)).await?;
             if let Some(name) = &options.sticky {
                 let cookies = headers::cookies(request.headers(), name);
                 stuck = route.stuck(&shared.sticky_key, cookies, shared.clock.coarse());
             }
         }
+        // Only now: the host's own limit may be a higher one.
+        request.body().check_length()?;
+        let limit = self.settings.read_timeout(&route);
+        let connect_timeout = route.options.as_ref().and_then(|options| options.connect_timeout);
         let mut slot = Some(request);
         let mut tried: Vec<usize> = Vec::new();
         let mut last_error = None;
@@ -91,7 +96,13 @@ impl Client {
             if let Some(record) = log.record() {
                 record.backend_started.get_or_insert(started);
             }
-            match self.attempt(&route, &url.origin, &mut slot, &expectations).await {
+            let peer = Peer {
+                origin: &url.origin,
+                trust: &TRUST,
+                for_tunnel: upgrade.is_some(),
+                connect_timeout,
+            };
+            match self.attempt(peer, limit, &mut slot, &expectations).await {
                 Ok((lease, response)) => {
                     let route = Arc::clone(&route);
                     let cookie = self.cookie(&route, position, stuck, debugging.is_https);
@@ -147,25 +158,21 @@ impl Client {
     /// the request in `slot` when nothing of it can have reached the backend.
     async fn attempt(
         &self,
-        route: &Route,
-        origin: &Origin,
+        peer: Peer<'_>,
+        limit: Option<Duration>,
         slot: &mut Option<Request<RequestBody>>,
         expectations: &Expectations,
     ) -> Result<(Lease, Response<Incoming>), ProxyError> {
         let upstreams = &self.shared.upstreams;
-        let limit = self.settings.read_timeout(route);
-        let connect_limit = route.options.as_ref().and_then(|options| options.connect_timeout);
         let mut wants_new = false;
         loop {
             let idle = match wants_new || !self.settings.backend_keep_alive {
                 true => None,
-                false => upstreams.lease_idle(origin),
+                false => upstreams.lease_idle(peer),
             };
             let mut lease = match idle {
                 Some(lease) => lease,
-                None => Box::pin(upstreams.lease_new(origin, connect_limit))
-                    .await
-                    .map_err(ProxyError::Lease)?,
+                None => Box::pin(upstreams.lease_new(peer)).await.map_err(ProxyError::Lease)?,
             };
             let Some(request) = slot.take() else {
                 return Err(ProxyError::UpstreamProtocol("the request is gone"));
@@ -269,11 +276,11 @@ enum Failure {
     Unsent(Box<Request<RequestBody>>),
 }
 
-impl From<hyper::client::conn::TrySendError<Request<RequestBody>>> for Failure {
-    fn from(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Self {
-        match error.take_message() {
-            Some(request) => Self::Unsent(Box::new(request)),
-            None => Self::Broken(error.into_error()),
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Broken(error) => Self::Broken(error),
+            SendError::Unsent(request) => Self::Unsent(request),
         }
     }
 }

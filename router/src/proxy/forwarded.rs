@@ -304,7 +304,7 @@ mod tests {
             let style = Style { plain_ipv4: true, rfc_7239: true };
             let (peer, local) = ("1.2.3.4:5".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
             let is_trusted = |address: std::net::IpAddr| address.to_string() == "1.2.3.4";
-            Forwarded::new(peer, local, style, trust).apply(&mut headers, is_trusted);
+            Forwarded::new(peer, local, false, style, trust).apply(&mut headers, is_trusted);
             for (name, value) in expected {
                 assert_eq!(headers[*name], **value, "{name} of {trust:?} {sent:?}");
             }

@@ -72,12 +72,18 @@ pub enum Trust {
 }
 
 impl Forwarded {
-    /// For a connection from `peer` to our `local` address.
-    pub fn new(peer: SocketAddr, local: SocketAddr, style: Style, trust: Trust) -> Self {
+    /// For a connection from `peer` to our `local` address, `over_tls` or not.
+    pub fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        over_tls: bool,
+        style: Style,
+        trust: Trust,
+    ) -> Self {
         Self {
             peer: canonical(peer.ip()),
             client: style.write(peer.ip()),
-            proto: HeaderValue::from_static("http"),
+            proto: HeaderValue::from_static(if over_tls { "https" } else { "http" }),
             port: HeaderValue::from(local.port()),
             trust,
             style,
@@ -436,7 +442,8 @@ mod tests {
 
     fn forwarded(peer: &str, plain: bool, trust: Trust) -> Forwarded {
         let style = Style { plain_ipv4: plain, rfc_7239: false };
-        Forwarded::new(peer.parse().unwrap(), "127.0.0.1:8080".parse().unwrap(), style, trust)
+        let (peer, local) = (peer.parse().unwrap(), "127.0.0.1:8080".parse().unwrap());
+        Forwarded::new(peer, local, false, style, trust)
     }
 
     /// hipache-contract 2, "Headers to the backend, each only if the client did not send it".

@@ -13,7 +13,8 @@ use super::body::{RequestLog, ResponseBody};
 use super::error::ProxyError;
 use super::forward::Answered;
 use super::headers::{self, Framing};
-use super::tunnel::Upstream;
+use super::http2;
+use super::tunnel::{Downstream, Upstream};
 use super::{Client, Debugging};
 use crate::dead_marks::Reason;
 use crate::route::Route;
@@ -31,14 +32,22 @@ impl Client {
         self.judge(&route, position, &parts);
         let upgraded = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let agreed = upgrade
-                .filter(|(asked, _)| headers::echoes_upgrade(&parts.headers, asked))
+                .filter(|asked| headers::echoes_upgrade(&parts.headers, &asked.protocol))
+                .filter(|asked| {
+                    asked.key.as_ref().is_none_or(|key| http2::accepts(key, &parts.headers))
+                })
                 .filter(|_| lease.exchange().has_ended());
-            let Some((protocol, on_upgrade)) = agreed else {
+            if agreed.is_none() {
                 let error = ProxyError::UpstreamProtocol("101 that was not asked for");
                 return self.refuse(&error, debugging, false, log);
-            };
-            Some((protocol, on_upgrade))
+            }
+            agreed
         } else {
+            // Over HTTP/2 a success is what begins a tunnel (RFC 8441 5).
+            if parts.status.is_success() && upgrade.is_some_and(|asked| asked.key.is_some()) {
+                let error = ProxyError::UpstreamProtocol("an answer that begins no WebSocket");
+                return self.refuse(&error, debugging, false, log);
+            }
             None
         };
         let framing = headers::strip_response(&mut parts.headers, version == Version::HTTP_11);
@@ -59,9 +68,12 @@ impl Client {
         log.answer(parts.status);
         let now = self.shared.clock.coarse();
         match upgraded {
-            Some((protocol, on_upgrade)) => {
+            Some(upgrade) => {
+                if upgrade.key.is_some() {
+                    parts.status = StatusCode::OK;
+                }
                 parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                parts.headers.insert(http::header::UPGRADE, protocol);
+                parts.headers.insert(http::header::UPGRADE, upgrade.protocol);
                 if let Some((stream, early)) = lease.into_tunnel() {
                     let upstream = Upstream { stream, early };
                     let idle_timeout = self.settings.tunnel_idle_timeout;
@@ -69,7 +81,9 @@ impl Client {
                         Some(options) => options.tunnel_timeout(idle_timeout),
                         None => idle_timeout,
                     };
-                    self.shared.tunnels.spawn(on_upgrade, upstream, idle_timeout, log.take());
+                    let connection = Arc::clone(&self.connection);
+                    let client = Downstream { upgrade: upgrade.client, connection };
+                    self.shared.tunnels.spawn(client, upstream, idle_timeout, log.take());
                 }
                 Response::from_parts(parts, ResponseBody::empty(log))
             }
@@ -168,7 +182,12 @@ impl Client {
         }
         if matches!(
             error,
-            ProxyError::BadRequest(_) | ProxyError::BodyTooLarge | ProxyError::ClientTimedOut
+            ProxyError::BadRequest(_)
+                | ProxyError::BodyTooLarge
+                | ProxyError::ClientTimedOut
+                | ProxyError::MethodNotAllowed
+                | ProxyError::NoHost
+                | ProxyError::UriTooLong
         ) {
             // What follows on such a connection cannot be trusted to be a request.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

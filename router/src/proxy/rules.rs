@@ -7,6 +7,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::error::ProxyError;
+use super::headers::Trust;
 use super::{Client, Debugging, headers};
 use crate::passwords::Verdict;
 use crate::request_body::RequestBody;
@@ -24,9 +25,10 @@ impl Client {
         options: &Options,
         route: &Route,
         request: &mut Request<RequestBody>,
+        is_https: bool,
     ) -> Result<(), ProxyError> {
         if let Some(status) = options.https_redirect
-            && !headers::is_https(request.headers())
+            && !is_https
         {
             return Err(redirect(status, route, request));
         }
@@ -39,8 +41,17 @@ impl Client {
         if let Some(users) = &options.basic_auth {
             self.authenticate(users, request.headers()).await?;
         }
-        let limit = options.read_timeout(self.settings.tcp_timeout);
-        Ok(request.body_mut().restrict(limit, options.max_body.unwrap_or(u64::MAX))?)
+        let silence = options.read_timeout(self.settings.tcp_timeout);
+        request.body_mut().restrict(silence, options.max_body);
+        Ok(())
+    }
+
+    /// Whether the request came by HTTPS: over our own connection, or over that to a proxy before us.
+    /// Only a proxy that is trusted may say that an encrypted connection carries what came without:
+    /// else a client could be redirected for ever.
+    pub(super) fn is_https(&self, headers: &HeaderMap) -> bool {
+        let is_own = self.tls.is_some() && self.forwarded.trust() != Trust::Append;
+        is_own || headers::is_https(headers)
     }
 
     /// The client's own address: behind trusted proxies, what the last of them says.

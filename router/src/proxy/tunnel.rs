@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::access_log::Record;
-use crate::connection::ClientIo;
+use crate::connection::{ClientIo, Connection};
+use crate::stream::Stream;
 
 /// Bytes taken from a socket at a time. A direction holds a buffer only while it has bytes.
 const BUFFER: usize = 16 * 1024;
@@ -28,20 +29,30 @@ const HALF_CLOSED: Duration = Duration::from_secs(60);
 /// The backend's side of a tunnel.
 #[derive(Debug)]
 pub struct Upstream {
-    /// The socket.
-    pub stream: TcpStream,
+    /// The connection.
+    pub stream: Stream,
     /// What the backend sent right behind its 101.
     pub early: Bytes,
 }
 
+/// The client's side of a tunnel that is about to begin.
+#[derive(Debug)]
+pub struct Downstream {
+    /// Its connection, or the stream of HTTP/2 that it is.
+    pub upgrade: OnUpgrade,
+    /// The state of it, which lives as long as the tunnel does.
+    pub connection: Arc<Connection>,
+}
+
 /// Waits for the client's side and then pipes. Writes the access-log `record` at the end.
 pub async fn run(
-    upgrade: OnUpgrade,
+    client: Downstream,
     upstream: Upstream,
     idle_timeout: Option<Duration>,
     shutdown: CancellationToken,
     record: Option<Box<Record>>,
 ) {
+    let Downstream { upgrade, connection } = client;
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -49,15 +60,14 @@ pub async fn run(
             return;
         }
     };
-    let Ok(parts) = upgraded.downcast::<ClientIo>() else {
-        debug!("upgraded connection is not one of ours");
-        return;
+    let (stream, early) = match upgraded.downcast::<ClientIo>() {
+        Ok(parts) => (parts.io.into_stream(), parts.read_buf),
+        Err(upgraded) => (Stream::Http2(TokioIo::new(upgraded)), Bytes::new()),
     };
-    let (stream, connection) = parts.io.into_stream();
     let mut pipe = Pipe {
         client: stream,
         backend: upstream.stream,
-        to_backend: Direction::new(parts.read_buf),
+        to_backend: Direction::new(early),
         to_client: Direction::new(upstream.early),
         idle_timeout,
         idle: Box::pin(tokio::time::sleep(idle_timeout.unwrap_or(Duration::ZERO))),
@@ -84,8 +94,8 @@ enum Ended {
 }
 
 struct Pipe {
-    client: TcpStream,
-    backend: TcpStream,
+    client: Stream,
+    backend: Stream,
     to_backend: Direction,
     to_client: Direction,
     idle_timeout: Option<Duration>,
@@ -114,8 +124,8 @@ impl Direction {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
@@ -128,6 +138,8 @@ impl Direction {
                 self.total += count as u64;
                 *moved = true;
             }
+            // Encrypted bytes may still wait for room in the socket.
+            ready!(Pin::new(&mut *to).poll_flush(cx))?;
             self.sent = 0;
             self.buffer.clear();
             if self.read_closed {
@@ -209,12 +221,12 @@ impl Tunnels {
     /// Runs `tunnel` as a task that the drain knows of.
     pub fn spawn(
         self: &Arc<Self>,
-        upgrade: OnUpgrade,
+        client: Downstream,
         upstream: Upstream,
         idle_timeout: Option<Duration>,
         record: Option<Box<Record>>,
     ) {
         let shutdown = self.shutdown.clone();
-        drop(self.tracker.spawn(run(upgrade, upstream, idle_timeout, shutdown, record)));
+        drop(self.tracker.spawn(run(client, upstream, idle_timeout, shutdown, record)));
     }
 }

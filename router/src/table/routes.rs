@@ -222,6 +222,12 @@ impl Routes {
         Some((Arc::clone(&entry.route), verdict))
     }
 
+    /// Whether every change of the host's keys since it was read was announced, or would have been.
+    pub(super) fn follows(&self, host: &str) -> bool {
+        let entry = self.exact.peek(host).or_else(|| self.others.peek(host));
+        entry.is_some_and(|entry| self.tracked_epoch() == Some(entry.epoch))
+    }
+
     fn counts(&self, entry: &Entry) -> bool {
         if entry.route.is_from_snapshot {
             return false;

@@ -1,20 +1,26 @@
 //! Making a connection to a backend: names resolved off the worker and remembered, every address
 //! tried, all within one time limit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
 use shared::backend::{BackendHost, Origin, Scheme};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tracing::warn;
 
+use super::Peer;
 use super::guard::{Forbidden, Guard};
+use super::trust::Trusts;
 use crate::clock::Clock;
 use crate::route::{Millis, millis};
 use crate::seldom::Seldom;
+use crate::stream::Stream;
 
 /// How long a resolved name is believed. The system's resolver does not tell the record's own
 /// time to live; 5 s follows changes quickly and still spares the resolver.
@@ -66,9 +72,15 @@ pub enum ConnectError {
     /// No address answered within the limit.
     #[error("no connection within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
-    /// `https://` backends are not served by this version.
-    #[error("https:// backends are not supported by this version")]
-    TlsUnsupported,
+    /// There is no TLS with the backend, or its certificate is not to be trusted.
+    #[error("no TLS with {name}")]
+    Tls {
+        /// The host of its URL.
+        name: Box<str>,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Makes connections. Shared by all workers, and so are the names it has resolved.
@@ -79,6 +91,9 @@ pub struct Connector {
     clock: Arc<Clock>,
     refusals: Seldom,
     names: Mutex<HashMap<Box<str>, Resolved>>,
+    trusts: Trusts,
+    /// Backends whose TLS was complained about.
+    reported: Mutex<HashSet<Origin>>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,28 +103,73 @@ struct Resolved {
 }
 
 impl Connector {
-    /// Gives up a connection after `timeout`, and makes none that `guard` forbids.
-    pub fn new(timeout: Duration, guard: Guard, clock: Arc<Clock>) -> Self {
-        Self { timeout, guard, clock, refusals: Seldom::default(), names: Mutex::default() }
+    /// Gives up a connection after `timeout`, and makes none that `guard` forbids. `authorities` are
+    /// those that `https://` backends are verified by; without any it is those of the system.
+    pub fn new(
+        timeout: Duration,
+        guard: Guard,
+        clock: Arc<Clock>,
+        authorities: Option<Arc<RootCertStore>>,
+    ) -> Self {
+        let (names, reported, refusals) = (Mutex::default(), Mutex::default(), Seldom::default());
+        let trusts = Trusts::new(authorities);
+        Self { timeout, guard, clock, refusals, names, trusts, reported }
     }
 
-    /// Connects to `origin`, within `limit` if there is one of its own.
+    /// Connects to a backend. Over TLS, HTTP/2 is offered unless the connection is for a tunnel.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] once every address failed or the time is over.
-    pub async fn connect(
-        &self,
-        origin: &Origin,
-        limit: Option<Duration>,
-    ) -> Result<TcpStream, ConnectError> {
-        if origin.scheme == Scheme::Https {
-            return Err(ConnectError::TlsUnsupported);
-        }
-        let limit = limit.unwrap_or(self.timeout);
-        match tokio::time::timeout(limit, self.connect_any(origin, limit)).await {
+    pub async fn connect(&self, peer: Peer<'_>) -> Result<Stream, ConnectError> {
+        let origin = peer.origin;
+        let limit = peer.connect_timeout.unwrap_or(self.timeout);
+        let connected = async {
+            let stream = self.connect_any(origin, limit).await?;
+            match origin.scheme {
+                Scheme::H2c | Scheme::Http => Ok(Stream::Plain(stream)),
+                Scheme::Https => Box::pin(self.encrypt(stream, peer)).await,
+            }
+        };
+        match tokio::time::timeout(limit, connected).await {
             Ok(result) => result,
             Err(_elapsed) => Err(ConnectError::TimedOut(limit)),
+        }
+    }
+
+    async fn encrypt(&self, stream: TcpStream, peer: Peer<'_>) -> Result<Stream, ConnectError> {
+        let origin = peer.origin;
+        let name = origin.host.to_string();
+        let failed = |source| ConnectError::Tls { name: name.as_str().into(), source };
+        let configs = self.trusts.config(peer.trust).await.map_err(failed)?;
+        let config = if peer.for_tunnel { configs.http1 } else { configs.any };
+        let server = match &origin.host {
+            BackendHost::Ip(address) => Ok(ServerName::from(*address)),
+            BackendHost::Name(name) => ServerName::try_from(name.to_string()),
+        };
+        let server = server.map_err(|error| failed(io::Error::other(error)))?;
+        let result = TlsConnector::from(config).connect(server, stream).await;
+        self.report(origin, result.as_ref().err());
+        Ok(Stream::Tls(Box::new(result.map_err(failed)?.into())))
+    }
+
+    /// Says once that there is no TLS with a backend: where it is the only one of its frontend, it
+    /// is never marked dead, and nothing else would say so.
+    fn report(&self, origin: &Origin, error: Option<&io::Error>) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            None => {
+                reported.remove(origin);
+            }
+            Some(error) => {
+                if reported.len() < MAX_NAMES && reported.insert(origin.clone()) {
+                    warn!(
+                        backend = %origin, %error,
+                        "no TLS with the backend; its certificate has to be valid for its host and \
+                         signed by an authority of the system or of server.backendCa"
+                    );
+                }
+            }
         }
     }
 
@@ -238,34 +298,45 @@ mod tests {
 
     use shared::backend::BackendUrl;
 
-    use super::{Clock, ConnectError, Connector, Guard};
+    use super::{Clock, ConnectError, Connector, Guard, Peer};
+    use crate::upstream::trust::Trust;
+
+    fn peer(origin: &shared::backend::Origin) -> Peer<'_> {
+        Peer { origin, trust: &Trust::Configured, for_tunnel: false, connect_timeout: None }
+    }
+
+    fn connector() -> Connector {
+        let clock = Arc::new(Clock::new());
+        Connector::new(Duration::from_secs(5), Guard::default(), clock, None)
+    }
 
     #[tokio::test]
     async fn every_address_of_a_name_is_tried() {
         // `localhost` commonly has two addresses, of which only one listens here.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connector =
-            Connector::new(Duration::from_secs(5), Guard::default(), Arc::new(Clock::new()));
+        let connector = connector();
         let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
         for _ in 0..2 {
-            let stream = connector.connect(&origin, None).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+            let stream = connector.connect(peer(&origin)).await.unwrap();
+            assert_eq!(
+                stream.socket().unwrap().peer_addr().unwrap(),
+                listener.local_addr().unwrap()
+            );
         }
     }
 
     #[tokio::test]
     async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
-        let connector =
-            Connector::new(Duration::from_secs(5), Guard::default(), Arc::new(Clock::new()));
+        let connector = connector();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
-        let error = connector.connect(&origin, None).await.unwrap_err();
+        let error = connector.connect(peer(&origin)).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
         let origin = BackendUrl::parse(b"http://no-such-host.invalid").unwrap().origin;
-        let error = connector.connect(&origin, None).await.unwrap_err();
+        let error = connector.connect(peer(&origin)).await.unwrap_err();
         assert!(
             matches!(error, ConnectError::Resolve { .. } | ConnectError::TimedOut(_)),
             "{error:?}"

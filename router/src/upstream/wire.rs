@@ -35,6 +35,8 @@ pub struct Wire {
 struct Notes {
     /// The request is to be recorded, and everything of it was so far.
     records: bool,
+    /// The request as it was handed over, where nothing is seen of how it is written.
+    kept: Option<Request<()>>,
     sent: Vec<u8>,
     /// The beginning of a response that may be an informational one.
     head: Vec<u8>,
@@ -64,6 +66,16 @@ impl Wire {
         notes.head.clear();
         notes.count = 0;
         self.awaits_head.store(true, Ordering::Relaxed);
+    }
+
+    /// An exchange begins on a connection that carries others, too; keeps the head of the request for
+    /// [`Wire::take_request`].
+    pub(super) fn keep<B>(&self, request: &Request<B>) {
+        let mut kept = Request::new(());
+        kept.method_mut().clone_from(request.method());
+        kept.uri_mut().clone_from(request.uri());
+        kept.headers_mut().clone_from(request.headers());
+        self.notes().kept = Some(kept);
     }
 
     /// Whether nothing of the final response has come yet.
@@ -141,7 +153,7 @@ impl Wire {
     pub fn take_request(&self) -> Option<Request<()>> {
         let mut notes = self.notes();
         if !notes.records {
-            return None;
+            return notes.kept.take();
         }
         notes.records = false;
         parse_request(&std::mem::take(&mut notes.sent))

@@ -140,12 +140,14 @@ impl Dialer {
         let info = info
             .set_redis_settings(login)
             .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let client = match tls {
-            Some(tls) => Client::build_with_tls(info, certificates(tls).await?)?,
-            None => Client::open(info)?,
+        let connecting = async {
+            let client = match tls {
+                Some(tls) => Client::build_with_tls(info, certificates(tls).await?)?,
+                None => Client::open(info)?,
+            };
+            client.get_multiplexed_async_connection_with_config(&settings).await
         };
-        let connecting = client.get_multiplexed_async_connection_with_config(&settings);
-        // The limit of the crate does not cover every step, such as the TLS handshake.
+        // The limit of the crate does not cover every step, such as the files of TLS.
         match tokio::time::timeout(2 * self.connect_timeout, connecting).await {
             Ok(connection) => connection,
             Err(_elapsed) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),

@@ -6,6 +6,7 @@
 //! connection or none; they never wait for a connection to come back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -15,6 +16,7 @@ use redis::{
     Value,
 };
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -66,6 +68,10 @@ impl std::fmt::Display for Role {
     }
 }
 
+/// A connection that ends sooner is followed by a pause, longer each time: whatever ends it will end
+/// the next one, too.
+const STEADY: Duration = Duration::from_secs(5);
+
 /// A connection that heals itself. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
@@ -77,6 +83,8 @@ struct Shared {
     /// Told when a command failed, so that the connection is checked at once.
     suspected: Notify,
     up: watch::Sender<bool>,
+    /// It was said that the present connection refuses something.
+    has_refused: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -97,6 +105,7 @@ impl Link {
             connection: ArcSwapOption::empty(),
             suspected: Notify::new(),
             up: watch::Sender::new(false),
+            has_refused: AtomicBool::new(false),
         });
         let supervisor = Supervisor {
             shared: Arc::clone(&shared),
@@ -120,6 +129,13 @@ impl Link {
     /// Says that a command failed on the connection.
     pub(super) fn suspect(&self) {
         self.shared.suspected.notify_one();
+    }
+
+    /// Says once for each connection that Redis refuses what it was asked, although it serves.
+    pub(super) fn refused(&self, error: &RedisError) {
+        if !self.shared.has_refused.swap(true, Ordering::Relaxed) {
+            warn!(%error, "Redis refuses to be read: {}", advice(error, false));
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -157,7 +173,8 @@ impl Supervisor {
                         watcher.connected(&tracking);
                     }
                     reported.clear();
-                    backoff.reset();
+                    let since = Instant::now();
+                    self.shared.has_refused.store(false, Ordering::Relaxed);
                     self.shared.connection.store(Some(Arc::new(connection.clone())));
                     self.shared.up.send_replace(true);
                     let error = self.watch(&target, connection).await;
@@ -170,9 +187,14 @@ impl Supervisor {
                         redis = %self.driver, role = %self.role, %error,
                         "lost the connection to Redis, reconnecting"
                     );
+                    if since.elapsed() >= STEADY {
+                        backoff.reset();
+                    } else {
+                        tokio::time::sleep(backoff.next_delay()).await;
+                    }
                 }
                 Err(error) => {
-                    let advice = advice(&error);
+                    let advice = advice(&error, self.driver.tls.is_some());
                     if !reported.contains(&advice) {
                         warn!(
                             redis = %self.driver, role = %self.role, %error,
@@ -195,7 +217,8 @@ impl Supervisor {
                 () = tokio::time::sleep(interval) => {}
                 () = self.shared.suspected.notified() => {}
             }
-            if let Err(error) = self.probe(&mut connection).await {
+            let ping = redis::cmd("PING");
+            if let Err(error) = ping.query_async::<Value>(&mut connection).await {
                 return error;
             }
             if follows_sentinels {
@@ -213,21 +236,31 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// Whether the connection serves. Where it is read from, reading is what has to work: a node of
-    /// a cluster, or a user without the right, answers PING all the same.
+    /// Whether a new connection serves. Where it is read from, reading is what has to work, just as it is
+    /// done for a host: a node of a cluster, or a user without a right, answers PING all the same.
     async fn probe(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        if self.role != Role::Read {
-            return redis::cmd("PING").exec_async(connection).await;
-        }
-        // These rights every look-up needs. No host has an empty name: there is nothing to send back.
         let mut pipe = redis::pipe();
         pipe.ignore_errors();
-        pipe.cmd("LRANGE").arg(keys::frontend_prefix(&self.driver.prefix)).arg(0).arg(0);
-        pipe.cmd("HGETALL").arg(keys::options_prefix(&self.driver.prefix));
+        if self.role == Role::Read {
+            // These rights every look-up needs. No host has an empty name: there is nothing to send
+            // back.
+            let prefix = &self.driver.prefix;
+            let dead = keys::dead_prefix(prefix);
+            pipe.cmd("LRANGE").arg(keys::frontend_prefix(prefix)).arg(0).arg(-1);
+            pipe.cmd("HGETALL").arg(keys::options_prefix(prefix));
+            pipe.cmd("SMEMBERS").arg(&dead).cmd("PTTL").arg(&dead);
+        } else {
+            pipe.cmd("PING");
+        }
         let answers: Vec<RedisResult<Value>> = pipe.query_async(connection).await?;
-        // A key of the wrong type harms its own host only.
-        let errors = answers.into_iter().filter_map(Result::err);
-        errors.filter(|error| error.code() != Some("WRONGTYPE")).map(Err).next().unwrap_or(Ok(()))
+        for answer in answers {
+            match answer {
+                // A key of the wrong type harms its own host only.
+                Err(error) if error.code() != Some("WRONGTYPE") => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Connects to a Redis that serves.
@@ -255,6 +288,7 @@ impl Supervisor {
                 command.arg("PREFIX").arg(keys::frontend_prefix(prefix));
                 command.arg("PREFIX").arg(keys::dead_prefix(prefix));
                 command.arg("PREFIX").arg(keys::options_prefix(prefix));
+                command.arg("PREFIX").arg(keys::certificate_prefix(prefix));
                 match command.query_async::<Value>(&mut connection).await {
                     Ok(_ok) => return Ok((target, connection, Tracking::Active)),
                     Err(error) if is_refusal(&error) => {
@@ -281,6 +315,7 @@ impl Supervisor {
         let frontends = keys::frontend_prefix(&self.driver.prefix);
         let deads = keys::dead_prefix(&self.driver.prefix);
         let options = keys::options_prefix(&self.driver.prefix);
+        let certificates = keys::certificate_prefix(&self.driver.prefix);
         move |push| {
             match push.kind {
                 PushKind::Invalidate => match push.data.into_iter().next() {
@@ -295,6 +330,8 @@ impl Supervisor {
                                 watcher.changed(Change::Dead(host));
                             } else if let Some(name) = key.strip_prefix(&options) {
                                 watcher.changed(Change::Options(name));
+                            } else if let Some(name) = key.strip_prefix(&certificates) {
+                                watcher.changed(Change::Certificate(name));
                             }
                         }
                     }
@@ -309,7 +346,7 @@ impl Supervisor {
 }
 
 /// What to do about an error of connecting.
-fn advice(error: &RedisError) -> &'static str {
+fn advice(error: &RedisError, is_tls: bool) -> &'static str {
     let text = error.to_string();
     match error.code() {
         Some("LOADING" | "BUSY" | "MASTERDOWN") => "it is up but busy, this may pass by itself",
@@ -320,12 +357,18 @@ fn advice(error: &RedisError) -> &'static str {
             "it refuses the password, check `driver` or --redis"
         }
         _ if text.contains("certificate") => "check its certificate, and `ca` of the driver",
+        _ if is_tls => {
+            "check that it runs, speaks TLS on that port, and takes the certificate of the driver, \
+             if it asks for one"
+        }
         _ => "check that it runs and that `driver` or --redis names it",
     }
 }
 
 /// Whether Redis understood the command and will not do it, now or later; anything else may pass.
 fn is_refusal(error: &RedisError) -> bool {
+    // Says nothing about what Redis can do.
+    let is_full = error.to_string().contains("max number of clients");
     matches!(error.kind(), ErrorKind::RESP3NotSupported)
-        || matches!(error.code(), Some("NOPROTO" | "NOPERM" | "ERR"))
+        || matches!(error.code(), Some("NOPROTO" | "NOPERM" | "ERR")) && !is_full
 }

@@ -7,12 +7,16 @@ use super::{Mark, Repair};
 use crate::keys;
 
 /// KEYS: dead set, list. ARGV: row, position, seconds to live (0 leaves the set alone), channel,
-/// host, URL, number of backends. Returns the position of the row now, -1 when it is gone. A list
-/// that is not there at all was read from another server than this one: then what was read counts.
+/// host, URL, number of backends, whether the list was read from this server. Returns the position of
+/// the row now, -1 when it is gone. A list that is not there although it was read from another server
+/// is still under way to this one, or never comes: then what was read counts.
 const MARK: &str = r"
 local position = tonumber(ARGV[2])
 local count = redis.call('LLEN', KEYS[2]) - 1
 if count < 0 then
+  if ARGV[8] == '1' then
+    return -1
+  end
   count = ARGV[7]
 elseif redis.call('LINDEX', KEYS[2], position + 1) ~= ARGV[1] then
   position = nil
@@ -84,20 +88,13 @@ fn script(text: &str, prefix: &str, host: &str, frontend: &str) -> Cmd {
     command
 }
 
-/// About ten years: beyond some number EXPIRE fails, and the mark would stay for ever.
-const MAX_SECONDS: u64 = 315_360_000;
-
-/// EXPIRE takes whole seconds; zero would delete the mark at once.
-fn seconds(mark: &Mark) -> u64 {
-    mark.ttl.as_secs().clamp(1, MAX_SECONDS)
-}
-
 /// The command that marks a backend dead.
-pub(super) fn mark(prefix: &str, mark: &Mark, checker_is_alive: bool) -> Cmd {
-    let seconds = if checker_is_alive { 0 } else { seconds(mark) };
+pub(super) fn mark(prefix: &str, mark: &Mark, checker_is_alive: bool, is_one_server: bool) -> Cmd {
+    let seconds = if checker_is_alive { 0 } else { mark.ttl_in_redis().as_secs() };
     let mut command = script(MARK, prefix, &mark.host, &mark.frontend);
     command.arg(&mark.row).arg(mark.position).arg(seconds);
     command.arg(keys::DEAD_CHANNEL).arg(&mark.host).arg(&mark.url).arg(mark.count);
+    command.arg(u8::from(is_one_server));
     command
 }
 
@@ -108,7 +105,7 @@ pub(super) fn plain_mark(prefix: &str, mark: &Mark, checker_is_alive: bool) -> P
     if !checker_is_alive {
         let key = keys::dead(prefix, &mark.host);
         pipe.cmd("SADD").arg(&key).arg(mark.position);
-        pipe.cmd("EXPIRE").arg(&key).arg(seconds(mark));
+        pipe.cmd("EXPIRE").arg(&key).arg(mark.ttl_in_redis().as_secs());
     }
     let message = keys::dead_message(&mark.host, &mark.url, mark.position, mark.count);
     pipe.cmd("PUBLISH").arg(keys::DEAD_CHANNEL).arg(message);

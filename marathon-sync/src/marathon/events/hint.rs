@@ -37,6 +37,18 @@ pub enum Hint {
     },
 }
 
+impl Hint {
+    /// The type of the event behind it; none of a change of the connection.
+    pub(super) fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::AppDeleted { .. } => Some("app_terminated_event"),
+            Self::Connected | Self::Lost { .. } => None,
+            Self::Look { kind } => Some(kind),
+            Self::TaskGone { .. } => Some("status_update_event"),
+        }
+    }
+}
+
 /// The two ways for a task to be no backend any more.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Gone {

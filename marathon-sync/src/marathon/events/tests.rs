@@ -253,4 +253,6 @@ async fn a_flood_of_a_thousand_events_is_one_hint() {
     let (_, hints, counters) = read(vec![event.repeat(1000).into_bytes()], true).await;
     assert_eq!(hints, [Hint::Connected, Hint::Look { kind: "status_update_event" }]);
     assert_eq!(counters.events.load(Ordering::Relaxed), 1000);
+    let kinds: Vec<_> = counters.by_kind().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(kinds, [("status_update_event", 1000)]);
 }

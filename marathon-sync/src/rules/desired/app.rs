@@ -1,16 +1,17 @@
 //! What one app asks for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{Evidence, Seen};
 use crate::document::{App, Problem, Task};
 use crate::rules::Options;
-use crate::rules::address::{self, AppPorts};
+use crate::rules::address::{self, AppPorts, Whereabouts};
 use crate::rules::labels::{self, Claim, Claims, Refused};
 use crate::rules::liveness::{self, Health, Known, Reason, Verdict};
-use crate::rules::memory::{self, KnownTask, LastBackend, LastHost, Memory};
+use crate::rules::memory::{self, KnownTask, LastBackend, LastHost, Memory, Place};
 use crate::rules::report::{AppReport, AppState, TaskAddress, TaskReport};
 
 /// What one app has, by host.
@@ -83,7 +84,7 @@ impl Share {
     pub(super) fn drop_ended(&mut self, seen: &Seen) {
         for part in self.parts.values_mut() {
             part.unsure.retain(|backend| {
-                !backend.task.as_ref().is_some_and(|task| seen.ended.contains(task))
+                !backend.task.as_ref().is_some_and(|task| seen.ended.contains(&**task))
             });
         }
     }
@@ -94,7 +95,7 @@ impl Share {
             part.unsure.retain(|backend| {
                 let is_taken = evidence.is_taken(id, &memory::address(&backend.url));
                 if is_taken {
-                    self.taken.push(backend.url.clone());
+                    self.taken.push(backend.url.to_string());
                 }
                 !is_taken
             });
@@ -126,7 +127,7 @@ pub(super) struct Context<'a> {
 pub(super) fn share(
     app: &App,
     context: Context<'_>,
-    known: &mut HashMap<String, KnownTask>,
+    known: &mut HashMap<Arc<str>, KnownTask>,
 ) -> Share {
     let memory = context.memory;
     let ports = AppPorts::of(app);
@@ -173,7 +174,7 @@ fn quarantined(
     wrong: String,
     claims: Claims,
     context: Context<'_>,
-    known: &mut HashMap<String, KnownTask>,
+    known: &mut HashMap<Arc<str>, KnownTask>,
 ) -> Share {
     let mut share = Share::quarantined(&app.id, wrong, context.memory);
     // A wish that is nonsense from the first is no reason to doubt anything else.
@@ -238,7 +239,7 @@ fn still_possible(
             }
             None => is_doubtful && !listed.contains(task),
         },
-        None => is_doubtful && !found.contains(backend.url.as_str()),
+        None => is_doubtful && !found.contains(&*backend.url),
     };
     past.into_iter().filter(|backend| is_open(backend)).collect()
 }
@@ -262,6 +263,8 @@ fn tasks_in_doubt(app: &App) -> Option<String> {
 /// A task and what is thought of it.
 struct Judged<'a> {
     task: &'a Task,
+    /// Its id, once for all that is remembered of it.
+    id: Arc<str>,
     report: TaskReport,
 }
 
@@ -274,7 +277,7 @@ impl Judged<'_> {
         if claim.scheme == shared::backend::Scheme::Https {
             url = format!("https://{}", address::without_scheme(&url));
         }
-        let backend = LastBackend { url, task: Some(self.report.id.clone()) };
+        let backend = LastBackend { url: url.into(), task: Some(Arc::clone(&self.id)) };
         match self.report.verdict {
             Verdict::Down(_) => {}
             Verdict::Up if !is_remembered => part.up.push(backend),
@@ -288,7 +291,7 @@ fn judge<'a>(
     ports: &AppPorts<'_>,
     claims: &[Claim],
     context: Context<'_>,
-    known: &mut HashMap<String, KnownTask>,
+    known: &mut HashMap<Arc<str>, KnownTask>,
 ) -> Vec<Judged<'a>> {
     let Context { memory, options, seen, now } = context;
     let mut tasks: Vec<&Task> = app.tasks.iter().flatten().collect();
@@ -299,15 +302,16 @@ fn judge<'a>(
     });
     let mut judged: Vec<Judged<'_>> = Vec::with_capacity(tasks.len());
     for task in tasks {
-        let before = memory.tasks.get(&task.id);
+        let before = memory.tasks.get(task.id.as_str());
         let has_ended = seen.ended.contains(&task.id);
         let facts = Known { health: before.and_then(|before| before.health), has_ended };
         let (verdict, health) = liveness::judge(app, task, facts, &options.liveness, now);
         let addresses = addresses(task, ports, claims, before);
         let now_known = remember(task, ports, health, before);
-        let _before = known.insert(task.id.clone(), now_known);
+        let id = Arc::from(task.id.as_str());
+        let _before = known.insert(Arc::clone(&id), now_known);
         let report = TaskReport { id: task.id.clone(), verdict, addresses };
-        judged.push(Judged { task, report });
+        judged.push(Judged { task, id, report });
     }
     if options.liveness.keep_all_sick {
         keep_all_sick(&mut judged);
@@ -331,7 +335,8 @@ fn addresses(
     claims: &[Claim],
     before: Option<&KnownTask>,
 ) -> Vec<TaskAddress> {
-    let mut addresses: Vec<TaskAddress> = Vec::new();
+    // Nearly always one port; there is a list for each task.
+    let mut addresses: Vec<TaskAddress> = Vec::with_capacity(claims.len().min(1));
     for claim in claims {
         if addresses.iter().any(|address| address.port == claim.port) {
             continue;
@@ -365,12 +370,7 @@ fn remember(
     let place = if task.ports.is_empty() && task.ip_addresses.is_empty() {
         before.map(|before| before.place.clone()).unwrap_or_default()
     } else {
-        Task {
-            host: task.host.clone(),
-            ports: task.ports.clone(),
-            ip_addresses: task.ip_addresses.clone(),
-            ..Task::default()
-        }
+        Place::from(Whereabouts::from(task))
     };
     KnownTask { health, addresses: address::all(ports, &place), place }
 }

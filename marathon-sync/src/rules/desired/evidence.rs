@@ -35,6 +35,8 @@ impl Evidence {
         by_id: &BTreeMap<&str, Vec<&App>>,
     ) -> Self {
         let mut evidence = Self { gone: memory.ended(&seen.ended), ..Self::default() };
+        let tasks = answer.apps.iter().flat_map(|app| &app.tasks).map(Vec::len).sum();
+        evidence.live.reserve(tasks);
         for app in &answer.apps {
             evidence.add_live(app, seen);
         }
@@ -63,7 +65,8 @@ impl Evidence {
         let ports = AppPorts::of(app);
         let running = app.tasks.iter().flatten().filter(|task| is_running(task, seen));
         for address in running.flat_map(|task| address::all(&ports, task)) {
-            let apps = self.live.entry(address).or_default();
+            // Nearly always one: addresses are many, so its room is not rounded up.
+            let apps = self.live.entry(address).or_insert_with(|| Vec::with_capacity(1));
             if !apps.contains(&id) {
                 apps.push(Arc::clone(&id));
             }
@@ -79,6 +82,11 @@ impl Evidence {
         if share.is_blind && self.blind.is_none() {
             self.blind = Some(format!("app {id} cannot be read, and nothing is known of its past"));
         }
+    }
+
+    /// Whether a task runs at `address`.
+    pub(super) fn is_live(&self, address: &str) -> bool {
+        self.live.contains_key(address)
     }
 
     /// Whether other apps listen at `address`, and `app` does not.

@@ -1,0 +1,94 @@
+//! What is asked of each parser for any bytes at all: no panic, and what it promises.
+//!
+//! The fuzz targets and the ordinary test that replays the corpus share this file.
+
+use std::path::Path;
+
+use clap::Parser as _;
+use marathon_sync::marathon::sse;
+use shared::backend::BackendUrl;
+use shared::driver::Driver;
+use shared::host;
+
+type Target = fn(&[u8]);
+
+/// Every target by its name, which is also its folder in `corpus/`.
+pub(crate) const TARGETS: &[(&str, Target)] = &[
+    ("backend_row", backend_row),
+    ("config", config),
+    ("driver", driver),
+    ("host", host),
+    ("marathon_answer", marathon_answer),
+    ("sse", sse),
+];
+
+/// The value of a `Host` header.
+pub(crate) fn host(bytes: &[u8]) {
+    let Ok(name) = host::normalize(bytes) else { return };
+    assert!(
+        !name.is_empty() && !name.bytes().any(|byte| byte <= b' ' || byte.is_ascii_uppercase())
+    );
+    assert_eq!(host::normalize(name.as_bytes()).as_deref(), Ok(&*name), "stays as it is");
+    assert!(host::lookup_names(&name).count() <= 7);
+}
+
+/// A row of a `frontend:` list.
+pub(crate) fn backend_row(bytes: &[u8]) {
+    let Ok(url) = BackendUrl::parse(bytes) else { return };
+    let again = BackendUrl::parse(url.href.as_bytes()).expect("its own text is a row");
+    assert_eq!(again.origin, url.origin);
+}
+
+/// A Redis address.
+pub(crate) fn driver(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(driver) = Driver::parse(text) else { return };
+    let Some(password) = &driver.password else { return };
+    let public = Driver { password: None, ..driver.clone() };
+    // A short one may stand in another part by chance, one with asterisks in the mask.
+    let is_distinct = password.expose().len() > 5 && !password.expose().contains('*');
+    let is_secret = |shown: &str| is_distinct && !shown.contains(password.expose());
+    if is_secret(&public.to_string()) && is_secret(&format!("{public:?}")) {
+        assert!(is_secret(&driver.to_string()) && is_secret(&format!("{driver:?}")));
+    }
+}
+
+/// Hipache's `config.json`.
+pub(crate) fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let cli = router::cli::Cli::parse_from(["router"]);
+    match router::config::Config::parse(&cli, Path::new("config.json"), text.to_owned()) {
+        Ok(config) => assert!(!config.censored().is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// Marathon's event stream, cut anywhere: the first byte says where.
+pub(crate) fn sse(bytes: &[u8]) {
+    let Some((cut, stream)) = bytes.split_first() else { return };
+    let events = |pieces: &[&[u8]]| {
+        let mut parser = sse::Parser::new(64);
+        let mut events = Vec::new();
+        for piece in pieces {
+            parser.push(piece, |event| events.push(event));
+        }
+        events
+    };
+    let (head, tail) = stream.split_at(usize::from(*cut).min(stream.len()));
+    assert_eq!(events(&[stream]), events(&[head, tail]));
+    let singles: Vec<&[u8]> = stream.chunks(1).collect();
+    assert_eq!(events(&[stream]), events(&singles));
+}
+
+/// Marathon's list of apps, and the plan that follows.
+pub(crate) fn marathon_answer(bytes: &[u8]) {
+    let Ok(answer) = marathon_sync::document::parse(bytes) else { return };
+    let options = marathon_sync::rules::Options::default();
+    let seen = marathon_sync::rules::Seen::default();
+    let mut memory = marathon_sync::rules::memory::Memory::default();
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let desired = marathon_sync::rules::desired(&answer, &mut memory, &options, &seen, now);
+    for host in desired.plan.keys() {
+        assert!(!host.bytes().any(|byte| byte <= b' ' || byte.is_ascii_uppercase()), "{host:?}");
+    }
+}

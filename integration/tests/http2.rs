@@ -1,0 +1,382 @@
+//! HTTP/2 from clients, and to backends that speak it. Abuse is in `http2_abuse.rs`.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use integration::backend::{Backend, Next};
+use integration::certificates::Authority;
+use integration::client;
+use integration::eventually::{DEADLINE, eventually};
+use integration::http2::{self, Client};
+use integration::redis::Redis;
+use integration::router::{Builder, Router};
+use integration::tls::{Front, Kind};
+use nix::sys::signal::Signal;
+use pretty_assertions::assert_eq;
+use serde_json::json;
+
+/// A router that takes HTTP/2 without TLS.
+fn h2c(redis: &Redis) -> Builder {
+    Router::builder(redis).set("http.h2c", true)
+}
+
+/// A router in front of `backend`, which serves `a.test`.
+fn stage(backend_url: &str) -> (Redis, Router) {
+    let redis = Redis::start();
+    redis.frontend("a.test", "id", &[backend_url]);
+    let router = h2c(&redis).start();
+    (redis, router)
+}
+
+fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    let pair = |(name, value): &(&'static str, &'static str)| {
+        (HeaderName::from_static(name), HeaderValue::from_static(value))
+    };
+    pairs.iter().map(pair).collect()
+}
+
+/// By ALPN over TLS, at once without, and HTTP/1 goes on working on the same port.
+#[test]
+fn http2_is_spoken_by_alpn_and_with_prior_knowledge() {
+    let authority = Authority::new();
+    let (redis, backend) = (Redis::start(), Backend::start("b"));
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let identity = authority.sign(&["a.test"]);
+    let builder = || {
+        h2c(&redis)
+            .set("https.bind", json!(["127.0.0.1"]))
+            .set("https.port", 0)
+            .set("https.cert", identity.certificate.display().to_string())
+            .set("https.key", identity.key.display().to_string())
+    };
+    let router = builder().start();
+    let kind = Kind::trusting(&authority.ca());
+    for offers in [&["h2", "http/1.1"][..], &["h2"]] {
+        let mut connected = kind.offering(offers).connect(router.addrs()[1], "a.test");
+        assert_eq!(connected.protocol.as_deref(), Some("h2"));
+        let stream = connected.client.conn().stream().try_clone().unwrap();
+        assert_eq!(Client::over(stream).get("https://a.test/x").text(), "b");
+    }
+    let head = &backend.requests()[0].head;
+    assert_eq!(head.start_line, "GET /x HTTP/1.1");
+    assert_eq!(head.headers[0], ("host".to_owned(), "a.test".to_owned()));
+    assert_eq!(head.header("x-forwarded-proto"), Some("https"));
+    for offers in [&["http/1.1"][..], &[]] {
+        let mut connected = kind.offering(offers).connect(router.addrs()[1], "a.test");
+        assert_eq!(connected.client.get("a.test", "/").text(), "b");
+    }
+    assert_eq!(Client::connect(router.addr()).get("http://a.test/").text(), "b");
+    assert_eq!(client::get(router.addr(), "a.test", "/").text(), "b");
+    let log = router.access_log(6);
+    assert!(log[0].contains("\"GET /x HTTP/2.0\" 200 1 "), "{log:?}");
+
+    let without = builder().set("https.http2", false).start();
+    let kind = kind.offering(&["h2", "http/1.1"]);
+    assert_eq!(kind.connect(without.addrs()[1], "a.test").protocol.as_deref(), Some("http/1.1"));
+}
+
+/// Many at a time on one connection, each by its own authority, each with its own body.
+#[test]
+fn requests_of_one_connection_are_routed_one_by_one() {
+    let redis = Redis::start();
+    let echo = |name: &'static str| {
+        Backend::with(name, move |exchange| {
+            let mut body = exchange.read_body()?.data;
+            body.extend_from_slice(name.as_bytes());
+            exchange.respond(200, &[], &body)?;
+            Ok(Next::KeepAlive)
+        })
+    };
+    let (one, two) = (echo("one"), echo("two"));
+    redis.frontend("one.test", "id", &[&one.url()]);
+    redis.frontend("two.test", "id", &[&two.url()]);
+    let router = h2c(&redis).start();
+    let client = Client::connect(router.addr());
+    let body: Vec<u8> = (b'a'..=b'z').cycle().take(300_000).collect();
+    std::thread::scope(|scope| {
+        for number in 0..20 {
+            let (client, body) = (&client, &body[..number * 15_000]);
+            scope.spawn(move || {
+                let host = ["one", "two"][number % 2];
+                let request = Request::post(format!("http://{host}.test/")).body(()).unwrap();
+                let response = client.send(request, Some(body), None).unwrap();
+                assert!(response.body == [body, host.as_bytes()].concat(), "{number} differs");
+            });
+        }
+    });
+    let wrong = client.get("http://nobody.test/");
+    assert_eq!((wrong.status, wrong.headers.get("connection")), (400, None));
+    let length = wrong.body.len();
+    let line = router.access_log(21).pop().unwrap_or_default();
+    assert!(line.contains(&format!("\"GET / HTTP/2.0\" 400 {length} ")), "{line}");
+}
+
+/// `h2_cookie_join`, `h2_trailers_cl` and trailers in both directions to a backend of HTTP/1.1.
+#[test]
+fn cookies_are_joined_and_trailers_pass_both_ways() {
+    let backend = Backend::echoing("echo");
+    let (_redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    let request = Request::post("http://a.test/").header("cookie", "a=1").header("cookie", "b=2");
+    // Towards HTTP/1.1 only those that were announced are passed on.
+    let request = request.header("te", "trailers").header("trailer", "x-sum").body(()).unwrap();
+    let trailers = headers(&[("x-sum", "42")]);
+    let response = client.send(request, Some(b"content"), Some(trailers.clone())).unwrap();
+    assert_eq!((response.text().as_str(), response.trailers), ("content", Some(trailers)));
+    let head = &backend.requests()[0].head;
+    assert_eq!(head.values("cookie"), ["a=1; b=2"]);
+    assert_eq!(
+        (head.header("te"), head.header("transfer-encoding")),
+        (Some("trailers"), Some("chunked"))
+    );
+    // A length that is right stays, with trailers behind it or not.
+    let request = Request::post("http://a.test/").header("content-length", "3").body(()).unwrap();
+    let counting = Backend::start("counted");
+    _redis.frontend("a.test", "id", &[&counting.url()]);
+    let trailers = headers(&[("x-sum", "42")]);
+    assert_eq!(client.send(request, Some(b"abc"), Some(trailers)).unwrap().text(), "counted");
+    assert_eq!(counting.requests()[0].body.as_ref().unwrap().data, b"abc");
+}
+
+/// What concerns a connection of HTTP/1.1 does not leave it, in either direction.
+#[test]
+fn headers_of_the_backends_connection_stay_behind() {
+    let backend = Backend::answering(
+        "b",
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive, x-hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\n\
+         Transfer-Encoding: chunked\r\nX-Kept: 1\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    );
+    let (_redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    for _ in 0..2 {
+        let response = client.get("http://a.test/");
+        assert_eq!(response.text(), "abc");
+        for name in ["connection", "keep-alive", "x-hop", "transfer-encoding"] {
+            assert!(!response.headers.contains_key(name), "{name}: {response:?}");
+        }
+        assert_eq!(response.headers["x-kept"], "1");
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+/// `h2resp.*`: a body that breaks off is never a whole one.
+#[test]
+fn a_broken_body_of_a_backend_resets_the_stream_and_no_other() {
+    let redis = Redis::start();
+    let whole = Backend::start("whole");
+    redis.frontend("whole.test", "id", &[&whole.url()]);
+    let router = h2c(&redis).start();
+    let client = Client::connect(router.addr());
+    let length = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let until_close = "HTTP/1.1 200 OK\r\n\r\nabc";
+    for (name, head, next) in [
+        ("h2resp.fin-mid-cl", length, Next::Close),
+        ("h2resp.rst-mid-cl", length, Next::Reset),
+        ("h2resp.fin-mid-chunk", chunked, Next::Close),
+        ("h2resp.rst-mid-chunk", chunked, Next::Reset),
+        ("h2resp.rst-eof-body", until_close, Next::Reset),
+    ] {
+        let backend = Backend::with(name, move |exchange| {
+            exchange.read_body()?;
+            exchange.send(head.as_bytes())?;
+            Ok(next)
+        });
+        redis.frontend("a.test", "id", &[&backend.url()]);
+        let request = Request::get("http://a.test/").body(()).unwrap();
+        let error = client.send(request, None, None).expect_err(name);
+        assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR), "{name}");
+        assert_eq!(client.get("http://whole.test/").text(), "whole", "{name}");
+    }
+}
+
+/// RFC 8441: a WebSocket as one stream of many, to a backend that knows HTTP/1.1 only.
+#[test]
+fn a_websocket_over_http2_reaches_a_backend_of_http1() {
+    let backend = Backend::with("ws", |exchange| {
+        exchange.accept_upgrade()?;
+        while let Ok(bytes) = exchange.conn.read_exact(4) {
+            exchange.send(&bytes)?;
+        }
+        Ok(Next::Close)
+    });
+    let (redis, router) = stage(&backend.url());
+    redis.frontend("plain.test", "id", &[&Backend::start("gone").url()]);
+    let client = Client::connect(router.addr());
+    let mut tunnel = client.websocket("http://a.test/chat").expect("a tunnel");
+    let head = backend.requests()[0].head.clone();
+    assert_eq!(head.start_line, "GET /chat HTTP/1.1");
+    assert_eq!(head.header("upgrade"), Some("websocket"));
+    tunnel.echo(b"ping");
+    let mut second = client.websocket("http://a.test/chat").expect("another");
+    second.echo(&[1; 40_000]);
+    tunnel.echo(b"pong");
+    assert_eq!(tunnel.finish().unwrap(), b"");
+    second.echo(b"last");
+    drop(second);
+    backend.wait_for_open(0);
+    router.access_log(2);
+}
+
+/// Whatever is no tunnel must not look like one: over HTTP/2 any success would.
+#[test]
+fn an_answer_that_is_no_websocket_begins_none() {
+    let redis = Redis::start();
+    let router = h2c(&redis).start();
+    let client = Client::connect(router.addr());
+    let wrong = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Accept: AAAA\r\n\r\n";
+    let fine = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
+    for (answer, status) in [(wrong, 502), (fine, 502), (refusal, 403)] {
+        let backend = Backend::answering("b", answer);
+        redis.frontend("a.test", "id", &[&backend.url()]);
+        assert_eq!(client.websocket("http://a.test/").map(drop), Err(status), "{answer}");
+    }
+    let only_http2 = http2::Backend::start();
+    redis.frontend("a.test", "id", &[&only_http2.url()]);
+    assert_eq!(client.websocket("http://a.test/").map(drop), Err(502));
+    assert_eq!(only_http2.connections(), 0);
+}
+
+/// gRPC: HTTP/2 all the way, trailers both ways, every call of a worker on one connection.
+#[test]
+fn calls_reach_a_backend_of_http2_on_one_connection() {
+    let authority = Authority::new();
+    let backend = http2::Backend::start();
+    let front =
+        Front::offering(&authority.sign(&["localhost"]), backend.port(), &["h2", "http/1.1"]);
+    let redis = Redis::start();
+    let router = h2c(&redis).set("server.backendCa", authority.ca().display().to_string()).start();
+    let client = Client::connect(router.addr());
+    for (url, scheme) in [(backend.url(), "http"), (front.url("localhost"), "https")] {
+        redis.frontend("a.test", "id", &[&url]);
+        let (before, requests) = (backend.connections(), backend.requests().len());
+        let call = |body: &[u8]| {
+            let request = Request::post("http://a.test/pkg.Service/Call").header("te", "trailers");
+            let request = request.header("content-type", "application/grpc").body(()).unwrap();
+            client.send(request, Some(body), None).unwrap()
+        };
+        assert_eq!(call(b"first").text(), "first");
+        std::thread::scope(|scope| {
+            for number in 0..30 {
+                let call = &call;
+                scope.spawn(move || {
+                    let body = vec![number; 100_000];
+                    let response = call(&body);
+                    assert!(response.body == body, "{number} differs");
+                    assert_eq!(response.trailers.unwrap()["grpc-status"], "0");
+                });
+            }
+        });
+        assert_eq!(backend.connections() - before, 1, "{url}");
+        let (method, target, headers) = backend.requests()[requests].clone();
+        assert_eq!(
+            (method.as_str(), target.to_string()),
+            ("POST", format!("{scheme}://a.test/pkg.Service/Call"))
+        );
+        assert_eq!(headers["te"], "trailers");
+        assert!(!headers.contains_key("host"));
+        assert!(headers.contains_key("x-forwarded-for"));
+    }
+    // A client of HTTP/1.1 reaches it as well.
+    assert_eq!(client::Client::connect(router.addr()).post("a.test", "/", "plain").text(), "plain");
+}
+
+/// A backend that was restarted: the shared connection is replaced, no request notices.
+#[test]
+fn a_shared_connection_that_ended_is_replaced() {
+    let backend = Backend::start("plain");
+    let (redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    for _ in 0..3 {
+        let backend = http2::Backend::start();
+        redis.frontend("a.test", "id", &[&backend.url()]);
+        let request = Request::post("http://a.test/").body(()).unwrap();
+        assert_eq!(client.send(request, Some(b"x"), None).unwrap().text(), "x");
+    }
+    // What does not speak HTTP/2 is no backend of it.
+    redis.frontend("a.test", "id", &[&backend.url().replace("http://", "h2c://")]);
+    assert_eq!(client.get("http://a.test/").status, 502);
+}
+
+/// As with HTTP/1.1: a kept connection may end at any time, and what can be sent twice is.
+#[test]
+fn a_shared_connection_that_breaks_costs_no_request_that_may_be_repeated() {
+    let backend = http2::Backend::answering(1);
+    let (_redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    for number in 0..4 {
+        assert_eq!(client.get(&format!("http://a.test/{number}")).status, 200, "{number}");
+    }
+    let targets: Vec<_> =
+        backend.requests().into_iter().map(|(_, uri, _)| uri.path().to_owned()).collect();
+    assert_eq!(targets, ["/0", "/1", "/1", "/2", "/2", "/3", "/3"]);
+    let post = || {
+        let request = Request::post("http://a.test/post").body(()).unwrap();
+        client.send(request, Some(b"x"), None).unwrap().status
+    };
+    assert_eq!((post(), post()), (502, 200), "never sent twice");
+    assert_eq!(backend.requests().len(), 9);
+}
+
+#[test]
+fn another_host_than_the_certificates_gets_421() {
+    let authority = Authority::new();
+    let (redis, backend) = (Redis::start(), Backend::start("b"));
+    for host in ["a.test", "x.test", "b.test"] {
+        redis.frontend(host, "id", &[&backend.url()]);
+    }
+    let identity = authority.sign(&["a.test", "x.test"]);
+    let router = Router::builder(&redis)
+        .set("https.bind", json!(["127.0.0.1"]))
+        .set("https.port", 0)
+        .set("https.cert", identity.certificate.display().to_string())
+        .set("https.key", identity.key.display().to_string())
+        .start();
+    let kind = Kind::trusting(&authority.ca()).offering(&["h2"]);
+    let mut connected = kind.connect(router.addrs()[1], "a.test");
+    let client = Client::over(connected.client.conn().stream().try_clone().unwrap());
+    for (host, status) in [("a.test", 200), ("x.test", 200), ("b.test", 421), ("a.test", 200)] {
+        assert_eq!(client.get(&format!("https://{host}/")).status, status, "{host}");
+    }
+    assert_eq!(backend.request_count(), 3);
+}
+
+/// SIGTERM: GOAWAY, what runs is finished, the connection ends, the process too.
+#[test]
+fn draining_says_goodbye_and_finishes_what_runs() {
+    let gate = integration::gate::Gate::new();
+    let backend = Backend::gated("gated", &gate);
+    let (_redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    let pending = client.begin("http://a.test/");
+    backend.wait_for_requests(1);
+    router.signal(Signal::SIGTERM);
+    router.wait_for_log(&["draining"]);
+    eventually(DEADLINE, "no new streams", || client.is_closed());
+    gate.open();
+    assert_eq!(pending.text().unwrap(), "gated");
+    assert_eq!(router.wait(Duration::from_secs(5)).code(), Some(0));
+}
+
+/// `h2_idle_conn`, and that a request that runs is no idleness.
+#[test]
+fn an_idle_connection_is_ended_and_a_busy_one_is_not() {
+    let backend = Backend::with("slow", |exchange| {
+        exchange.read_body()?;
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")?;
+        for _ in 0..6 {
+            // Each pause is shorter than the limit, all together are longer.
+            integration::eventually::wait_for(Duration::from_millis(300), || None::<()>);
+            exchange.send(b"x")?;
+        }
+        Ok(Next::KeepAlive)
+    });
+    let redis = Redis::start();
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = h2c(&redis).set("server.tcpTimeout", 1).start();
+    let client = Client::connect(router.addr());
+    assert_eq!(client.get("http://a.test/").text(), "xxxxxx");
+    eventually(DEADLINE, "the idle connection ends", || client.is_closed());
+}

@@ -1,0 +1,277 @@
+//! marathon-sync end to end: the real binary between a fake Marathon and a real Redis.
+
+use std::time::Duration;
+
+use integration::eventually::{DEADLINE, eventually};
+use integration::marathon::{Check, Dialect, Fault, Health, Marathon, Route, State};
+use integration::redis::Redis;
+use integration::sync::{Builder, MarathonSync};
+use nix::sys::signal::Signal;
+
+const LEASE: &str = "marathon-sync:default:lease";
+
+/// A failover takes a lease's time and a third.
+const FAILOVER: Duration = Duration::from_secs(20);
+
+fn list(redis: &Redis, host: &str) -> Vec<String> {
+    redis.query(&["LRANGE", &format!("frontend:{host}"), "0", "-1"])
+}
+
+#[track_caller]
+fn eventually_is(redis: &Redis, host: &str, expected: &[&str]) {
+    let mut last = Vec::new();
+    let waited = integration::eventually::wait_for(DEADLINE, || {
+        last = list(redis, host);
+        (last == expected).then_some(())
+    });
+    assert!(waited.is_some(), "{host} is {last:?}, not {expected:?}");
+}
+
+/// A Marathon with `/web` on `www.test` at two places, a Redis, and an agent that has written.
+fn stage() -> (Marathon, Redis, MarathonSync) {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    web(&marathon);
+    let sync = MarathonSync::start(&marathon, &redis);
+    eventually_is(&redis, "www.test", &WEB);
+    (marathon, redis, sync)
+}
+
+const WEB: [&str; 3] = ["www", "http://10.0.0.1:31001", "http://10.0.0.2:31002"];
+
+fn web(marathon: &Marathon) {
+    let app = marathon.app("/web").label("hipacheFrontend", "www.test").check(Check::http("/"));
+    drop(app.running_at([("10.0.0.1", 31_001), ("10.0.0.2", 31_002)]));
+}
+
+/// Events come, and the first look after their start is over.
+fn wait_for_stream(marathon: &Marathon, sync: &MarathonSync) {
+    marathon.wait_for_listeners(1);
+    sync.wait_for_log(&["events from Marathon arrive"]);
+}
+
+/// marathon.md 6.1: the README's own command line, against a Marathon that has no events.
+#[test]
+fn the_bridges_command_line_works_unchanged() {
+    let marathon = Marathon::start(Dialect::V0_8_2);
+    let redis = Redis::start();
+    web(&marathon);
+    let redis_host = format!("127.0.0.1:{}", redis.port());
+    let url = format!("{}/", marathon.url());
+    let args = ["-i", "1", "-m", &url, "-P", "/v2/apps", "-r", &redis_host];
+    let _sync = Builder::bare().args(&args).start();
+    eventually_is(&redis, "www.test", &WEB);
+    // Without events, the interval finds it.
+    marathon.find("/web").tasks()[0].kill();
+    eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002"]);
+}
+
+#[test]
+fn what_is_deployed_arrives_by_its_events_and_goes_by_them() {
+    let (marathon, redis, sync) = stage();
+    wait_for_stream(&marathon, &sync);
+    let app = marathon.app("/new").label("hipacheFrontend", "new.test");
+    let app = app.running_at([("10.0.0.3", 31_003)]);
+    eventually_is(&redis, "new.test", &["new", "http://10.0.0.3:31003"]);
+    app.delete();
+    eventually_is(&redis, "new.test", &[]);
+    eventually_is(&redis, "www.test", &WEB);
+}
+
+#[test]
+fn a_task_that_is_being_killed_goes_before_marathon_is_asked_again() {
+    let (marathon, redis, sync) = stage();
+    wait_for_stream(&marathon, &sync);
+    marathon.fail(Route::Apps, Fault::Hang);
+    marathon.find("/web").tasks()[0].killing();
+    eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002"]);
+}
+
+#[test]
+fn what_others_made_is_not_touched() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    redis.frontend("hand.test", "hand", &["http://10.9.9.9:80"]);
+    web(&marathon);
+    let other = marathon.app("/worker").label("team", "x");
+    drop(other.running_at([("10.0.0.9", 31_009)]));
+    let sync = MarathonSync::start(&marathon, &redis);
+    eventually_is(&redis, "www.test", &WEB);
+    marathon.find("/web").delete();
+    eventually_is(&redis, "www.test", &[]);
+    assert_eq!(list(&redis, "hand.test"), ["hand", "http://10.9.9.9:80"]);
+    sync.signal(Signal::SIGTERM);
+    assert!(sync.wait(DEADLINE).success());
+}
+
+/// The bridge's bug 1, and the lease and notes beside it.
+#[test]
+fn a_dry_run_prints_what_it_would_write_and_writes_nothing() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    web(&marathon);
+    let once = ["--dry-run", "--once"];
+    let ended = MarathonSync::builder(&marathon, &redis).args(&once).run();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert_eq!((lines[0], lines[3], lines.len()), ("MULTI", "EXEC", 4), "{lines:?}");
+    assert_eq!(lines[1], "RPUSH frontend:www.test www http://10.0.0.1:31001 http://10.0.0.2:31002");
+    let sync = MarathonSync::builder(&marathon, &redis).args(&["-d"]).start();
+    eventually(DEADLINE, "the same lines", || sync.stdout() == ended.stdout);
+    assert_eq!(redis.query::<usize>(&["DBSIZE"]), 0);
+}
+
+#[test]
+fn one_pass_says_by_its_exit_code_what_became_of_it() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    web(&marathon);
+    let run = |args: &[&str]| {
+        let ended = MarathonSync::builder(&marathon, &redis).args(args).run();
+        (ended.code, ended.stdout + &ended.stderr)
+    };
+    let (code, text) = run(&["verify"]);
+    assert!(code == Some(1) && text.contains("www.test: create"), "{code:?} {text}");
+    assert_eq!(redis.query::<usize>(&["DBSIZE"]), 0);
+    assert_eq!(run(&["--once"]).0, Some(0));
+    assert_eq!(list(&redis, "www.test"), WEB);
+    assert_eq!(run(&["verify"]).0, Some(0));
+    assert_eq!(redis.query::<usize>(&["EXISTS", LEASE]), 0, "the lease was given back");
+    let (code, text) = run(&["explain", "/web"]);
+    assert!(code == Some(0) && text.contains("www.test"), "{text}");
+
+    marathon.fail(Route::Apps, Fault::no_apps());
+    assert_eq!(run(&["--once"]).0, Some(2), "held back");
+    marathon.fail(Route::Apps, Fault::message(503, "no"));
+    let (code, text) = run(&["--once"]);
+    assert!(code == Some(1) && text.contains("no Marathon gave an answer"), "{text}");
+    assert_eq!(run(&["verify"]).0, Some(2));
+    assert_eq!(list(&redis, "www.test"), WEB);
+}
+
+#[test]
+fn wrong_settings_end_with_78_and_name_the_flag() {
+    let ended = Builder::bare().run();
+    assert_eq!(ended.code, Some(78));
+    assert!(ended.stderr.starts_with("marathon-sync: --marathon: "), "{}", ended.stderr);
+    let ended = Builder::bare()
+        .env("MARATHON_SYNC_MARATHON", "http://u:hunter2@m")
+        .env("MARATHON_SYNC_REDIS", "redis://:hunter2@r")
+        .args(&["check"])
+        .run();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("redis://:***@r:6379/0") && !ended.stdout.contains("hunter2"));
+}
+
+#[test]
+fn of_two_agents_one_writes_and_the_other_takes_over_when_it_is_killed() {
+    let (marathon, redis, first) = stage();
+    wait_for_stream(&marathon, &first);
+    let second = MarathonSync::start(&marathon, &redis);
+    second.wait_for_log(&["another process writes"]);
+    marathon.wait_for_listeners(2);
+    let holder: String = redis.query(&["GET", LEASE]);
+    assert!(holder.contains(&first.process().pid().to_string()), "{holder}");
+    first.signal(Signal::SIGKILL);
+    marathon.find("/web").tasks()[0].kill();
+    eventually(FAILOVER, "the other one writes", || {
+        list(&redis, "www.test") == ["www", "http://10.0.0.2:31002"]
+    });
+    second.wait_for_log(&["this process writes"]);
+    assert!(!second.log().contains("not hold the lease"), "{}", second.log());
+}
+
+#[test]
+fn everything_is_rebuilt_after_redis_has_lost_it_even_while_marathon_is_away() {
+    let (marathon, redis, sync) = stage();
+    wait_for_stream(&marathon, &sync);
+    marathon.kill();
+    redis.run(&["FLUSHALL"]);
+    eventually_is(&redis, "www.test", &WEB);
+    redis.kill();
+    redis.launch();
+    eventually(FAILOVER, "the list is there again", || list(&redis, "www.test") == WEB);
+}
+
+#[test]
+fn a_marathon_that_is_away_or_lies_takes_no_routes() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    web(&marathon);
+    let sync = MarathonSync::builder(&marathon, &redis).args(&["--interval", "0.1"]).start();
+    eventually_is(&redis, "www.test", &WEB);
+    for fault in [
+        Fault::empty(),
+        Fault::html(),
+        Fault::message(200, "Futures timed out"),
+        Fault::page(503, "Could not determine the current leader"),
+        Fault::no_apps(),
+    ] {
+        marathon.fail(Route::Apps, fault);
+        let before = marathon.requests(Route::Apps);
+        marathon.wait_for_requests(Route::Apps, before + 3);
+        assert_eq!(list(&redis, "www.test"), WEB);
+    }
+    sync.wait_for_log(&["nothing would be left of 2 backends"]);
+    marathon.heal(Route::Apps);
+    sync.wait_for_log(&["no removals are held back any more"]);
+    marathon.kill();
+    sync.wait_for_log(&["no answer from Marathon", "lists stay as they are"]);
+    marathon.listen();
+    sync.wait_for_log(&["Marathon answers again"]);
+    assert_eq!(list(&redis, "www.test"), WEB);
+}
+
+/// Breakages 1 and 5: a new leader has no health results; new tasks wait for theirs.
+#[test]
+fn health_that_a_failover_forgets_changes_nothing() {
+    let (marathon, redis, sync) = stage();
+    wait_for_stream(&marathon, &sync);
+    marathon.elect();
+    let before = marathon.requests(Route::Apps);
+    marathon.wait_for_requests(Route::Apps, before + 1);
+    let new = marathon.find("/web").launch(("10.0.0.3", 31_003));
+    new.to(State::Running);
+    marathon.find("/web").tasks()[0].kill();
+    eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002"]);
+    new.probe(Health::Healthy);
+    eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002", "http://10.0.0.3:31003"]);
+}
+
+#[test]
+fn sigterm_gives_the_lease_back_and_leaves_the_lists() {
+    let (_marathon, redis, sync) = stage();
+    assert_eq!(redis.query::<usize>(&["EXISTS", LEASE]), 1);
+    sync.signal(Signal::SIGTERM);
+    assert_eq!(sync.wait(DEADLINE).code(), Some(0));
+    assert_eq!(redis.query::<usize>(&["EXISTS", LEASE]), 0);
+    assert_eq!(list(&redis, "www.test"), WEB);
+}
+
+/// What an operator looks at: ready, the figures, and why each app is or is not routed.
+#[test]
+fn the_admin_listener_says_how_things_stand() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    web(&marathon);
+    marathon.app("/worker").label("hipacheFrontend", "not a host").running(1);
+    let sync = MarathonSync::builder(&marathon, &redis).args(&["--admin", "127.0.0.1:0"]).start();
+    let line = sync.wait_for_log(&["keeping the lists", "admin=http://"]);
+    let (_, url) = line.split_once("admin=http://").expect("its address");
+    let address = url.split_whitespace().next().and_then(|address| address.parse().ok());
+    let address = address.expect("an address");
+    let get = |path: &str| integration::client::get(address, "admin", path);
+    assert_eq!(get("/livez").status(), 200);
+    eventually(DEADLINE, "it is ready", || get("/readyz").status() == 200);
+    let metrics = get("/metrics").text();
+    assert!(metrics.contains("marathon_sync_") && metrics.ends_with("# EOF\n"), "{metrics}");
+    let status: serde_json::Value = serde_json::from_str(&get("/status").text()).expect("JSON");
+    assert!(status.to_string().contains("/worker"), "{status:#}");
+    let app = get("/status?app=/web").text();
+    assert!(app.contains("10.0.0.1"), "{app}");
+    assert_eq!(get("/status?app=/nobody").status(), 404);
+    assert_eq!(get("/nothing").status(), 404);
+    marathon.kill();
+    redis.kill();
+    eventually(DEADLINE, "it is not ready", || get("/readyz").status() == 503);
+}

@@ -1,0 +1,94 @@
+//! What is true of a cluster as far as Marathon shows it: the yardstick, made without the agent's
+//! code.
+
+use std::collections::BTreeMap;
+
+use integration::marathon::{App, Cluster, Dialect, State, Task};
+
+/// What Marathon shows of a task.
+/// In this order the worse counts of two: running tasks only.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Status {
+    /// It is being killed, or has not started.
+    Down,
+    /// It runs and fails a check.
+    Sick,
+    /// It runs, and not every check has a result.
+    Unknown,
+    /// Its agent is lost.
+    Unreachable,
+    /// It runs, and all checks pass.
+    Well,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Fact {
+    pub(crate) app: String,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) url: String,
+    pub(crate) status: Status,
+    /// Marathon says where it is.
+    pub(crate) has_address: bool,
+    /// Its app cannot be read.
+    pub(crate) is_garbage: bool,
+}
+
+/// By id of the task.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts(pub(crate) BTreeMap<String, Fact>);
+
+impl Facts {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        let fact = |app: &App, task: &Task| Fact {
+            app: app.id.clone(),
+            hosts: hosts(app),
+            url: url(task),
+            status: status(task, cluster.dialect),
+            has_address: !cluster.dialect.has_instances()
+                || task.state != State::UnreachableInactive,
+            is_garbage: app.overlay != Default::default(),
+        };
+        Self(cluster.tasks().map(|(app, task)| (task.id.clone(), fact(app, task))).collect())
+    }
+
+    /// Those that claim `host`, with their ids.
+    pub(crate) fn on(&self, host: &str) -> impl Iterator<Item = (&String, &Fact)> {
+        self.0.iter().filter(move |(_, fact)| fact.hosts.iter().any(|one| one == host))
+    }
+}
+
+/// The hosts that an app claims: its labels are plain here.
+pub(crate) fn hosts(app: &App) -> Vec<String> {
+    let label = app.labels.get("hipacheFrontend");
+    label.into_iter().flat_map(|hosts| hosts.split(',')).map(str::to_owned).collect()
+}
+
+pub(crate) fn url(task: &Task) -> String {
+    format!("http://{}:{}", task.place.host, task.place.ports[0])
+}
+
+pub(crate) fn status(task: &Task, dialect: Dialect) -> Status {
+    if task.started.is_none() {
+        return Status::Down;
+    }
+    if dialect.has_state() {
+        match task.state {
+            State::Running => {}
+            State::Unreachable | State::UnreachableInactive => return Status::Unreachable,
+            _ => return Status::Down,
+        }
+    }
+    let mut status = Status::Well;
+    for result in &task.results {
+        match result {
+            Some(result) if result.alive() => {}
+            // Within its grace period nothing is known.
+            Some(result) if result.last_failure.is_none() && result.last_success.is_none() => {
+                status = status.min(Status::Unknown);
+            }
+            Some(_) => status = Status::Sick,
+            None => status = status.min(Status::Unknown),
+        }
+    }
+    status
+}

@@ -1,0 +1,246 @@
+//! What must hold after each pass.
+//!
+//! **Nothing live is missing**: every backend whose task Marathon shows as running and well is in the
+//! list of each host that its app claims, at once. So is one whose health is not shown now but was
+//! good when this agent last saw any, and one whose machine is lost, if it was listed. When an answer
+//! lies (it is empty, or most of it is missing) or is old, nothing that lives leaves a list; nor when
+//! its app cannot be read any more. (An app that this agent has never been able to read is not
+//! protected beyond the guard's time.)
+//!
+//! **Safe superset**: every listed backend is live in that sense, or
+//! 1. it was listed before, and its task runs with unknown health, or its machine is lost, or
+//! 2. it was listed before, and an app that had it cannot be read now, or
+//! 3. the guard holds it: since less than 3 answers or 30 s, counted from the answer that did not show
+//!    it any more. It waits only if much is missing at once and nothing says why.
+//!
+//! **Nothing stays that is positively dead**: neither rule 1 to 3 keeps a backend whose task was
+//! shown ending or sick, or which an event called over, unless another task of the host's apps
+//! listens there; nor, on a host that an app claims, one at whose address only tasks of other apps run.
+//!
+//! That lists are whole at each moment, keep identifier, order and dead marks is judged at each write,
+//! in [`crate::lists`]. Lists made by hand are compared as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use marathon_sync::pass::Pass;
+
+use crate::facts::{Fact, Facts, Status};
+use crate::lists::Lists;
+
+/// How true the answer of a pass was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Truth {
+    /// The last answer is looked at again, or the answer lies.
+    Old,
+    /// It shows what is.
+    Whole,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Laws {
+    /// Tasks that this agent has seen well, and not sick or gone since.
+    well: BTreeSet<String>,
+    /// The same, those included that it need not have looked at.
+    perhaps_well: BTreeSet<String>,
+    /// Those of them whose apps have hosts and can be read.
+    looked_at: BTreeSet<String>,
+    /// Every task that an answer has shown to this agent.
+    shown: BTreeSet<String>,
+    /// Apps that this agent has been able to read.
+    read: BTreeSet<String>,
+    /// Tasks of the last answer, as it showed them.
+    known: BTreeMap<String, Status>,
+    /// Since when, and for how many answers, the guard holds a backend.
+    held: BTreeMap<(String, String), (Duration, u32)>,
+}
+
+/// All that a judgement depends on.
+pub(crate) struct Case<'a> {
+    pub(crate) truth: Truth,
+    pub(crate) facts: &'a Facts,
+    pub(crate) before: &'a Lists,
+    pub(crate) after: &'a Lists,
+    pub(crate) pass: &'a Pass,
+    /// URLs of tasks that events have called over, by id.
+    pub(crate) over: &'a BTreeMap<String, String>,
+    /// Where all tasks are and were.
+    pub(crate) places: &'a BTreeMap<String, String>,
+    pub(crate) clock: Duration,
+}
+
+impl Laws {
+    /// Whether the agent knows where the task is, so that an event about it says where something
+    /// ended. It does not look at tasks of apps without a host.
+    pub(crate) fn knows(&self, task: &str) -> bool {
+        self.looked_at.contains(task)
+    }
+
+    /// An answer that shows these tasks has been taken in.
+    pub(crate) fn shown(&mut self, facts: &Facts) {
+        self.shown.extend(facts.0.keys().cloned());
+        self.known = facts.0.iter().map(|(task, fact)| (task.clone(), fact.status)).collect();
+        let is_looked_at = |fact: &Fact| !fact.is_garbage && !fact.hosts.is_empty();
+        let looked_at = facts.0.iter().filter(|(_, fact)| is_looked_at(fact));
+        self.looked_at = looked_at.map(|(task, _)| task.clone()).collect();
+        self.well.retain(|task| self.looked_at.contains(task));
+        for (task, fact) in &facts.0 {
+            if !fact.is_garbage {
+                self.read.insert(fact.app.clone());
+            }
+            if fact.status == Status::Sick {
+                self.well.remove(task);
+                if is_looked_at(fact) {
+                    self.perhaps_well.remove(task);
+                }
+            } else if fact.status == Status::Well {
+                self.perhaps_well.insert(task.clone());
+                if is_looked_at(fact) {
+                    self.well.insert(task.clone());
+                }
+            }
+        }
+    }
+
+    /// Judges one pass. `counts`: whether its answer was a new one.
+    pub(crate) fn judge(&mut self, case: &Case<'_>, counts: bool) -> Result<(), String> {
+        self.hold(case, counts)?;
+        let hosts: BTreeSet<&String> = case
+            .after
+            .now
+            .owned
+            .keys()
+            .chain(case.facts.0.values().flat_map(|f| &f.hosts))
+            .collect();
+        for host in hosts {
+            self.missing(case, host)?;
+            if case.truth == Truth::Whole {
+                self.surplus(case, host)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, case: &Case<'_>, counts: bool) -> Result<(), String> {
+        let rows = case.pass.held.iter().flat_map(|held| &held.rows);
+        let rows: BTreeSet<(String, String)> = rows
+            .flat_map(|(host, urls)| urls.iter().map(move |url| (host.clone(), url.clone())))
+            .collect();
+        if !counts {
+            return Ok(());
+        }
+        self.held.retain(|row, _| rows.contains(row));
+        for row in rows {
+            let (since, answers) = self.held.entry(row.clone()).or_insert((case.clock, 0));
+            *answers += 1;
+            if *answers >= 3 && case.clock - *since >= Duration::from_secs(30) {
+                return Err(format!(
+                    "{row:?} is held for too long: {answers} answers, since {since:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&self, case: &Case<'_>, host: &str) -> Result<(), String> {
+        let (before, after) = (case.before.backends(host), case.after.backends(host));
+        for (task, fact) in case.facts.on(host) {
+            let was_listed = before.contains(&fact.url);
+            let is_well = fact.status == Status::Well
+                || (fact.status == Status::Unknown && self.well.contains(task));
+            let must = match case.truth {
+                _ if case.over.contains_key(task) => false,
+                // Whoever has its place after one that is over is only known by the next answer.
+                Truth::Old => {
+                    let mut places = case.places.iter();
+                    let follows = !self.shown.contains(task)
+                        && places.any(|(other, place)| other != task && *place == fact.url);
+                    // Nor is a recovery since.
+                    let was_down =
+                        matches!(self.known.get(task), Some(Status::Down | Status::Sick));
+                    was_listed && fact.status == Status::Well && !follows && !was_down
+                }
+                Truth::Whole if fact.is_garbage => {
+                    was_listed && is_well && self.read.contains(&fact.app)
+                }
+                Truth::Whole => {
+                    is_well
+                        || (was_listed && fact.has_address && fact.status == Status::Unreachable)
+                }
+            };
+            if must && !after.contains(&fact.url) && !is_taken(case, fact) {
+                return Err(format!("{host} lacks {} of {task}, {fact:?}", fact.url));
+            }
+        }
+        Ok(())
+    }
+
+    fn surplus(&self, case: &Case<'_>, host: &str) -> Result<(), String> {
+        let before = case.before.backends(host);
+        for url in case.after.backends(host) {
+            let was_listed = before.contains(&url);
+            let here: Vec<(&String, &Fact)> =
+                case.facts.on(host).filter(|(_, fact)| fact.url == url).collect();
+            let lives = |task: &String, fact: &Fact| {
+                fact.status == Status::Well
+                    || (fact.status == Status::Unknown
+                        && (was_listed || self.perhaps_well.contains(task)))
+                    || (fact.status == Status::Unreachable && was_listed)
+            };
+            let can_be_read = |fact: &Fact| !fact.is_garbage;
+            if here.iter().any(|(task, fact)| can_be_read(fact) && lives(task, fact)) {
+                continue;
+            }
+            let garbage = case.facts.0.values().any(|fact| fact.is_garbage)
+                || case.pass.apps.values().any(|report| {
+                    matches!(report.state, marathon_sync::rules::report::AppState::Quarantined(_))
+                });
+            let is_held =
+                case.pass.held.as_ref().is_some_and(|held| {
+                    held.rows.get(host).is_some_and(|rows| rows.contains(&url))
+                });
+            let is_excused = (was_listed && garbage) || is_held;
+            if !is_excused {
+                return Err(format!("{host} has {url} without a reason: {here:?}"));
+            }
+            if let Some(task) = case.over.iter().find(|(_, place)| **place == url)
+                && here.is_empty()
+            {
+                return Err(format!("{host} keeps {url} although {task:?} is over"));
+            }
+            let shown_dead = here.iter().find(|(_, fact)| {
+                can_be_read(fact) && matches!(fact.status, Status::Sick | Status::Down)
+            });
+            if let Some(dead) = shown_dead
+                && !garbage
+            {
+                return Err(format!("{host} keeps {url} although {dead:?}"));
+            }
+            let others: Vec<&Fact> =
+                case.facts.0.values().filter(|fact| fact.url == url && runs(fact)).collect();
+            let is_claimed = case.pass.plan.get(host).is_some_and(|wanted| !wanted.apps.is_empty());
+            if is_claimed
+                && !others.is_empty()
+                && here.is_empty()
+                && others.iter().all(|fact| !fact.is_garbage)
+            {
+                return Err(format!("{host} keeps {url}, where only others listen: {others:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn runs(fact: &Fact) -> bool {
+    matches!(fact.status, Status::Sick | Status::Unknown | Status::Well)
+}
+
+/// Another app's task runs at the address of one that is lost.
+fn is_taken(case: &Case<'_>, fact: &Fact) -> bool {
+    !runs(fact)
+        && case
+            .facts
+            .0
+            .values()
+            .any(|other| other.app != fact.app && other.url == fact.url && runs(other))
+}

@@ -1,0 +1,422 @@
+//! The program that goes on: events, answers and Redis lead to passes, the one who leads writes.
+//!
+//! One task takes one thing at a time. While a pass is made, hints wait in their bounded queue, where
+//! equal ones are one. `schedule` (pure) says when to ask Marathon, `seen` (pure) remembers what
+//! events said for sure, `look` makes passes, `write` carries them out, `news` (pure) says what is worth a line in the log,
+//! `state` is what others may look at, `once` is for passes on the command line.
+
+pub mod errors;
+pub mod look;
+pub mod news;
+pub mod once;
+pub mod schedule;
+pub mod seen;
+pub mod state;
+mod write;
+
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use shared::backoff::Backoff;
+use shared::store;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, info, warn};
+
+use crate::config::Config;
+use crate::document::Answer;
+use crate::marathon::client::{BuildError, Client, FetchError, Fetched};
+use crate::marathon::debounce::Urgency;
+use crate::marathon::events::{self, Hint, Hints};
+use crate::pass::Occasion;
+use crate::routes::Routes;
+use crate::routes::lease::{self, Lease, Standing};
+
+use look::{LookError, Looker};
+use news::{News, Newsroom};
+use schedule::Schedule;
+use seen::SeenLog;
+use state::{AnswerSeen, Failure, State, Stream};
+
+/// First and longest wait before Marathon is asked again after a failure.
+const FETCH_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// The same for Redis. It is near and asked little.
+const REDIS_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long a pass waits for a connection that is just being made.
+const REDIS_PATIENCE: Duration = Duration::from_secs(1);
+/// How long giving the lease back may take at the end.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The agent, set up.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    client: Client,
+    redis: store::Client,
+    routes: Routes,
+    state: Arc<State>,
+}
+
+/// The last answer.
+#[derive(Debug)]
+struct Known {
+    answer: Arc<Answer>,
+    /// When it was asked for.
+    asked: Instant,
+    /// No pass has taken it in yet.
+    is_new: bool,
+    /// The first event that made us ask.
+    event: Option<Instant>,
+}
+
+impl Agent {
+    /// Reads certificates, and starts to connect to Redis; `shutdown` ends that connection, after
+    /// the end of [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] when files or settings for Marathon cannot be used.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub fn new(config: Config, shutdown: &CancellationToken) -> Result<Self, BuildError> {
+        let client = Client::new(
+            config.endpoints.clone(),
+            config.credentials.clone(),
+            &config.tls,
+            config.client_options(),
+        )?;
+        let redis = look::connect(&config.driver, shutdown);
+        let routes = Routes::new(redis.clone(), &config.instance);
+        let state = Arc::new(State::new(Timestamp::now()));
+        Ok(Self { config, client, redis, routes, state })
+    }
+
+    /// What it shows of itself.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// The connection to Redis, to see whether it is up.
+    pub fn redis(&self) -> &store::Client {
+        &self.redis
+    }
+
+    /// Keeps the lists until `shutdown`, then gives the lease back.
+    ///
+    /// # Errors
+    ///
+    /// [`LookError::Panicked`]: what was known is lost, and a new process is the way on.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), LookError> {
+        let (sender, hints) = events::channel();
+        let counters = Arc::clone(&self.state.counters.stream);
+        let listening =
+            events::listen(self.client.clone(), events::Options::default(), sender, counters);
+        let _listener = AbortOnDropHandle::new(tokio::spawn(listening));
+        let lease = (!self.config.dry_run)
+            .then(|| Lease::start(&self.routes, &own_name(), lease::TTL, &shutdown));
+        let looker = Looker::new(&self.routes, &self.config);
+        let (first, last) = FETCH_RETRY;
+        let mut running = Running {
+            schedule: Schedule::new(Instant::now(), self.config.interval, self.config.debounce),
+            standing: lease.as_ref().map(Lease::subscribe),
+            lease,
+            looker,
+            hints,
+            seen: SeenLog::default(),
+            newsroom: Newsroom::default(),
+            known: None,
+            fetch: None,
+            event: None,
+            fetch_retry: Backoff::new(first, last.min(self.config.interval.max(first))),
+            redis_retry: Backoff::new(REDIS_RETRY.0, REDIS_RETRY.1),
+            was_standby: false,
+            printed: Vec::new(),
+            agent: self,
+        };
+        let result = shutdown.run_until_cancelled(running.turns()).await;
+        if let Some(lease) = running.lease.take() {
+            lease.ended(RELEASE_LIMIT).await;
+        }
+        result.unwrap_or(Ok(()))
+    }
+}
+
+/// Host and process, for people.
+pub fn own_name() -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    format!("{}/{}", host.as_deref().unwrap_or("?"), std::process::id())
+}
+
+/// A fetch on its way.
+struct Fetch {
+    answer: Pin<Box<dyn Future<Output = Result<Fetched, FetchError>>>>,
+    asked: Instant,
+    event: Option<Instant>,
+}
+
+/// The agent while it runs.
+struct Running {
+    agent: Agent,
+    schedule: Schedule,
+    lease: Option<Lease>,
+    standing: Option<watch::Receiver<Standing>>,
+    looker: Looker,
+    hints: Hints,
+    seen: SeenLog,
+    newsroom: Newsroom,
+    known: Option<Known>,
+    fetch: Option<Fetch>,
+    /// The first event since the last fetch began.
+    event: Option<Instant>,
+    fetch_retry: Backoff,
+    redis_retry: Backoff,
+    /// Another process wrote since our last own write.
+    was_standby: bool,
+    /// What a dry run printed last.
+    printed: Vec<String>,
+}
+
+impl Running {
+    async fn turns(&mut self) -> Result<(), LookError> {
+        loop {
+            self.turn().await?;
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), LookError> {
+        tokio::select! {
+            // First, because it says whether anything may be written.
+            () = changed(&mut self.standing) => self.on_standing(),
+            hint = self.hints.next() => return self.on_hints(hint).await,
+            fetched = arrival(&mut self.fetch) => return self.on_fetched(fetched).await,
+            () = sleep_until(self.schedule.wake()) => {}
+        }
+        let now = Instant::now();
+        let due = self.schedule.due(now);
+        if due.fetch {
+            let client = self.agent.client.clone();
+            let answer = Box::pin(async move { client.fetch_apps().await });
+            self.fetch = Some(Fetch { answer, asked: now, event: self.event.take() });
+        }
+        if due.again {
+            self.pass(None).await?;
+        }
+        Ok(())
+    }
+
+    fn on_standing(&mut self) {
+        let Some(standing) = &mut self.standing else { return };
+        let standing = standing.borrow_and_update().clone();
+        let now = Instant::now();
+        match &standing {
+            Standing::Leader { .. } => {
+                self.agent.state.counters.terms.fetch_add(1, Ordering::Relaxed);
+                // Redis may have lost everything, or somebody else has written.
+                self.schedule.again(now);
+                self.schedule.full(now);
+            }
+            Standing::Standby { .. } => self.was_standby = true,
+            Standing::Unknown => {}
+        }
+        self.agent.state.update(|view| view.standing = standing);
+    }
+
+    /// Takes in all hints that wait, and looks at the last answer again if one is a certainty.
+    async fn on_hints(&mut self, first: Hint) -> Result<(), LookError> {
+        let now = Instant::now();
+        let mut certain = false;
+        let mut next = Some(first);
+        while let Some(hint) = next {
+            certain |= self.on_hint(&hint, now);
+            next = self.hints.take();
+        }
+        if certain && self.known.is_some() {
+            self.pass(Some(now)).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether the hint is a certainty that is news.
+    fn on_hint(&mut self, hint: &Hint, now: Instant) -> bool {
+        let (kind, certain) = match hint {
+            Hint::Connected => {
+                let since = Timestamp::now();
+                self.agent.state.update(|view| view.stream = Stream::Connected { since });
+                // What happened before is only known after a full look.
+                self.schedule.full(now);
+                ("connected", false)
+            }
+            Hint::Lost { reason } => {
+                let lost = Stream::Lost { since: Timestamp::now(), reason: Arc::clone(reason) };
+                self.agent.state.update(|view| match &mut view.stream {
+                    Stream::Lost { reason: old, .. } => old.clone_from(reason),
+                    Stream::Connecting | Stream::Connected { .. } => view.stream = lost,
+                });
+                self.schedule.stream_lost(now);
+                ("lost", false)
+            }
+            Hint::Look { kind } => (*kind, false),
+            Hint::AppDeleted { app_id } => ("app_terminated_event", self.seen.deleted(app_id, now)),
+            Hint::TaskGone { task_id, .. } => ("task_gone", self.seen.ended(task_id, now)),
+        };
+        self.agent.state.counters.hints.get_or_create(&[("kind", kind)]).inc();
+        if !matches!(hint, Hint::Connected | Hint::Lost { .. }) {
+            let urgency = match kind {
+                "health_status_changed_event" | "instance_health_changed_event" => {
+                    Urgency::SoonAndAgain
+                }
+                _ => Urgency::Soon,
+            };
+            self.event.get_or_insert(now);
+            self.schedule.hint(now, urgency);
+        }
+        certain
+    }
+
+    async fn on_fetched(&mut self, fetched: Arrival) -> Result<(), LookError> {
+        let Arrival { result, asked, event } = fetched;
+        let counters = &self.agent.state.counters;
+        let (body, mut seen) = match result {
+            Ok(Fetched { body, endpoint, duration, leader }) => {
+                counters.fetch_seconds.observe(duration.as_secs_f64());
+                let bytes = body.len();
+                let at = Timestamp::now();
+                (body, AnswerSeen { at, endpoint, leader, duration, bytes, apps: 0 })
+            }
+            Err(error) => {
+                counters.fetch_failed(&error);
+                self.fetch_failed("failed", error.to_string());
+                return Ok(());
+            }
+        };
+        let answer = match look::read(body).await? {
+            Ok(answer) => answer,
+            Err(error) => {
+                let text = format!("{}: {}", seen.endpoint, chain(&error));
+                self.fetch_failed("unusable", text);
+                return Ok(());
+            }
+        };
+        counters.fetches.get_or_create(&[("result", "ok")]).inc();
+        self.fetch_retry.reset();
+        self.schedule.fetched(Instant::now(), None);
+        seen.apps = answer.apps.len();
+        self.seen.listed(answer.apps.iter().map(|app| app.id.as_str()), asked);
+        self.agent.state.update(|view| {
+            if let Some(failure) = view.answer_failed.take() {
+                info!(failures = failure.times, "Marathon answers again");
+            }
+            view.answer = Some(seen);
+        });
+        self.known = Some(Known { answer: Arc::new(answer), asked, is_new: true, event });
+        self.pass(None).await
+    }
+
+    fn fetch_failed(&mut self, result: &'static str, message: String) {
+        self.agent.state.counters.fetches.get_or_create(&[("result", result)]).inc();
+        let retry = self.fetch_retry.next_delay();
+        self.schedule.fetched(Instant::now(), Some(retry));
+        self.agent.state.update(|view| {
+            let before = view.answer_failed.as_ref();
+            if before.is_some_and(|before| before.message == message) {
+                debug!(message, "still no answer from Marathon");
+            } else {
+                warn!("no answer from Marathon, the lists stay as they are: {message}");
+            }
+            view.answer_failed = Some(Failure::after(before, Timestamp::now(), message));
+        });
+    }
+
+    /// A pass over the last answer; `event` is what made us look, if that was an event.
+    async fn pass(&mut self, event: Option<Instant>) -> Result<(), LookError> {
+        self.schedule.looked();
+        let Some(known) = &self.known else { return Ok(()) };
+        // Asked before the long computation, which would be in vain.
+        if !self.agent.redis.wait_until_up(REDIS_PATIENCE).await {
+            self.redis_failed("read_failed", "Redis is not reachable".to_owned());
+            return Ok(());
+        }
+        let occasion = if known.is_new { Occasion::Answer } else { Occasion::Again };
+        let event = event.or(known.event);
+        let seen = self.seen.at(Instant::now());
+        let (mut pass, _snapshot) = match self.looker.look(&known.answer, seen, occasion).await {
+            Ok(looked) => looked,
+            Err(LookError::Redis(error)) => {
+                self.agent.state.counters.read_failed(&error);
+                self.redis_failed("read_failed", chain(&error));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(known) = &mut self.known {
+            (known.is_new, known.event) = (false, None);
+        }
+        let was_held = self.newsroom.is_held();
+        say(&self.newsroom.of_pass(&pass));
+        if pass.held.is_some() && !was_held {
+            self.agent.state.counters.guard_trips.inc();
+        }
+        self.carry_out(&mut pass, event).await;
+        self.agent.state.update(|view| {
+            view.passed = Some((Timestamp::now(), occasion));
+            view.pass = Some(Arc::new(pass));
+        });
+        Ok(())
+    }
+}
+
+/// What came of a fetch.
+struct Arrival {
+    result: Result<Fetched, FetchError>,
+    asked: Instant,
+    event: Option<Instant>,
+}
+
+/// Waits for the fetch on its way, for ever if there is none.
+async fn arrival(fetch: &mut Option<Fetch>) -> Arrival {
+    let Some(Fetch { answer, asked, event }) = fetch else { return pending().await };
+    let arrival = Arrival { result: answer.await, asked: *asked, event: *event };
+    *fetch = None;
+    arrival
+}
+
+/// Waits for another standing, for ever without a lease.
+async fn changed(standing: &mut Option<watch::Receiver<Standing>>) {
+    let Some(standing) = standing else { return pending().await };
+    if standing.changed().await.is_err() {
+        // The lease ends with the agent only.
+        pending::<()>().await;
+    }
+}
+
+fn say(news: &[News]) {
+    for line in news {
+        match line {
+            News::Info(text) => info!("{text}"),
+            News::Warn(text) => warn!("{text}"),
+        }
+    }
+}
+
+/// `error` with all its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,131 @@
+//! A pass with its I/O: reads Redis between the two halves, and keeps long computations away from
+//! the thread that renews the lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use shared::driver::Driver;
+use shared::store::{Client, StoreConfig};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::document::{Answer, DocumentError, parse};
+use crate::guard::Guard;
+use crate::pass::{Occasion, Pass, State, conclude, restore};
+use crate::plan::Plan;
+use crate::routes::Routes;
+use crate::routes::snapshot::{RoutesError, Snapshot};
+use crate::rules::memory::Memory;
+use crate::rules::{Options, Seen, desired};
+
+/// Limit for connecting to Redis.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Limit for one answer of Redis, which may be that to a hundred scripts.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no pass.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// A computation panicked, which is a mistake in this program: what it knew is lost.
+    #[error("a computation panicked; please report this")]
+    Panicked(#[from] JoinError),
+    /// Redis.
+    #[error(transparent)]
+    Redis(#[from] RoutesError),
+}
+
+/// Starts to connect to Redis.
+pub fn connect(driver: &Driver, shutdown: &CancellationToken) -> Client {
+    let config = StoreConfig {
+        drivers: vec![driver.clone()],
+        connect_timeout: CONNECT_TIMEOUT,
+        response_timeout: RESPONSE_TIMEOUT,
+    };
+    Client::start(&config, shutdown)
+}
+
+/// Reads an answer off the thread; the body is gone afterwards.
+///
+/// # Errors
+///
+/// The outer one when that panicked, the inner one when it is no answer.
+pub async fn read(body: Bytes) -> Result<Result<Answer, DocumentError>, JoinError> {
+    spawn_blocking(move || parse(&body)).await
+}
+
+/// Makes passes, one after the other.
+#[derive(Debug)]
+pub struct Looker {
+    routes: Routes,
+    options: Arc<Options>,
+    /// What goes on from pass to pass; away while it is being computed with.
+    state: Option<State>,
+    is_restored: bool,
+    start: Instant,
+}
+
+impl Looker {
+    /// Knows nothing yet; its first pass asks Redis what was there.
+    pub fn new(routes: &Routes, config: &Config) -> Self {
+        let guard = Guard::new(config.limits);
+        Self {
+            routes: routes.clone(),
+            options: Arc::new(config.rules.clone()),
+            state: Some(State { memory: Memory::default(), guard }),
+            is_restored: false,
+            start: Instant::now(),
+        }
+    }
+
+    /// One pass over `answer`. A pass that failed on Redis is to be repeated with the same
+    /// `occasion`.
+    ///
+    /// # Errors
+    ///
+    /// [`LookError`].
+    pub async fn look(
+        &mut self,
+        answer: &Arc<Answer>,
+        seen: &Seen,
+        occasion: Occasion,
+    ) -> Result<(Pass, Snapshot), LookError> {
+        if !self.is_restored {
+            let snapshot = self.routes.snapshot(&Plan::new()).await?;
+            if let Some(state) = &mut self.state {
+                restore(&mut state.memory, &snapshot);
+            }
+            self.is_restored = true;
+        }
+        let (answer, options) = (Arc::clone(answer), Arc::clone(&self.options));
+        let seen = seen.clone();
+        let mut state = self.take();
+        let (state, wish) = spawn_blocking(move || {
+            let wish = desired(&answer, &mut state.memory, &options, &seen, Timestamp::now());
+            (state, wish)
+        })
+        .await?;
+        self.state = Some(state);
+        let snapshot = self.routes.snapshot(&wish.plan).await?;
+        let clock = self.start.elapsed();
+        let mut state = self.take();
+        let (state, pass, snapshot) = spawn_blocking(move || {
+            let pass = conclude(wish, &mut state.guard, &snapshot, occasion, clock);
+            (state, pass, snapshot)
+        })
+        .await?;
+        self.state = Some(state);
+        Ok((pass, snapshot))
+    }
+
+    /// Only a panic leaves nothing behind, and ends the process.
+    fn take(&mut self) -> State {
+        self.state.take().unwrap_or_else(|| State {
+            memory: Memory::default(),
+            guard: Guard::new(crate::guard::Limits::default()),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! Carries a pass out: writes, prints, or leaves it to the leader, and says what became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::state::{Changes, Failure, MAX_CHANGES};
+use super::{Running, chain, news, once, say};
+use crate::pass::Pass;
+use crate::routes::apply::Applied;
+use crate::routes::change::Change;
+
+/// An answer older than this, or than two intervals, is not what a process that has just taken over
+/// writes: the one before it knew better.
+const STALE: Duration = Duration::from_secs(60);
+
+impl Running {
+    /// Writes, or prints, or leaves it to the leader.
+    pub(super) async fn carry_out(&mut self, pass: &mut Pass, event: Option<Instant>) {
+        let changes = std::mem::take(&mut pass.difference.changes);
+        let Some(lease) = &self.lease else {
+            let lines: Vec<String> =
+                changes.iter().flat_map(|change| self.agent.routes.render(change)).collect();
+            if lines != self.printed && !once::print(&lines) {
+                debug!("nobody reads what the dry run prints");
+            }
+            self.printed = lines;
+            let texts = changes.iter().map(ToString::to_string);
+            self.succeeded(texts.collect(), changes.len(), false);
+            return;
+        };
+        let is_stale = self.was_standby
+            && self.known.as_ref().is_some_and(|known| {
+                known.asked.elapsed() > STALE.max(self.agent.config.interval * 2)
+            });
+        let Some(token) = lease.token().filter(|_| !is_stale) else {
+            let texts = changes.iter().take(MAX_CHANGES).map(ToString::to_string);
+            self.succeeded(texts.collect(), changes.len(), false);
+            return;
+        };
+        if changes.is_empty() {
+            self.was_standby = false;
+            self.succeeded(Vec::new(), 0, true);
+            return;
+        }
+        let applied = self.agent.routes.apply(&pass.plan, changes, &token).await;
+        if applied.is_lease_lost() {
+            lease.suspect();
+        }
+        self.was_standby &= !applied.failed.is_empty();
+        self.written(&applied, event);
+    }
+
+    fn written(&mut self, applied: &Applied, event: Option<Instant>) {
+        say(&news::of_changes(&applied.written));
+        let counters = &self.agent.state.counters;
+        counters.write_failed(applied);
+        for change in &applied.written {
+            counters.changes.get_or_create(&[("action", change.action.as_str())]).inc();
+            let count = |what, number: usize| {
+                let number = u64::try_from(number).unwrap_or(u64::MAX);
+                counters.backends.get_or_create(&[("change", what)]).inc_by(number);
+            };
+            count("added", change.added.len());
+            count("removed", change.removed.len());
+        }
+        if let Some(event) = event
+            && applied.written.iter().any(Change::is_visible)
+        {
+            counters.lag_seconds.observe(event.elapsed().as_secs_f64());
+        }
+        let lines = applied.written.iter().take(MAX_CHANGES).map(ToString::to_string);
+        let lines: Vec<String> = lines.collect();
+        let Some((host, error)) = applied.failed.iter().next() else {
+            self.succeeded(lines, applied.written.len(), true);
+            return;
+        };
+        let count = applied.failed.len();
+        counters.failed_changes.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        let failed = applied.failed.iter().take(MAX_CHANGES);
+        let failed = failed.map(|(host, error)| format!("{host}: {error}")).collect();
+        self.agent.state.update(|view| {
+            view.changes = Changes {
+                at: Some(Timestamp::now()),
+                is_written: true,
+                lines: lines.into(),
+                count: applied.written.len(),
+                failed,
+            };
+        });
+        let text = format!("{count} lists could not be written, {host} first: {}", chain(error));
+        self.redis_failed("write_failed", text);
+    }
+
+    /// Redis is as it should be, as far as that is our business.
+    fn succeeded(&mut self, lines: Vec<String>, count: usize, is_written: bool) {
+        self.redis_retry.reset();
+        self.agent.state.counters.passes.get_or_create(&[("result", "ok")]).inc();
+        let now = Timestamp::now();
+        self.agent.state.update(|view| {
+            if let Some(failure) = view.redis_failed.take() {
+                info!(failures = failure.times, "Redis can be read and written again");
+            }
+            view.succeeded = Some(now);
+            if count > 0 {
+                let (at, lines) = (Some(now), lines.into_iter().take(MAX_CHANGES).collect());
+                view.changes = Changes { at, is_written, lines, count, failed: Arc::default() };
+            }
+        });
+    }
+
+    pub(super) fn redis_failed(&mut self, result: &'static str, message: String) {
+        self.agent.state.counters.passes.get_or_create(&[("result", result)]).inc();
+        self.schedule.again(Instant::now() + self.redis_retry.next_delay());
+        self.agent.state.update(|view| {
+            let before = view.redis_failed.as_ref();
+            if before.is_none_or(|before| before.message != message) {
+                warn!("{message}");
+            }
+            view.redis_failed = Some(Failure::after(before, Timestamp::now(), message));
+        });
+    }
+}

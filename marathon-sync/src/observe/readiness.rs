@@ -1,0 +1,128 @@
+//! Whether this process does its part. Pure.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Facts;
+use crate::agent::state::View;
+use crate::routes::lease::Standing;
+
+/// Ready is who leads, or stands by for the leader, and has lately seen that Redis is what Marathon
+/// wants. Returns which of the two.
+///
+/// # Errors
+///
+/// Why the process is not ready, for people.
+pub fn readiness(
+    facts: &Facts,
+    stale_after: Duration,
+    now: Timestamp,
+) -> Result<&'static str, String> {
+    if facts.is_ending {
+        return Err("ending".to_owned());
+    }
+    let view = &facts.view;
+    let role = match view.standing {
+        Standing::Leader { .. } => "leader",
+        Standing::Standby { .. } => "standby",
+        Standing::Unknown => {
+            let redis = if facts.redis_is_up { "is connected" } else { "is not reachable" };
+            return Err(format!("it is not known which process writes; Redis {redis}"));
+        }
+    };
+    let Some(success) = view.succeeded else {
+        return Err(format!("no pass has succeeded since the start{}", because(view)));
+    };
+    // A clock that was set back makes no pass stale.
+    let age = now.duration_since(success).max(SignedDuration::ZERO).unsigned_abs();
+    if age > stale_after {
+        let (age, limit) = (age.as_secs(), stale_after.as_secs());
+        let because = because(view);
+        return Err(format!(
+            "stale: the last success was {age} s ago, more than {limit} s{because}"
+        ));
+    }
+    Ok(role)
+}
+
+/// What does not work now.
+fn because(view: &View) -> String {
+    let failures = [&view.answer_failed, &view.redis_failed].into_iter().flatten();
+    failures.map(|failure| format!("; {}", failure.message)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Facts;
+    use super::super::testing::{at, facts, failure, leader, standby};
+    use super::readiness;
+    use crate::routes::lease::Standing;
+
+    #[test]
+    fn ready_is_who_has_a_role_and_a_recent_success() {
+        type Change = fn(&mut Facts);
+        // What is known, seconds since the last success, answer
+        let cases: &[(&str, Change, i64, Result<&str, &str>)] = &[
+            ("a leader", |facts| facts.view.standing = leader(), 120, Ok("leader")),
+            ("a standby", |facts| facts.view.standing = standby(), 0, Ok("standby")),
+            ("a clock that was set back", |_| {}, -500, Ok("leader")),
+            (
+                "trouble that is not old",
+                |facts| facts.view.redis_failed = failure("no Redis"),
+                120,
+                Ok("leader"),
+            ),
+            ("too old", |_| {}, 121, Err("stale: the last success was 121 s ago, more than 120 s")),
+            (
+                "too old, and why",
+                |facts| {
+                    facts.view.answer_failed = failure("no answer");
+                    facts.view.redis_failed = failure("no Redis");
+                },
+                121,
+                Err("stale: the last success was 121 s ago, more than 120 s; no answer; no Redis"),
+            ),
+            (
+                "no success yet",
+                |facts| facts.view.succeeded = None,
+                0,
+                Err("no pass has succeeded since the start"),
+            ),
+            (
+                "no success yet, and why",
+                |facts| {
+                    facts.view.succeeded = None;
+                    facts.view.answer_failed = failure("no answer");
+                },
+                0,
+                Err("no pass has succeeded since the start; no answer"),
+            ),
+            (
+                "no election",
+                |facts| facts.view.standing = Standing::Unknown,
+                0,
+                Err("it is not known which process writes; Redis is not reachable"),
+            ),
+            (
+                "no election although Redis is there",
+                |facts| {
+                    facts.view.standing = Standing::Unknown;
+                    facts.redis_is_up = true;
+                },
+                0,
+                Err("it is not known which process writes; Redis is connected"),
+            ),
+            ("the end", |facts| facts.is_ending = true, 0, Err("ending")),
+        ];
+        for (name, change, age, expected) in cases {
+            let mut facts = facts();
+            change(&mut facts);
+            let answer = readiness(&facts, Duration::from_secs(120), at(*age));
+            let answer = answer.as_ref().map(|role| *role).map_err(String::as_str);
+            assert_eq!(answer, *expected, "{name}");
+        }
+    }
+}

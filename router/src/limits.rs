@@ -1,0 +1,125 @@
+//! How long, how much and how many a client may make the router bear.
+
+use std::time::Duration;
+
+/// Header lines that hyper takes without an allocation of its own.
+pub const DEFAULT_MAX_HEADERS: usize = 100;
+/// Node, and with it Hipache, took 80 KiB.
+pub const DEFAULT_MAX_HEAD: usize = 80 * 1024;
+/// hyper's own limit for a request target, which no setting can raise.
+pub const MAX_URI: usize = 65_534;
+/// The least that hyper can read a head with.
+pub const MIN_HEAD: usize = 8 * 1024;
+
+/// Limits of client connections and their requests. `None` is no limit.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Time for a request head from its first byte on.
+    pub head_timeout: Duration,
+    /// Time for the first byte of a new connection.
+    pub first_byte_timeout: Duration,
+    /// Time between the end of an answer and the first byte of the next request.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's head, which is also the largest read buffer of a connection.
+    pub max_head: usize,
+    /// Header lines of a request.
+    pub max_headers: usize,
+    /// Bytes of path and query.
+    pub max_uri: usize,
+    /// Bytes of a request's body.
+    pub max_body: Option<u64>,
+    /// Bytes a second that a request body has to bring while it is waited for.
+    pub min_body_rate: Option<u32>,
+    /// Requests that one worker answers at a time.
+    pub max_requests: Option<u32>,
+    /// Requests after which a connection ends.
+    pub max_requests_per_connection: Option<u32>,
+    /// Connections of all workers together.
+    pub max_connections: Option<u32>,
+    /// Connections from one IPv4 address, or one IPv6 network of 64 bits.
+    pub max_connections_per_address: Option<u32>,
+}
+
+/// What a peer has left of the time that its bytes have bought: each byte buys 1/rate seconds, and
+/// no more can be saved up than the patience that it begins with, which one lost packet must not use up. Silence is not enough to be measured by: a byte now and
+/// then holds a connection for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Bytes a second.
+    rate: u32,
+    /// Milliseconds, exact to a byte's worth at rates from 1 on.
+    left: f64,
+    patience: f64,
+}
+
+impl Pace {
+    /// A full measure of patience with a peer that should bring `rate` bytes a second.
+    pub fn new(rate: u32, patience: Duration) -> Self {
+        let patience = patience.as_secs_f64() * 1000.0;
+        Self { rate, left: patience, patience }
+    }
+
+    /// How long the peer may go on being waited for, in milliseconds.
+    pub fn left(&self) -> u64 {
+        // Never negative, and far below 2^53.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "said above")]
+        let left = self.left.max(0.0) as u64;
+        left
+    }
+
+    /// `bytes` came after `waited` milliseconds.
+    pub fn received(&mut self, bytes: usize, waited: u64) {
+        #[allow(clippy::cast_precision_loss, reason = "approximate by nature")]
+        let (bytes, waited) = (bytes as f64, waited as f64);
+        let bought = bytes * 1000.0 / f64::from(self.rate);
+        self.left = (self.left - waited + bought).min(self.patience);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Duration, Pace};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_trickle_uses_the_patience_up_and_a_stream_does_not() {
+        let mut trickle = Pace::new(100, PATIENCE);
+        for _ in 0..10 {
+            trickle.received(2, 1000);
+        }
+        assert_eq!(trickle.left(), 200);
+        trickle.received(2, 1000);
+        assert_eq!(trickle.left(), 0);
+        let mut stream = Pace::new(100, PATIENCE);
+        for _ in 0..1000 {
+            stream.received(101, 1000);
+        }
+        assert_eq!(stream.left(), 10_000);
+    }
+
+    #[test]
+    fn a_burst_buys_no_more_than_one_measure_of_patience() {
+        let mut pace = Pace::new(100, PATIENCE);
+        pace.received(1_000_000_000, 0);
+        assert_eq!(pace.left(), 10_000);
+    }
+
+    proptest! {
+        /// Whoever keeps to the rate is never given up, however its bytes are spread.
+        #[test]
+        fn a_peer_that_keeps_its_rate_is_never_given_up(
+            rate in 1_u32..1_000_000,
+            waits in proptest::collection::vec(0_u64..9_000, 1..50),
+        ) {
+            let mut pace = Pace::new(rate, PATIENCE);
+            for waited in waits {
+                prop_assert!(pace.left() >= waited);
+                let bytes = usize::try_from((u64::from(rate) * waited).div_ceil(1000)).unwrap();
+                pace.received(bytes, waited);
+            }
+        }
+    }
+}

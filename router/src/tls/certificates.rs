@@ -1,0 +1,331 @@
+//! The certificate of a host, from Redis, from files, or the default of the address.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use shared::host::lookup_names;
+use shared::store::{Store, StoreError, StoredCertificate};
+use tokio::sync::Notify;
+use tracing::{debug, info, warn};
+
+use super::files::{Files, Places};
+use super::identity::{Fingerprint, Identity, Source, fingerprint};
+use super::memory::{Memory, Stored};
+use super::policy;
+use crate::config::TlsPolicy;
+
+/// A certificate that ends within this time is warned about: half of the shortest time that
+/// automatic renewal commonly leaves.
+const EXPIRES_SOON: Duration = Duration::from_hours(14 * 24);
+/// How often that is looked at. Files are read again then, too, for those who cannot be watched.
+const CHECK_INTERVAL: Duration = Duration::from_hours(12);
+/// Quiet time after a change of a file: certificate and key are commonly written one after the
+/// other.
+const SETTLE: Duration = Duration::from_millis(250);
+/// Hashes of Redis that are remembered as seen.
+const MAX_KNOWN: usize = 50_000;
+
+/// All certificates.
+#[derive(Debug)]
+pub struct Certificates {
+    base: Arc<ServerConfig>,
+    places: Places,
+    files: ArcSwap<Files>,
+    /// Before there is a store, only files count.
+    store: Option<Store>,
+    memory: Arc<Memory>,
+    /// What was seen in Redis, by name.
+    known: Mutex<HashMap<Box<str>, Known>>,
+    wake: Arc<Notify>,
+    failures: AtomicU64,
+}
+
+/// One `tls:` hash.
+#[derive(Debug, Default)]
+struct Known {
+    /// The last content that could be used, as long as a host is served with it.
+    good: Weak<Identity>,
+    /// The content that was complained about last.
+    broken: Option<Fingerprint>,
+}
+
+/// What there is of one source, for metrics.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Summary {
+    /// Certificates in memory.
+    pub count: u64,
+    /// Those that have expired or are about to.
+    pub expiring: u64,
+    /// When the first expires, in Unix seconds; 0 without any.
+    pub first_expiry: i64,
+}
+
+impl Certificates {
+    /// Reads the files, which may need rights that are given up later. Serves no certificate of
+    /// Redis before [`Certificates::with_store`].
+    ///
+    /// # Errors
+    ///
+    /// When a default certificate cannot be used. Others are said in the log.
+    pub fn read(
+        places: Places,
+        policy: &TlsPolicy,
+        protocols: &[&[u8]],
+        memory: Arc<Memory>,
+    ) -> anyhow::Result<Self> {
+        let base = Arc::new(policy::base(policy, protocols)?);
+        let files = places.read(&base, &Files::default());
+        for bind in places.binds.iter().flatten() {
+            if let Some(problem) = files.problems.get(&bind.cert) {
+                anyhow::bail!("https.cert, https.key: {problem}");
+            }
+        }
+        let certificates = Self {
+            base,
+            places,
+            files: ArcSwap::from_pointee(Files::default()),
+            store: None,
+            memory,
+            known: Mutex::default(),
+            wake: Arc::default(),
+            failures: AtomicU64::new(0),
+        };
+        certificates.take_over(files);
+        Ok(certificates)
+    }
+
+    /// Looks into this store, too.
+    #[must_use]
+    pub fn with_store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The default certificate of the address at this position.
+    pub fn default(&self, bind: usize) -> Option<Arc<Identity>> {
+        self.files.load().binds.get(bind)?.clone()
+    }
+
+    /// Settings for a client that there is no certificate for.
+    pub(super) fn nobody(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.base)
+    }
+
+    /// The certificate of `host`, which must be normalized.
+    pub async fn find(&self, host: &str) -> Option<Arc<Identity>> {
+        let stored = self.stored(host).await;
+        let nearer = stored.as_ref().map_or(usize::MAX, |stored| stored.rank);
+        let files = self.files.load();
+        if !files.hosts.is_empty() {
+            let names = lookup_names(host).take(nearer);
+            let found = names.filter_map(|name| files.hosts.get(&*name)).next();
+            if let Some(identity) = found {
+                return Some(Arc::clone(identity));
+            }
+        }
+        Some(stored?.identity)
+    }
+
+    /// What Redis has for `host`.
+    async fn stored(&self, host: &str) -> Option<Stored> {
+        let store = self.store.as_ref()?;
+        let known = self.memory.get(host);
+        if let Some((stored, counts)) = &known
+            && (*counts || !store.is_up())
+        {
+            return stored.clone();
+        }
+        match self.ask(store, host).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                debug!(host, %error, "certificate not looked up, what was known last counts");
+                known.and_then(|(stored, _)| stored)
+            }
+        }
+    }
+
+    async fn ask(&self, store: &Store, host: &str) -> Result<Option<Stored>, StoreError> {
+        let before = self.memory.mark();
+        let answers = store.read_certificates(host).await?;
+        let mut stored = None;
+        for answer in answers {
+            if let Some(identity) = self.use_stored(&answer) {
+                let rank = lookup_names(host).position(|name| *name == *answer.name).unwrap_or(0);
+                stored = Some(Stored { rank, identity });
+                break;
+            }
+        }
+        self.memory.insert(host, stored.clone(), before);
+        Ok(stored)
+    }
+
+    /// The certificate of a hash, or the one that it held before when it is broken.
+    fn use_stored(&self, stored: &StoredCertificate) -> Option<Arc<Identity>> {
+        let digest = match &stored.pem {
+            Ok((chain, key)) => fingerprint(chain, key.expose()),
+            Err(problem) => fingerprint(problem.detail.as_bytes(), ""),
+        };
+        let (good, is_reported) = {
+            let known = lock(&self.known);
+            let known = known.get(&*stored.name);
+            (
+                known.and_then(|known| known.good.upgrade()),
+                known.is_some_and(|known| known.broken == Some(digest)),
+            )
+        };
+        if good.as_ref().is_some_and(|good| good.fingerprint == digest) || is_reported {
+            return good;
+        }
+        let read = match &stored.pem {
+            Ok((chain, key)) => {
+                let place = (Source::Redis, stored.key.as_str());
+                Identity::read(&self.base, place, chain, key.expose(), None)
+                    .map_err(|error| error.to_string())
+            }
+            Err(problem) => Err(problem.detail.clone()),
+        };
+        match read {
+            Ok(identity) => {
+                let identity = Arc::new(identity);
+                warn_of_expiry(&identity, unix_now());
+                let good = Arc::downgrade(&identity);
+                self.remember(&stored.name, Known { good, broken: None });
+                Some(identity)
+            }
+            Err(problem) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                let instead = if good.is_some() {
+                    "the certificate that it held before is served on"
+                } else {
+                    "it is passed over"
+                };
+                warn!(key = stored.key, "certificate not used: {problem}; {instead}");
+                let known = good.as_ref().map_or_else(Weak::new, Arc::downgrade);
+                self.remember(&stored.name, Known { good: known, broken: Some(digest) });
+                good
+            }
+        }
+    }
+
+    fn remember(&self, name: &str, what: Known) {
+        let mut known = lock(&self.known);
+        if known.len() >= MAX_KNOWN {
+            known.retain(|_, known| known.good.strong_count() > 0);
+            if known.len() >= MAX_KNOWN {
+                // Only complaints are repeated by this.
+                known.clear();
+            }
+        }
+        known.insert(name.into(), what);
+    }
+
+    /// Has the files read again, soon.
+    pub fn reload(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Follows changes of the files until the process ends.
+    pub async fn follow(self: Arc<Self>) {
+        let _watcher = self.places.watch(Arc::clone(&self.wake));
+        loop {
+            let is_due = tokio::time::timeout(CHECK_INTERVAL, self.wake.notified()).await.is_err();
+            tokio::time::sleep(SETTLE).await;
+            let this = Arc::clone(&self);
+            let read = tokio::task::spawn_blocking(move || {
+                this.places.read(&this.base, &this.files.load())
+            });
+            match read.await {
+                Ok(files) => self.take_over(files),
+                Err(error) => warn!(%error, "certificate files not read"),
+            }
+            if is_due {
+                let now = unix_now();
+                self.each(|identity| warn_of_expiry(identity, now));
+            }
+        }
+    }
+
+    /// Serves what was read from now on, and says what is new.
+    fn take_over(&self, files: Files) {
+        let old = self.files.load();
+        for (path, problem) in &files.problems {
+            if old.problems.get(path) != Some(problem) {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                warn!("certificate not used: {problem}; what was served before stays");
+            }
+        }
+        let now = unix_now();
+        let known: HashSet<_> = old.identities().map(Arc::as_ptr).collect();
+        let mut count = 0;
+        for identity in files.identities() {
+            if !known.contains(&Arc::as_ptr(identity)) {
+                count += 1;
+                warn_of_expiry(identity, now);
+            }
+        }
+        if count > 0 {
+            info!(count, "certificates read from files");
+        }
+        self.files.store(Arc::new(files));
+    }
+
+    /// Every certificate in memory, once.
+    fn each(&self, mut visit: impl FnMut(&Identity)) {
+        let mut seen = HashSet::new();
+        let files = self.files.load_full();
+        for identity in files.identities().cloned().chain(self.memory.identities()) {
+            if seen.insert(Arc::as_ptr(&identity)) {
+                visit(&identity);
+            }
+        }
+    }
+
+    /// What there is of each source.
+    pub fn summaries(&self) -> [(Source, Summary); 3] {
+        let mut summaries = Source::ALL.map(|source| (source, Summary::default()));
+        let soon = unix_now().saturating_add(i64::try_from(EXPIRES_SOON.as_secs()).unwrap_or(0));
+        self.each(|identity| {
+            let found = summaries.iter_mut().find(|(source, _)| *source == identity.source);
+            if let Some((_, summary)) = found {
+                let first = summary.first_expiry;
+                let is_first = summary.count == 0 || identity.not_after < first;
+                summary.first_expiry = if is_first { identity.not_after } else { first };
+                summary.count += 1;
+                summary.expiring += u64::from(identity.not_after < soon);
+            }
+        });
+        summaries
+    }
+
+    /// How often a certificate was not used because it is broken.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unix_now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Says when a certificate has expired or is about to.
+fn warn_of_expiry(identity: &Identity, now: i64) {
+    let left = identity.not_after.saturating_sub(now);
+    let days = left / 86_400;
+    if left <= 0 {
+        warn!(
+            certificate = &*identity.place,
+            "certificate has expired: clients refuse it; renew it"
+        );
+    } else if left < i64::try_from(EXPIRES_SOON.as_secs()).unwrap_or(0) {
+        warn!(certificate = &*identity.place, days, "certificate expires soon; renew it");
+    }
+}

@@ -1,0 +1,124 @@
+//! Backends of HTTP/2: one connection per worker carries all requests.
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
+use http::{Request, Uri, Version};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use shared::backend::Scheme;
+use tracing::debug;
+
+use super::MAX_RESPONSE_HEAD;
+use super::connect::ConnectError;
+use crate::request_body::RequestBody;
+use crate::route::Millis;
+use crate::stream::Stream;
+
+/// Bytes of one response that a backend may send unasked, and of all responses of a connection.
+const WINDOWS: (u32, u32) = (256 * 1024, 4 * 1024 * 1024);
+/// Bytes of one request's body that wait for a slow backend at most.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How often a silent backend is asked whether it is there, and how long its answer may take.
+const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// Sends requests on a connection that many share.
+pub(super) type Sender = http2::SendRequest<RequestBody>;
+
+/// A connection that many requests share.
+#[derive(Debug)]
+pub(super) struct Multiplexed {
+    pub(super) sender: Sender,
+    /// Requests that it was taken for, so far and at the last sweep.
+    pub(super) uses: u64,
+    pub(super) seen: u64,
+    pub(super) since: Millis,
+}
+
+/// Begins HTTP/2 on a connection. It is driven by a task of the worker, which ends with the last of
+/// its senders and requests.
+pub(super) async fn handshake(stream: Stream) -> Result<Sender, ConnectError> {
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(MAX_RESPONSE_HEAD).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(ConnectError::Handshake)?;
+    drop(tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            debug!(%error, "connection to a backend of HTTP/2 ended");
+        }
+    }));
+    Ok(sender)
+}
+
+/// A request as HTTP/2 writes it: the host in `:authority`, framing in frames.
+pub(super) fn encode<B>(request: &mut Request<B>, scheme: Scheme) {
+    let headers = request.headers_mut();
+    headers.remove(CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+    let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let Some(host) = host else { return };
+    headers.remove(HOST);
+    let path = request.uri().path_and_query().cloned();
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(match scheme {
+        Scheme::Https => UriScheme::HTTPS,
+        Scheme::H2c | Scheme::Http => UriScheme::HTTP,
+    });
+    parts.authority = Some(host);
+    parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = Version::HTTP_2;
+}
+
+/// Undoes [`encode`] for a request that was not sent.
+pub(super) fn decode<B>(request: &mut Request<B>) {
+    let authority = request.uri().authority().cloned();
+    if let Some(host) = authority.and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
+        request.headers_mut().insert(HOST, host);
+    }
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    *request.version_mut() = Version::HTTP_11;
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::HOST;
+    use http::{HeaderValue, Request, Version};
+    use shared::backend::Scheme;
+
+    use super::{decode, encode};
+
+    #[test]
+    fn a_request_is_written_for_http_2_and_back() {
+        for (scheme, expected) in
+            [(Scheme::H2c, "http://a.test:81/x?y"), (Scheme::Https, "https://a.test:81/x?y")]
+        {
+            let mut request = Request::new(());
+            *request.uri_mut() = "/x?y".parse().unwrap();
+            let headers = request.headers_mut();
+            headers.insert(HOST, HeaderValue::from_static("a.test:81"));
+            headers.insert("connection", HeaderValue::from_static("close"));
+            headers.insert("te", HeaderValue::from_static("trailers"));
+            encode(&mut request, scheme);
+            assert_eq!(request.uri().to_string(), expected);
+            assert_eq!(request.headers().keys().collect::<Vec<_>>(), ["te"]);
+            decode(&mut request);
+            assert_eq!(
+                (request.uri().to_string().as_str(), request.version()),
+                ("/x?y", Version::HTTP_11)
+            );
+            assert_eq!(request.headers()[HOST], "a.test:81");
+        }
+    }
+}
