@@ -184,6 +184,19 @@ fn a_body_that_is_too_long_gets_413_and_a_shorter_one_passes() {
 }
 
 #[test]
+fn a_hosts_own_limit_for_bodies_comes_before_the_servers() {
+    let limit = |builder: Builder| builder.set("server.maxBody", 1024);
+    let (redis, backend, router) = stage(limit, &["max-body", "2k"]);
+    redis.frontend("b.test", "id", &[&backend.url()]);
+    for (host, length, status) in
+        [("a.test", 1025, 200), ("a.test", 2049, 413), ("b.test", 1024, 200), ("b.test", 1025, 413)]
+    {
+        let response = Client::connect(router.addr()).post(host, "/", &"x".repeat(length));
+        assert_eq!(response.status(), status, "{length} bytes to {host}");
+    }
+}
+
+#[test]
 fn times_of_a_host_replace_those_of_the_server() {
     let (redis, hanging, blackhole) =
         (Redis::start(), Backend::hanging("hanging"), Blackhole::new());
