@@ -127,6 +127,85 @@ fn ours_everyone_else_is_overwritten() {
     assert_eq!(forwarded(&head), expected.map(|value| vec![value]));
 }
 
+/// **Ours**: where a trusted proxy names the client in `X-Forwarded-For` only, that is the client, also
+/// in the access log.
+#[test]
+fn ours_the_client_behind_trusted_proxies_is_the_last_address_that_is_not_theirs() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::builder(&redis).arg("--trusted-proxies=127.0.0.0/8,10.0.0.0/8").start();
+    let chain = "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.0.0.9\r\n";
+    Client::connect(router.addr()).get_with("a.test", "/", chain);
+    let head = backend.only_request().head;
+    assert_eq!(head.values("x-real-ip"), ["::ffff:192.0.2.7"]);
+    assert!(router.access_log(1)[0].starts_with("::ffff:192.0.2.7 "));
+}
+
+/// **Ours**, behind a setting: `Forwarded` (RFC 7239), believed from trusted proxies alone.
+#[test]
+fn ours_forwarded_is_written_and_believed_from_trusted_proxies() {
+    let sent = "Forwarded: for=192.0.2.7;proto=https\r\n";
+    let (head, _) = seen(|builder| builder, sent);
+    assert_eq!(head.values("forwarded"), ["for=192.0.2.7;proto=https"], "off: passed on as it is");
+    let (head, _) = seen(|builder| builder.arg("--forwarded"), "");
+    assert_eq!(head.values("forwarded"), ["for=127.0.0.1;proto=http;host=a.test"]);
+    let trusting = |networks: &'static str| {
+        move |builder: Builder| {
+            builder.set("server.forwarded", true).set("server.trustedProxies", json!([networks]))
+        }
+    };
+    let (head, _) = seen(trusting("127.0.0.0/8"), sent);
+    let expected = "for=192.0.2.7;proto=https, for=127.0.0.1;proto=http;host=a.test";
+    assert_eq!(head.values("forwarded"), [expected]);
+    assert_eq!(head.values("x-forwarded-for"), ["::ffff:192.0.2.7, ::ffff:127.0.0.1"]);
+    assert_eq!(head.values("x-real-ip"), ["::ffff:192.0.2.7"]);
+    assert_eq!(head.values("x-forwarded-proto"), ["https"]);
+    let (head, _) = seen(trusting("10.0.0.0/8"), sent);
+    assert_eq!(head.values("forwarded"), ["for=127.0.0.1;proto=http;host=a.test"]);
+    assert_eq!(head.values("x-forwarded-proto"), ["http"]);
+}
+
+const TRACED: &str = "X-Request-Id: theirs-1\r\nTracestate: v=1\r\n\
+     Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+
+/// **Ours**, behind a setting: ids are made, or passed on from whoever is believed; client, backend and
+/// access log see the same.
+#[test]
+fn ours_a_request_has_an_id_if_that_is_wanted() {
+    let (head, _) = seen(|builder| builder, "");
+    assert!(!head.has("x-request-id") && !head.has("traceparent"), "off: {head:?}");
+    for (networks, headers, is_kept) in [
+        ("127.0.0.0/8", TRACED, true),
+        ("10.0.0.0/8", TRACED, false),
+        ("127.0.0.0/8", "", false),
+        ("127.0.0.0/8", "X-Request-Id: a b\r\nTraceparent: nonsense\r\n", false),
+        ("127.0.0.0/8", "Connection: X-Request-Id, Traceparent\r\n", false),
+    ] {
+        let redis = Redis::start();
+        let backend = Backend::start("b");
+        redis.frontend("a.test", "id", &[&backend.url()]);
+        let router = Router::builder(&redis)
+            .arg("--request-ids")
+            .set("server.trustedProxies", json!([networks]))
+            .start();
+        let mut client = Client::connect(router.addr());
+        let response = client.get_with("a.test", "/", headers);
+        let head = backend.only_request().head;
+        let [id] = head.values("x-request-id")[..] else { panic!("one id: {head:?}") };
+        let [trace] = head.values("traceparent")[..] else { panic!("one trace: {head:?}") };
+        assert_eq!(id == "theirs-1", is_kept, "{id}");
+        assert_eq!(trace.contains("4bf92f3577b34da6a3ce929d0e0e4736"), is_kept, "{trace}");
+        assert_eq!(head.has("tracestate"), is_kept);
+        assert_eq!(response.header("x-request-id"), Some(id));
+        assert!(router.access_log(1)[0].ends_with(&format!(" \"{id}\"")));
+        // Answers of ours have one, too, and each request its own.
+        let unknown = client.get("unknown.test", "/");
+        assert_eq!(unknown.status(), 400);
+        assert!(unknown.header("x-request-id").is_some_and(|other| other != id));
+    }
+}
+
 /// "Method, path, query … passed through unchanged; the request line to the backend says HTTP/1.1."
 #[test]
 fn the_request_line_is_passed_through() {

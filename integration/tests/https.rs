@@ -116,6 +116,28 @@ fn requests_over_tls_reach_the_backend_and_say_that_they_did() {
     assert!(log[2].contains("\"GET /x HTTP/1.1\" 200"), "{log:?}");
 }
 
+/// Also where nobody is distrusted, a client cannot have itself redirected for ever; a trusted proxy
+/// may say that it carries what came without encryption.
+#[test]
+fn a_request_over_tls_is_not_sent_to_https_again_unless_a_trusted_proxy_says_so() {
+    let stage = Stage::new();
+    stage.redis.run(&["HSET", "options:a.test", "https-redirect", "on", "hsts", "600"]);
+    stage.store("a.test", &["a.test"]);
+    for (trusted, status) in [(None, 200), (Some("10.0.0.0/8"), 200), (Some("127.0.0.0/8"), 308)] {
+        let builder = match trusted {
+            Some(network) => stage.builder().set("server.trustedProxies", json!([network])),
+            None => stage.builder(),
+        };
+        let router = builder.start();
+        let mut client = stage.kind().connect(https(&router), "a.test").client;
+        let response = client.get("a.test", "/");
+        assert_eq!(response.status(), 200, "{trusted:?}");
+        assert_eq!(response.header("strict-transport-security"), Some("max-age=600"));
+        let response = client.get_with("a.test", "/", "X-Forwarded-Proto: http\r\n");
+        assert_eq!(response.status(), status, "{trusted:?}");
+    }
+}
+
 #[test]
 fn large_bodies_pass_both_ways_unharmed() {
     let stage = Stage::new();
@@ -346,14 +368,16 @@ fn fifteen_thousand_certificates_in_redis_are_read_only_as_they_are_asked_for() 
     }
     let router = stage.builder().set("server.admin", "127.0.0.1:0").start();
     let asked = stage.redis.calls("hmget");
+    // A new connection tries what look-ups of options need.
+    let of_the_connection = stage.redis.calls("hgetall");
     let hosts: Vec<_> = (0..200).map(|number| format!("h{}.many.test", number * 75)).collect();
     for host in hosts.iter().chain(&hosts) {
         assert!(stage.kind().connect(https(&router), host).is(&shared.0), "{host}");
     }
     // One question for each of the four names of its look-up order, once.
     assert_eq!(stage.redis.calls("hmget") - asked, 200 * 4);
-    for command in ["scan", "keys", "hgetall"] {
-        assert_eq!(stage.redis.calls(command), 0, "{command}");
+    for (command, before) in [("scan", 0), ("keys", 0), ("hgetall", of_the_connection)] {
+        assert_eq!(stage.redis.calls(command), before, "{command}");
     }
     assert_eq!(metric(&router, "router_certificates{source=\"redis\"}"), Some(200.0));
     // Names that nobody has are no way to more memory or more questions of the same kind.

@@ -49,6 +49,8 @@ pub struct Record {
     pub referer: Option<HeaderValue>,
     /// `User-Agent`.
     pub user_agent: Option<HeaderValue>,
+    /// `X-Request-Id`, where requests get one: a further field at the end.
+    pub request_id: Option<HeaderValue>,
     /// Gives the identifier; none for what could not be routed.
     pub route: Option<Arc<Route>>,
     /// When the request head was complete.
@@ -111,6 +113,11 @@ impl Record {
         seconds(now.saturating_sub(self.started), line);
         line.push(b' ');
         seconds(self.backend_started.map_or(0, |started| now.saturating_sub(started)), line);
+        if let Some(id) = &self.request_id {
+            line.extend_from_slice(b" \"");
+            escape(id.as_bytes(), line);
+            line.push(b'"');
+        }
         line.push(b'\n');
     }
 }
@@ -411,6 +418,7 @@ mod tests {
             status: StatusCode::OK,
             referer: None,
             user_agent: None,
+            request_id: None,
             route: None,
             started: 0,
             backend_started: Some(2),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use shared::secret::Secret;
 use shared::store::{Change, Store, StoreConfig, Tracking, Watcher};
 use shared::telemetry::LevelHandle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,15 +23,20 @@ use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError};
 use crate::dead_marks;
 use crate::listen::Bound;
 use crate::metrics::{Counters, Metrics, StandIn, State};
+use crate::passwords::Passwords;
 use crate::privileges;
+use crate::proxy::headers::Style;
 use crate::proxy::pages::Pages;
 use crate::proxy::tunnel::Tunnels;
 use crate::proxy::{Settings, Shared};
+use crate::route::sticky::StickyKey;
+use crate::seldom::Seldom;
 use crate::snapshot::{self, Keeper};
 use crate::table::{self, Table};
 use crate::tls::{Certificates, Memory, Places, Source, Summary, Terminator};
 use crate::upstream::Upstreams;
 use crate::upstream::connect::Connector;
+use crate::upstream::guard::Guard;
 use crate::upstream::trust::read_authorities;
 use crate::worker::{Listening, Worker};
 
@@ -202,21 +208,28 @@ impl App {
             Some((log, sinks)) => (Some(log), sinks),
             None => (None, Vec::new()),
         };
+        let own = listeners.iter().chain(&admin).map(|bound| bound.address).collect();
+        let guard = Guard { allowed: config.allowed_backends.clone(), own };
         let connector =
-            Arc::new(Connector::new(config.connect_timeout, Arc::clone(&clock), authorities));
+            Connector::new(config.connect_timeout, guard, Arc::clone(&clock), authorities);
+        let connector = Arc::new(connector);
         let queue_time = config.tcp_timeout.unwrap_or(MAX_QUEUE_TIME).min(MAX_QUEUE_TIME);
 
         let addresses: Vec<_> = listeners.iter().map(|bound| bound.address).collect();
+        let https = config.https.iter().map(|listener| &listener.address);
+        let prefaces = config.listen.iter().chain(https);
+        let prefaces = prefaces.map(|address| config.proxy_protocol.contains(address));
         let mut sockets: Vec<_> = listeners
             .into_iter()
+            .zip(prefaces)
             .enumerate()
-            .map(|(index, bound)| {
+            .map(|(index, (bound, has_preface))| {
                 let bind = index.checked_sub(config.listen.len());
                 let tls = bind
                     .zip(certificates.as_ref())
                     .map(|(bind, certificates)| Terminator::new(Arc::clone(certificates), bind));
                 let sockets = bound.sockets.into_iter();
-                sockets.map(move |socket| Listening { socket, tls: tls.clone() })
+                sockets.map(move |socket| Listening { socket, has_preface, tls: tls.clone() })
             })
             .collect();
         let drain = CancellationToken::new();
@@ -247,6 +260,10 @@ impl App {
         let keep = CancellationToken::new();
         let stand_in = admin_state.state.stand_in();
         let keeping = keeper.map(|keeper| tokio::spawn(keeper.run(store.clone(), keep.clone())));
+        let passwords = Passwords::new(config.workers.div_ceil(2)).context("no random bytes")?;
+        let passwords = Arc::new(passwords);
+        let sticky_key = Arc::new(sticky_key(config.cookie_key.as_ref())?);
+        let preface_refusals = Arc::<Seldom>::default();
         let clients = Arc::<Clients>::default();
         let mut workers = counters.into_iter().zip(tunnels);
         for index in 0..config.workers {
@@ -267,6 +284,9 @@ impl App {
                     sink,
                     tunnels,
                     counters,
+                    passwords: Arc::clone(&passwords),
+                    sticky_key: Arc::clone(&sticky_key),
+                    preface_refusals: Arc::clone(&preface_refusals),
                 }),
                 h2c: config.h2c,
                 settings: Arc::clone(&settings),
@@ -343,6 +363,16 @@ impl App {
     }
 }
 
+/// The key that was configured, or one that ends with this process.
+fn sticky_key(configured: Option<&Secret>) -> anyhow::Result<StickyKey> {
+    if let Some(key) = configured {
+        return Ok(StickyKey::new(key.expose().as_bytes()));
+    }
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key).map_err(|_unspecified| anyhow::anyhow!("no random bytes"))?;
+    Ok(StickyKey::new(&key))
+}
+
 fn settings(config: &Config) -> Settings {
     Settings {
         tcp_timeout: config.tcp_timeout,
@@ -352,7 +382,8 @@ fn settings(config: &Config) -> Settings {
         dead_backend_on_500: config.dead_backend_on_500,
         tunnel_idle_timeout: config.tunnel_idle_timeout,
         trusted_proxies: config.trusted_proxies.clone(),
-        plain_ipv4: config.plain_ipv4,
+        style: Style { plain_ipv4: config.plain_ipv4, rfc_7239: config.forwarded },
+        request_ids: config.request_ids,
         limits: config.limits.clone(),
     }
 }
@@ -504,7 +535,7 @@ impl Watcher for Watchers {
         match change {
             Change::Certificate(name) => self.certificates.invalidate(name),
             Change::Everything => self.certificates.invalidate_all(),
-            Change::Dead(_) | Change::Frontend(_) => {}
+            Change::Dead(_) | Change::Frontend(_) | Change::Options(_) => {}
         }
     }
 }
@@ -598,6 +629,7 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
     targets.settings.store(Arc::new(settings(new)));
     let needs_restart: Vec<_> = [
         ("http.bind, http.port", old.listen != new.listen),
+        ("http.proxyProtocol", old.proxy_protocol != new.proxy_protocol),
         ("server.admin", old.admin != new.admin),
         ("https.bind, https.port", old.https != new.https),
         ("https.directory", old.certificates != new.certificates),
@@ -609,6 +641,8 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         ("server.workers", old.workers != new.workers),
         ("server.maxSockets", old.max_sockets != new.max_sockets),
         ("server.connectTimeout", old.connect_timeout != new.connect_timeout),
+        ("server.allowedBackends", old.allowed_backends != new.allowed_backends),
+        ("server.cookieKey", old.cookie_key != new.cookie_key),
         ("server.accessLog", old.access_log != new.access_log),
         ("server.staticDir", old.static_dir != new.static_dir),
         ("server.lruCache", old.cache != new.cache),

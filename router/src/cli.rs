@@ -40,6 +40,11 @@ pub struct Cli {
     )]
     pub listen: Vec<String>,
 
+    /// Every connection begins with a PROXY header, version 1 or 2, of a balancer among
+    /// --trusted-proxies [config: http.proxyProtocol, https.proxyProtocol]
+    #[arg(long, global = true, env = "ROUTER_PROXY_PROTOCOL", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true")]
+    pub proxy_protocol: Option<bool>,
+
     /// Address of the admin listener with /livez, /readyz and /metrics [config: server.admin;
     /// default: none]
     #[arg(long, global = true, value_name = "ADDR:PORT", env = "ROUTER_ADMIN")]
@@ -111,6 +116,31 @@ pub struct Cli {
         value_delimiter = ','
     )]
     pub trusted_proxies: Vec<String>,
+
+    /// Networks that backends may be in, as CIDR, repeatable; never this router itself [config:
+    /// server.allowedBackends; default: all but link-local and metadata addresses]
+    #[arg(
+        long,
+        global = true,
+        value_name = "CIDR",
+        env = "ROUTER_ALLOWED_BACKENDS",
+        value_delimiter = ','
+    )]
+    pub allowed_backends: Vec<String>,
+
+    /// Write the Forwarded header of RFC 7239 to backends, too, and believe that of trusted proxies
+    /// [config: server.forwarded]
+    #[arg(long, global = true, env = "ROUTER_FORWARDED", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true")]
+    pub forwarded: Option<bool>,
+
+    /// Give every request an X-Request-Id and a traceparent [config: server.requestIds]
+    #[arg(long, global = true, env = "ROUTER_REQUEST_IDS", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true")]
+    pub request_ids: Option<bool>,
+
+    /// File that holds the key that sticky cookies are signed with, the same for all routers of a
+    /// site [config: server.cookieKey; default: a key of this process]
+    #[arg(long, global = true, value_name = "FILE", env = "ROUTER_COOKIE_KEY_FILE")]
+    pub cookie_key_file: Option<PathBuf>,
 
     /// Write IPv4 addresses as 1.2.3.4, not as ::ffff:1.2.3.4 [config: server.plainIPv4]
     #[arg(long, global = true, env = "ROUTER_PLAIN_IPV4", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true")]

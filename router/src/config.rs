@@ -35,6 +35,8 @@ const DEFAULT_CACHE_SIZE: usize = 100_000;
 pub struct Config {
     /// Where to listen for plain HTTP.
     pub listen: Vec<SocketAddr>,
+    /// Those of these addresses, and of HTTPS, whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<SocketAddr>,
     /// Where the admin listener listens, if anywhere.
     pub admin: Option<SocketAddr>,
     /// Where to listen for HTTPS.
@@ -77,8 +79,16 @@ pub struct Config {
     pub cache: CachePolicy,
     /// Where the last known routes are kept for a start without Redis, if anywhere.
     pub snapshot: Option<PathBuf>,
+    /// Networks that backends may be in; `None` is all but link-local ones.
+    pub allowed_backends: Option<Vec<IpNet>>,
     /// Peers whose forwarded headers are believed; `None` is Hipache's rule (everyone).
     pub trusted_proxies: Option<Vec<IpNet>>,
+    /// `Forwarded` (RFC 7239) is written, and believed from trusted proxies.
+    pub forwarded: bool,
+    /// Requests get `X-Request-Id` and `traceparent`.
+    pub request_ids: bool,
+    /// What sticky cookies are signed with; `None` is a key of this process alone.
+    pub cookie_key: Option<Secret>,
     /// IPv4 addresses without `::ffff:`.
     pub plain_ipv4: bool,
     /// Silence after which a tunnel ends; `None` is never.
@@ -245,6 +255,7 @@ impl Config {
             .map(|bind| {
                 json!({
                     "address": bind.address.ip().to_string(), "port": bind.address.port(),
+                    "proxyProtocol": self.proxy_protocol.contains(&bind.address),
                     "key": bind.default.as_ref().map(|_| "***"),
                     "cert": bind.default.as_ref().map(|_| "***"),
                     "passphrase": bind.default.as_ref().and_then(|files| {
@@ -253,6 +264,9 @@ impl Config {
                 })
             })
             .collect();
+        let networks = |networks: Option<&[IpNet]>| {
+            networks.map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
         let value = json!({
             "server": {
                 "admin": self.admin.map(|address| address.to_string()),
@@ -272,9 +286,11 @@ impl Config {
                 "lruCache": (ttl.is_some() || size != DEFAULT_CACHE_SIZE)
                     .then(|| json!({ "size": size, "ttl": seconds(ttl) })),
                 "snapshot": self.snapshot,
-                "trustedProxies": self.trusted_proxies.as_ref().map(|networks| {
-                    networks.iter().map(ToString::to_string).collect::<Vec<_>>()
-                }),
+                "trustedProxies": networks(self.trusted_proxies.as_deref()),
+                "allowedBackends": networks(self.allowed_backends.as_deref()),
+                "forwarded": self.forwarded,
+                "requestIds": self.request_ids,
+                "cookieKey": self.cookie_key.as_ref().map(|_| "***"),
                 "plainIPv4": self.plain_ipv4,
                 "tunnelIdleTimeout": seconds(self.tunnel_idle_timeout),
                 "drainTimeout": self.drain_timeout.as_secs_f64(),
@@ -292,7 +308,10 @@ impl Config {
                 "maxConnectionsPerAddress": self.limits.max_connections_per_address.unwrap_or(0),
             },
             "http": { "h2c": self.h2c, "bind": self.listen.iter().map(|address| {
-                json!({ "address": address.ip().to_string(), "port": address.port() })
+                json!({
+                    "address": address.ip().to_string(), "port": address.port(),
+                    "proxyProtocol": self.proxy_protocol.contains(address),
+                })
             }).collect::<Vec<_>>() },
             "https": {
                 "bind": https,

@@ -115,7 +115,7 @@ pub struct Connection {
     load: Arc<Load>,
     idle_timeout: Millis,
     /// Silence that is allowed while a response is being sent.
-    stream_timeout: Millis,
+    stream_timeout: AtomicU64,
     head_timeout: Millis,
 }
 
@@ -126,12 +126,10 @@ impl Connection {
         local: SocketAddr,
         clock: Arc<Clock>,
         load: Arc<Load>,
-        tcp_timeout: Option<Duration>,
         limits: &Limits,
     ) -> Arc<Self> {
         let mut connection = Self::blank(peer, local, clock, load);
         connection.idle_timeout = millis(limits.idle_timeout);
-        connection.stream_timeout = tcp_timeout.map_or(NEVER, millis);
         connection.head_timeout = millis(limits.head_timeout);
         connection.enter(Phase::Idle, millis(limits.first_byte_timeout));
         Arc::new(connection)
@@ -143,7 +141,6 @@ impl Connection {
         let mut stream = Self::blank(parent.peer, parent.local, clock, load);
         stream.parent = Some(Arc::clone(parent));
         stream.idle_timeout = parent.idle_timeout;
-        stream.stream_timeout = parent.stream_timeout;
         stream.enter(Phase::Busy, NEVER);
         let was_idle = parent.streams.fetch_add(1, Ordering::Relaxed) == 0;
         if was_idle && !parent.is_over.load(Ordering::Relaxed) {
@@ -206,7 +203,7 @@ impl Connection {
             requests: AtomicU32::new(0),
             load,
             idle_timeout: NEVER,
-            stream_timeout: NEVER,
+            stream_timeout: AtomicU64::new(NEVER),
             head_timeout: NEVER,
         }
     }
@@ -257,9 +254,11 @@ impl Connection {
         self.load.running()
     }
 
-    /// The response body begins.
+    /// The response body begins; `limit` is for silence while it is being sent.
     pub fn begin_streaming(&self, limit: Option<Duration>) {
-        self.enter(Phase::Streaming, limit.map_or(NEVER, millis));
+        let limit = limit.map_or(NEVER, millis);
+        self.stream_timeout.store(limit, Ordering::Relaxed);
+        self.enter(Phase::Streaming, limit);
     }
 
     /// Sets the deadline `limit` from now.
@@ -390,7 +389,7 @@ impl Connection {
     pub fn body_handed_on(&self, count: usize) {
         if self.parent.is_some() {
             self.count_written(count);
-            self.allow(self.stream_timeout);
+            self.allow(self.stream_timeout.load(Ordering::Relaxed));
         }
     }
 
@@ -637,7 +636,7 @@ impl ClientIo {
         if let Poll::Ready(Ok(count)) = result {
             self.connection.count_written(*count);
             if self.connection.phase() == Phase::Streaming {
-                self.connection.allow(self.connection.stream_timeout);
+                self.connection.allow(self.connection.stream_timeout.load(Ordering::Relaxed));
             }
         }
     }

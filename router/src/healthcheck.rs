@@ -8,12 +8,13 @@ use std::time::Duration;
 /// A router that needs longer than this is not healthy.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Asks the router at `listen` for `Host: __ping__`.
+/// Asks the router at `listen` for `Host: __ping__`, with a PROXY header of our own where it expects
+/// one; it has to trust the loopback address then.
 ///
 /// # Errors
 ///
 /// When it does not answer 200.
-pub fn ask(listen: SocketAddr) -> io::Result<()> {
+pub fn ask(listen: SocketAddr, has_preface: bool) -> io::Result<()> {
     let mut address = listen;
     if listen.ip().is_unspecified() {
         address.set_ip(match listen.ip() {
@@ -24,8 +25,11 @@ pub fn ask(listen: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
-    let request =
-        format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", shared::host::PING);
+    let preface = if has_preface { "PROXY UNKNOWN\r\n" } else { "" };
+    let request = format!(
+        "{preface}GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        shared::host::PING
+    );
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let _length = stream.take(4096).read_to_end(&mut answer)?;

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub mod preface;
+pub mod proxy_protocol;
+
 /// Connections that the kernel keeps for us while we are busy; it cuts the number to
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;

@@ -69,7 +69,7 @@ fn check_health(config: &Config) -> ExitCode {
     let Some(listen) = config.listen.first() else {
         return fail("router: there is no address to listen on: http.bind is empty", 1);
     };
-    match healthcheck::ask(*listen) {
+    match healthcheck::ask(*listen, config.proxy_protocol.contains(listen)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("router: {listen} is not healthy: {error}"), 1),
     }

@@ -4,7 +4,7 @@
 //! [`crate::route`], [`headers`] and [`error`]; what is here puts them in order.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,11 @@ use crate::connection::Connection;
 use crate::dead_marks::DeadMarks;
 use crate::limits::Limits;
 use crate::metrics::Counters;
-use crate::route::Millis;
+use crate::passwords::Passwords;
+use crate::route::options::Options;
+use crate::route::sticky::StickyKey;
+use crate::route::{Millis, Route};
+use crate::seldom::Seldom;
 use crate::table::Table;
 use crate::tls::Session;
 use crate::upstream::Upstreams;
@@ -28,15 +32,19 @@ mod admit;
 pub mod body;
 pub mod error;
 mod forward;
+pub mod forwarded;
 pub mod headers;
 mod http2;
 pub mod pages;
+pub mod request_id;
 mod respond;
+mod rules;
 pub mod tunnel;
 
 use body::{RequestLog, ResponseBody};
-use headers::{Forwarded, Scan, Trust};
+use headers::{Forwarded, Scan, Style, Trust};
 use pages::Pages;
+use request_id::{Ids, X_REQUEST_ID};
 use respond::pong;
 use tunnel::Tunnels;
 
@@ -57,18 +65,21 @@ pub struct Settings {
     pub tunnel_idle_timeout: Option<Duration>,
     /// Peers whose forwarded headers are believed.
     pub trusted_proxies: Option<Vec<IpNet>>,
-    /// IPv4 addresses without `::ffff:`.
-    pub plain_ipv4: bool,
+    /// How backends are told of clients.
+    pub style: Style,
+    /// Whether requests get `X-Request-Id` and `traceparent`.
+    pub request_ids: bool,
     /// What clients may make the router bear.
     pub limits: Limits,
 }
 
 impl Settings {
-    /// Whether `peer` is a proxy that carries the requests of others.
-    pub fn trusts(&self, peer: SocketAddr) -> bool {
-        let address = headers::canonical(peer.ip());
-        let networks = self.trusted_proxies.as_deref().unwrap_or_default();
-        networks.iter().any(|network| network.contains(&address))
+    /// Silence after which a peer is given up, for requests of this route.
+    pub fn read_timeout(&self, route: &Route) -> Option<Duration> {
+        match &route.options {
+            Some(options) => options.read_timeout(self.tcp_timeout),
+            None => self.tcp_timeout,
+        }
     }
 
     /// What the backends are told of a client.
@@ -76,12 +87,16 @@ impl Settings {
         let address = headers::canonical(peer.ip());
         let trust = match &self.trusted_proxies {
             None => Trust::Keep,
-            Some(networks) if networks.iter().any(|network| network.contains(&address)) => {
-                Trust::Append
-            }
+            Some(_) if self.is_trusted(address) => Trust::Append,
             Some(_) => Trust::Overwrite,
         };
-        Forwarded::new(peer, local, over_tls, self.plain_ipv4, trust)
+        Forwarded::new(peer, local, over_tls, self.style, trust)
+    }
+
+    /// Whether this is the address of a proxy that carries the requests of others.
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
+        let networks = self.trusted_proxies.as_deref().unwrap_or_default();
+        networks.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -104,6 +119,12 @@ pub struct Shared {
     pub tunnels: Arc<Tunnels>,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// Checks passwords.
+    pub passwords: Arc<Passwords>,
+    /// What sticky cookies are made with.
+    pub sticky_key: Arc<StickyKey>,
+    /// Says that PROXY headers are refused.
+    pub preface_refusals: Arc<Seldom>,
 }
 
 /// What all requests of one client connection share.
@@ -135,11 +156,14 @@ impl Client {
     }
 }
 
-/// What `X-Debug` answers tell; filled in on the way.
+/// What is learnt on the way and told in the answer: to `X-Debug`, and by the host's options.
 struct Debugging {
     is_wanted: bool,
     started: Millis,
     backend_started: Option<Millis>,
+    options: Option<Arc<Options>>,
+    /// The client's connection, or that to a proxy of ours before it, is encrypted.
+    is_https: bool,
 }
 
 /// Answers one request. Never fails: every error is a response.
@@ -162,10 +186,18 @@ pub async fn answer(
         is_wanted: scan.wants_debug,
         started: client.shared.clock.now(),
         backend_started: None,
+        options: None,
+        is_https: false,
     };
-    let mut log = RequestLog::new(&client.connection, client.record(&request, debugging.started));
+    let mut limit = client.settings.tcp_timeout;
+    let ids = client
+        .settings
+        .request_ids
+        .then(|| Ids::of(request.headers(), client.forwarded.trust(), || fastrand::u64(..)));
+    let record = client.record(&request, debugging.started, ids.as_ref());
+    let mut log = RequestLog::new(&client.connection, record);
     let is_head = request.method() == Method::HEAD;
-    let admitted = translated.and_then(|()| client.admit(request, &scan, &mut log));
+    let admitted = translated.and_then(|()| client.admit(request, &scan, ids.as_ref(), &mut log));
     let mut response = match admitted {
         Ok(None) => {
             log.forget();
@@ -173,14 +205,21 @@ pub async fn answer(
             pong(log)
         }
         Ok(Some(admitted)) => match client.forward(admitted, &mut debugging, &mut log).await {
-            Ok(forwarded) => client.respond(forwarded, &debugging, log),
+            Ok(forwarded) => {
+                limit = client.settings.read_timeout(&forwarded.route);
+                client.respond(forwarded, &debugging, log)
+            }
             Err(error) => client.refuse(&error, &debugging, is_head, log),
         },
         Err(error) => client.refuse(&error, &debugging, is_head, log),
     };
+    rules::add_headers(&mut response, &debugging);
+    if let Some(ids) = ids {
+        response.headers_mut().insert(X_REQUEST_ID, ids.request);
+    }
     client.shared.counters.answered(response.status());
     // From here on a client that takes nothing for too long is given up.
-    client.connection.begin_streaming(client.settings.tcp_timeout);
+    client.connection.begin_streaming(limit);
     let most = client.settings.limits.max_requests_per_connection;
     let is_last = most.is_some_and(|most| client.connection.requests() >= most)
         || client.connection.is_draining();

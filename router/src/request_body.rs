@@ -85,6 +85,29 @@ impl RequestBody {
         }))
     }
 
+    /// Sets what the options of the host say, before anything is read: how long it may be silent,
+    /// and how long it may be, if they say that.
+    pub fn restrict(&mut self, silence: Option<Duration>, max: Option<u64>) {
+        if let Self::Streaming(body) = self {
+            body.limit = silence;
+            body.left = max.unwrap_or(body.left);
+        }
+    }
+
+    /// Looks at the length that the client has announced, if it has.
+    ///
+    /// # Errors
+    ///
+    /// When it is known to be too large.
+    pub fn check_length(&self) -> Result<(), RequestBodyError> {
+        match self {
+            Self::Streaming(body) if body.incoming.size_hint().lower() > body.left => {
+                Err(RequestBodyError::TooLarge)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether there is nothing to send, so that the request can be sent again.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)

@@ -3,13 +3,18 @@
 //! No Redis, no HTTP, no clock, no random source: all of that is handed in.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use shared::backend::{BackendUrl, BackendUrlError, Origin};
 use shared::store::{HostRecord, KeyProblem, Repair};
 
+pub mod options;
 mod saved;
+pub mod sticky;
+
+use options::Options;
+use sticky::Token;
 
 /// Two readings of one expiry differ by less: by the time that the answers were under way.
 const SAME_EXPIRY: Millis = 500;
@@ -29,6 +34,8 @@ pub struct Route {
     pub host: Box<str>,
     /// What to do with its requests.
     pub target: Target,
+    /// What else its operator asks for. Most hosts ask for nothing.
+    pub options: Option<Arc<Options>>,
     /// When Redis said so.
     pub loaded_at: Millis,
     /// The dead set could not be read.
@@ -43,6 +50,8 @@ pub struct Route {
     /// Marks of ours that Redis has not confirmed: they survive a reload of the route.
     unconfirmed: Mutex<Vec<(Origin, Millis)>>,
     has_unconfirmed: AtomicBool,
+    /// See [`sticky`]; empty unless somebody asks.
+    tokens: OnceLock<Box<[Option<Token>]>>,
 }
 
 /// The dead set of a host.
@@ -136,6 +145,7 @@ impl Route {
         let route = Self {
             host: host.into(),
             target,
+            options: record.options.map(|raw| Arc::new(Options::parse(raw))),
             loaded_at: now,
             has_dead_problem: record.dead_problem.is_some(),
             has_dead_changed: AtomicBool::new(false),
@@ -149,6 +159,7 @@ impl Route {
             dead,
             unconfirmed: Mutex::default(),
             has_unconfirmed: AtomicBool::new(false),
+            tokens: OnceLock::new(),
         };
         if let Some(previous) = previous {
             route.adopt_unconfirmed(previous, now);
@@ -261,7 +272,8 @@ impl Route {
             let rows: usize = frontend.rows.iter().map(|row| 3 * row.len() + ROW).sum();
             frontend.name.len() + frontend.identifier.len() + rows
         });
-        size_of::<Self>() + 2 * self.host.len() + 128 + lists
+        let options = self.options.as_ref().map_or(0, |options| options.bytes());
+        size_of::<Self>() + 2 * self.host.len() + 128 + lists + options
     }
 
     /// Says that a change of the dead set was announced.
@@ -413,7 +425,7 @@ mod tests {
             found: Some(Found { name: "a.test".to_owned(), rows: Ok(rows) }),
             dead: dead.to_vec(),
             dead_ttl: dead_ttl.map(Duration::from_millis),
-            dead_problem: None,
+            ..HostRecord::default()
         }
     }
 
@@ -462,7 +474,7 @@ mod tests {
         ] {
             assert_eq!(route(rows, dead, None).pick(1000, &[], |_| 0), pick, "{rows:?} {dead:?}");
         }
-        let unknown = HostRecord { found: None, dead: vec![], dead_ttl: None, dead_problem: None };
+        let unknown = HostRecord::default();
         assert_eq!(new_route("x", unknown, None, 0).pick(0, &[], |_| 0), Pick::NoneAlive);
     }
 

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::config::CachePolicy;
+use crate::route::options::Options;
 use crate::route::{Frontend, Route, Target};
 
 mod routes;
@@ -46,6 +47,8 @@ pub struct Table {
     repairs: Mutex<HashSet<Box<str>>>,
     /// Lists of wildcards in memory, which any number of hosts may have in common.
     wildcards: Mutex<HashMap<Box<str>, Weak<Frontend>>>,
+    /// The same of their settings.
+    options: Mutex<HashMap<Box<str>, Weak<Options>>>,
 }
 
 /// A look-up under way; all requests for the host wait for the same one.
@@ -85,7 +88,7 @@ impl Watcher for Memory {
                 }
                 self.0.invalidate(host);
             }
-            Change::Frontend(name) => self.0.invalidate(name),
+            Change::Frontend(name) | Change::Options(name) => self.0.invalidate(name),
             Change::Certificate(_) => {}
         }
     }
@@ -103,6 +106,7 @@ impl Table {
             flights: Mutex::default(),
             repairs: Mutex::default(),
             wildcards: Mutex::default(),
+            options: Mutex::default(),
         }
     }
 
@@ -199,7 +203,9 @@ impl Table {
             if let Some(previous) = &previous {
                 previous.compare_dead(&record, now, self.routes.follows(host));
             }
-            let route = Arc::new(Route::new(host, record, previous.as_deref(), now, share));
+            let mut route = Route::new(host, record, previous.as_deref(), now, share);
+            self.share_options(&mut route, previous.as_deref());
+            let route = Arc::new(route);
             if is_new {
                 // What an earlier process has reported is not known of here.
                 let reported = previous.as_deref().filter(|previous| !previous.is_from_snapshot);
@@ -237,6 +243,36 @@ impl Table {
         let frontend = Arc::new(frontend);
         wildcards.insert(frontend.name.clone(), Arc::downgrade(&frontend));
         (frontend, false)
+    }
+
+    /// Takes equal settings from memory; says what is wrong with new ones, once for each state.
+    fn share_options(&self, route: &mut Route, previous: Option<&Route>) {
+        let Some(new) = &route.options else { return };
+        // What an earlier process has reported is not known of here.
+        let previous = previous.filter(|previous| !previous.is_from_snapshot);
+        let known = previous.and_then(|previous| previous.options.clone());
+        let name = new.raw().map_or("", |raw| &raw.name);
+        let mut shared = name.starts_with('*').then(|| lock(&self.options));
+        let known = known.filter(|known| known == new).or_else(|| {
+            let shared = shared.as_ref()?;
+            shared.get(name).and_then(Weak::upgrade).filter(|known| known == new)
+        });
+        if let Some(known) = known {
+            route.options = Some(known);
+            return;
+        }
+        if let Some(shared) = &mut shared {
+            if shared.len() >= MAX_WILDCARDS {
+                shared.retain(|_, options| options.strong_count() > 0);
+            }
+            shared.insert(name.into(), Arc::downgrade(new));
+        }
+        for problem in new.problems.iter().take(MAX_REPORTED) {
+            warn!(
+                options = name, field = %problem.field,
+                "option not used as it stands: {}", problem.problem
+            );
+        }
     }
 
     /// Puts a dead set right whose positions mean an older list, in the background.

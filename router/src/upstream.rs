@@ -29,6 +29,7 @@ use crate::route::{Millis, millis};
 use crate::stream::Stream;
 
 pub mod connect;
+pub mod guard;
 mod http2;
 pub mod trust;
 pub mod wire;
@@ -70,6 +71,8 @@ pub struct Peer<'a> {
     pub trust: &'a Trust,
     /// The connection may be upgraded to another protocol, which only HTTP/1.1 can be.
     pub for_tunnel: bool,
+    /// Time for connecting, TLS included, where it is not `server.connectTimeout`.
+    pub connect_timeout: Option<Duration>,
 }
 
 /// The pools of one worker.

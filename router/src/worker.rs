@@ -22,6 +22,8 @@ use crate::clients::{Clients, Refusal, Ticket};
 use crate::clock::TICK;
 use crate::connection::{ClientIo, Connection, Connections, Load, Phase};
 use crate::limits::DEFAULT_MAX_HEADERS;
+use crate::listen::preface;
+use crate::listen::proxy_protocol::Addresses;
 use crate::metrics::{Counters, HandshakeFailure};
 use crate::proxy::{Client, Settings, Shared, answer};
 use crate::tls::{HandshakeError, Session, Terminator};
@@ -51,6 +53,8 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\
 pub struct Listening {
     /// It listens.
     pub socket: std::net::TcpListener,
+    /// Its connections begin with a PROXY header.
+    pub has_preface: bool,
     /// What makes its connections encrypted ones, on an address of HTTPS.
     pub tls: Option<Terminator>,
 }
@@ -94,7 +98,7 @@ impl Worker {
         drop(tokio::spawn(sweep(Arc::clone(&self.shared), Arc::clone(&connections))));
         let acceptors = TaskTracker::new();
         let load = Arc::<Load>::default();
-        for Listening { socket, tls } in self.sockets {
+        for Listening { socket, has_preface, tls } in self.sockets {
             let listener = TcpListener::from_std(socket)?;
             let acceptor = Acceptor {
                 shared: Arc::clone(&self.shared),
@@ -103,6 +107,7 @@ impl Worker {
                 clients: Arc::clone(&self.clients),
                 load: Arc::clone(&load),
                 tracker: tracker.clone(),
+                has_preface,
                 tls,
                 h2c: self.h2c,
             };
@@ -156,6 +161,7 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
 
 mod http2;
 
+#[derive(Clone)]
 struct Acceptor {
     shared: Arc<Shared>,
     settings: Arc<ArcSwap<Settings>>,
@@ -163,13 +169,15 @@ struct Acceptor {
     clients: Arc<Clients>,
     load: Arc<Load>,
     tracker: TaskTracker,
+    /// Connections begin with a PROXY header.
+    has_preface: bool,
     tls: Option<Terminator>,
     h2c: bool,
 }
 
 impl Acceptor {
     async fn run(self, listener: TcpListener, drain: &CancellationToken) {
-        let serve = |stream, peer| self.serve(stream, peer);
+        let serve = |stream, peer| self.accepted(stream, peer);
         let _never = drain.run_until_cancelled(accept_loop(&listener, serve)).await;
         // Connections that the kernel has completed for us would be reset by closing the socket.
         let mut pending = pin!(accept_loop(&listener, serve));
@@ -180,7 +188,7 @@ impl Acceptor {
         .await;
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+    fn accepted(&self, stream: TcpStream, peer: SocketAddr) {
         // Small writes must not wait for the acknowledgement of the one before; a connection on
         // which this fails is about to fail anyway.
         let _is_set = stream.set_nodelay(true);
@@ -191,8 +199,42 @@ impl Acceptor {
                 return;
             }
         };
+        match self.has_preface {
+            false => self.serve(stream, peer, local),
+            true => self.read_preface(stream, peer, local),
+        }
+    }
+
+    /// Serves a connection once its balancer has said whose it is.
+    fn read_preface(&self, mut stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+        if !self.settings.load().is_trusted(peer.ip().to_canonical()) {
+            let reason =
+                "it is not in server.trustedProxies, and only those may send PROXY headers";
+            return self.complain(peer, &reason);
+        }
+        let acceptor = self.clone();
+        drop(self.tracker.spawn(async move {
+            match preface::read(&mut stream).await {
+                Ok(None) => acceptor.serve(stream, peer, local),
+                Ok(Some(Addresses { source, destination })) => {
+                    acceptor.serve(stream, source, destination);
+                }
+                Err(error) => acceptor.complain(peer, &error),
+            }
+        }));
+    }
+
+    /// Anybody can cause it, so it is said now and then only.
+    fn complain(&self, peer: SocketAddr, reason: &dyn std::fmt::Display) {
+        if let Some(unsaid) = self.shared.preface_refusals.is_due(self.shared.clock.coarse()) {
+            warn!(client.addr = %peer, unsaid, "connection closed: {reason}");
+        }
+    }
+
+    /// Serves a connection of `peer`, which connected to `local`.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
         let settings = self.settings.load_full();
-        let is_trusted = settings.trusts(peer);
+        let is_trusted = settings.is_trusted(peer.ip().to_canonical());
         let ticket = match self.clients.admit(peer.ip(), is_trusted, &settings.limits) {
             Ok(ticket) => ticket,
             Err(refusal) => return self.refuse(&stream, peer, refusal),
@@ -202,7 +244,6 @@ impl Acceptor {
             local,
             Arc::clone(&self.shared.clock),
             Arc::clone(&self.load),
-            settings.tcp_timeout,
             &settings.limits,
         );
         self.connections.add(&connection);

@@ -19,6 +19,16 @@ pub fn dead(prefix: &str, host: &str) -> String {
     format!("{prefix}dead:{host}")
 }
 
+/// Key of the hash that holds the settings of `name`, a host or a wildcard.
+pub fn options(prefix: &str, name: &str) -> String {
+    format!("{prefix}options:{name}")
+}
+
+/// What begins every `options:` key.
+pub fn options_prefix(prefix: &str) -> String {
+    options(prefix, "")
+}
+
 /// Key of the hash that holds the certificate of `name`, which may be a wildcard.
 pub fn certificate(prefix: &str, name: &str) -> String {
     format!("{prefix}tls:{name}")
@@ -72,13 +82,16 @@ pub fn checker_is_alive(ping: Option<&[u8]>, now: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{agent_lease, agent_owned, checker_is_alive, dead, dead_message, frontend};
+    use super::{
+        agent_lease, agent_owned, checker_is_alive, dead, dead_message, frontend, options,
+    };
 
     #[test]
     fn keys_put_the_prefix_first_as_it_stands() {
         assert_eq!(frontend("", "a.test"), "frontend:a.test");
         assert_eq!(frontend("x", "*.a.test"), "xfrontend:*.a.test");
         assert_eq!(dead("x:", "a.test"), "x:dead:a.test");
+        assert_eq!(options("x:", "*.a.test"), "x:options:*.a.test");
         assert_eq!(agent_owned("x:", "blue"), "x:marathon-sync:blue:owned");
         assert_eq!(agent_lease("", "blue"), "marathon-sync:blue:lease");
     }

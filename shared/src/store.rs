@@ -4,6 +4,7 @@
 //! to the last (Hipache's replica + primary). Each side is a [`link`]: one multiplexed connection
 //! that is watched, replaced when it breaks, and absent, never blocking, while Redis is away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -93,13 +94,17 @@ pub enum Change<'a> {
     Everything,
     /// The list of this name, which may be a wildcard.
     Frontend(&'a str),
+    /// The settings of this name, which may be a wildcard.
+    Options(&'a str),
 }
 
 /// What Redis holds for one requested host.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostRecord {
     /// The first name of the look-up order that holds anything.
     pub found: Option<Found>,
+    /// What `options:` says of the host, if anything.
+    pub options: Option<RawOptions>,
     /// Positions in `dead:<requested host>`, as they stand there.
     pub dead: Vec<u32>,
     /// Time until `dead:<requested host>` expires; `None` when it does not.
@@ -116,6 +121,19 @@ pub struct Found {
     /// The list as it stands (item 0 is the identifier), or why it cannot be read.
     pub rows: Result<Vec<Vec<u8>>, KeyProblem>,
 }
+
+/// Settings of a host as they stand in `options:` hashes: those of the requested host, and for
+/// fields that it does not have those of the list that matched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RawOptions {
+    /// The name behind `options:` of the hash that counts first.
+    pub name: String,
+    /// Fields and values.
+    pub fields: Fields,
+}
+
+/// The fields of a hash.
+pub type Fields = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A key that cannot be used, and why.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -249,7 +267,8 @@ impl Store {
         self.inner.read.wait_until_up(limit).await
     }
 
-    /// Reads all that routing `name` needs: the lists of its look-up order and its dead set.
+    /// Reads all that routing `name` needs: the lists of its look-up order with their settings, and
+    /// its dead set.
     ///
     /// In one `MULTI` as Hipache does, unless changes are announced: then what is edited between two
     /// of the commands makes the answer be read again. A Redis that has reached `maxmemory` refuses
@@ -271,6 +290,9 @@ impl Store {
         }
         for name in &names {
             pipe.cmd("LRANGE").arg(keys::frontend(prefix, name)).arg(0).arg(-1);
+        }
+        for name in &names {
+            pipe.cmd("HGETALL").arg(keys::options(prefix, name));
         }
         let dead_key = keys::dead(prefix, name);
         pipe.cmd("SMEMBERS").arg(&dead_key).cmd("PTTL").arg(&dead_key);
@@ -303,6 +325,21 @@ impl Store {
                 }
             };
         }
+        let options = answers.by_ref().take(names.len()).zip(&names);
+        let options = options.map(|(answer, name)| (name.as_ref(), answer)).collect();
+        let options = match &found {
+            Some(Found { name, .. }) => self.read_options(name, options)?,
+            None => Ok(None),
+        };
+        let options = match (options, &mut found) {
+            (Ok(options), _) => options,
+            // What was meant may have been a lock on the door: without it nobody gets in.
+            (Err(problem), Some(found)) => {
+                found.rows = Err(problem);
+                None
+            }
+            (Err(_), None) => None,
+        };
         let members = answers.next().unwrap_or(Ok(Value::Nil));
         let (dead, dead_problem) =
             match members.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?)) {
@@ -314,7 +351,38 @@ impl Store {
             .and_then(|value| i64::from_redis_value(value).ok())
             .and_then(|millis| u64::try_from(millis).ok())
             .map(Duration::from_millis);
-        Ok(HostRecord { found, dead, dead_ttl, dead_problem })
+        Ok(HostRecord { found, options, dead, dead_ttl, dead_problem })
+    }
+
+    /// The settings that count for a host whose list is `found`: the first of `answers` is the host's
+    /// own, and its fields come before those of the list. The inner error is a key of another type.
+    fn read_options(
+        &self,
+        found: &str,
+        answers: Vec<(&str, RedisResult<Value>)>,
+    ) -> Result<Result<Option<RawOptions>, KeyProblem>, StoreError> {
+        let mut options: Option<RawOptions> = None;
+        for (index, (name, answer)) in answers.into_iter().enumerate() {
+            if index > 0 && name != found {
+                continue;
+            }
+            match answer.and_then(|value| Ok(Fields::from_redis_value(value)?)) {
+                Ok(fields) if fields.is_empty() => {}
+                Ok(fields) => match &mut options {
+                    None => options = Some(RawOptions { name: name.to_owned(), fields }),
+                    Some(own) => {
+                        for (field, value) in fields {
+                            own.fields.entry(field).or_insert(value);
+                        }
+                    }
+                },
+                Err(error) => {
+                    let key = keys::options(&self.inner.read_prefix, name);
+                    return Ok(Err(self.key_problem(key, error)?));
+                }
+            }
+        }
+        Ok(Ok(options))
     }
 
     /// Sorts what is wrong with one key from what is wrong with Redis: only the former may count
@@ -329,7 +397,7 @@ impl Store {
         let detail = if error.code() == Some("WRONGTYPE") {
             let expected = match () {
                 () if key.contains("dead:") => "set",
-                () if key.contains("tls:") => "hash",
+                () if key.contains("options:") || key.contains("tls:") => "hash",
                 () => "list",
             };
             format!(

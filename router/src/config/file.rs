@@ -70,6 +70,10 @@ pub(super) struct Server {
     pub(super) max_connections: Option<u32>,
     pub(super) max_connections_per_address: Option<u32>,
     pub(super) trusted_proxies: Option<OneOrMany>,
+    pub(super) allowed_backends: Option<OneOrMany>,
+    pub(super) cookie_key: Option<String>,
+    pub(super) forwarded: Option<bool>,
+    pub(super) request_ids: Option<bool>,
     #[serde(rename = "plainIPv4")]
     pub(super) plain_ipv4: Option<bool>,
     // Hipache 0.2 and 0.3.
@@ -137,6 +141,7 @@ pub(super) struct Listener {
     pub(super) secure_options: Option<serde_json::Value>,
     pub(super) ciphers: Option<String>,
     pub(super) honor_cipher_order: Option<bool>,
+    pub(super) proxy_protocol: Option<bool>,
     pub(super) directory: Option<PathBuf>,
     pub(super) preset: Option<String>,
     pub(super) http2: Option<bool>,
@@ -170,7 +175,7 @@ pub(super) enum Bind {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct BindObject {
     pub(super) address: Option<String>,
     pub(super) port: Option<u16>,
@@ -178,6 +183,7 @@ pub(super) struct BindObject {
     pub(super) cert: Option<PathBuf>,
     pub(super) ca: Option<OneOrMany>,
     pub(super) passphrase: Option<String>,
+    pub(super) proxy_protocol: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -265,6 +271,10 @@ const KEYS: &[&str] = &[
     "maxConnections",
     "maxConnectionsPerAddress",
     "trustedProxies",
+    "allowedBackends",
+    "cookieKey",
+    "forwarded",
+    "requestIds",
     "plainIPv4",
     "size",
     "ttl",
@@ -279,6 +289,7 @@ const KEYS: &[&str] = &[
     "secureOptions",
     "ciphers",
     "honorCipherOrder",
+    "proxyProtocol",
     "directory",
     "preset",
     "http2",
@@ -469,7 +480,7 @@ mod tests {
                 "server" | "http" | "https" => format!("{{\"{key}\": {{}}}}"),
                 "port" | "bind" | "key" | "cert" | "ca" | "passphrase" | "secureProtocol"
                 | "secureOptions" | "ciphers" | "honorCipherOrder" | "directory" | "preset"
-                | "http2" | "h2c" => {
+                | "http2" | "h2c" | "proxyProtocol" => {
                     format!("{{\"https\": {{\"{key}\": null}}}}")
                 }
                 _ if ["driver", "user", "group"].contains(key) || key.starts_with("redis") => {

@@ -76,6 +76,33 @@ pub(super) fn listeners<'a>(
     Ok(addresses)
 }
 
+/// Which of the addresses in use expect a PROXY header: all by the flag, else those whose section or
+/// object says so. An address of `--listen` belongs to `http`.
+pub(super) fn proxy_protocol(
+    loaded: &Loaded,
+    flag: Option<bool>,
+    listen: &[SocketAddr],
+    https: &[TlsListener],
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let file = &loaded.file;
+    let https: Vec<_> = https.iter().map(|listener| listener.address).collect();
+    let mut found = Vec::new();
+    for (name, section, default, used) in [
+        ("http", &file.http, DEFAULT_LISTEN, listen),
+        ("https", &file.https, SocketAddr::new(DEFAULT_LISTEN.ip(), DEFAULT_HTTPS_PORT), &https),
+    ] {
+        let by_section = flag.or(section.proxy_protocol).unwrap_or(false);
+        let written =
+            if used.is_empty() { Vec::new() } else { listeners(loaded, section, name, default)? };
+        found.extend(used.iter().copied().filter(|address| {
+            let object = written.iter().find(|(written, _)| written == address);
+            let own = object.and_then(|(_, object)| (*object)?.proxy_protocol);
+            flag.or(own).unwrap_or(by_section)
+        }));
+    }
+    Ok(found)
+}
+
 /// `--listen`: `addr:port`, `[v6]:port`, `:port` or a port alone.
 pub(super) fn parse_listen(flag: &str, text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
     let problem =

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use shared::secret::Secret;
 
 use super::drivers::drivers;
 use super::file::{self, CountOrSwitch, Loaded};
 use super::limits::limits;
 use super::listeners::{
-    DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, tls_listeners, tls_policy,
+    DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, proxy_protocol, tls_listeners,
+    tls_policy,
 };
 use super::{AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE};
 use crate::cli::{CacheMode, Cli};
@@ -36,6 +38,8 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_USER: &str = "www-data";
 /// Hipache's `lruCache.ttl` when only its `size` is given.
 const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(5);
+/// Characters of a key that nobody guesses: 128 bits in hexadecimal digits are 32.
+const MIN_COOKIE_KEY: usize = 32;
 /// Threads that one process may reasonably have as workers.
 const MAX_WORKERS: u32 = 1024;
 
@@ -54,7 +58,7 @@ pub(super) fn resolve(
     let file = &loaded.file;
     let server = &file.server;
 
-    let listen = match cli.listen.as_slice() {
+    let listen: Vec<_> = match cli.listen.as_slice() {
         [] => listeners(&loaded, &file.http, "http", DEFAULT_LISTEN)?
             .into_iter()
             .map(|(address, _)| address)
@@ -69,6 +73,8 @@ pub(super) fn resolve(
     };
     let https = tls_listeners(&loaded)?;
     let tls = tls_policy(&loaded, &mut warnings)?;
+
+    let proxy_protocol = proxy_protocol(&loaded, cli.proxy_protocol, &listen, &https)?;
 
     if listen.is_empty() && https.is_empty() {
         return Err(loaded.error("http.bind", "there is no address to listen on"));
@@ -191,8 +197,23 @@ pub(super) fn resolve(
         }
     };
 
+    let trusted_proxies = networks(
+        &loaded,
+        ("--trusted-proxies", &cli.trusted_proxies),
+        ("server.trustedProxies", server.trusted_proxies.as_ref()),
+    )?;
+    if !proxy_protocol.is_empty() && trusted_proxies.as_ref().is_none_or(Vec::is_empty) {
+        let problem = "PROXY headers are taken from server.trustedProxies only: name the balancers \
+                       that send them there";
+        return Err(match cli.proxy_protocol {
+            Some(_) => flag_error("--proxy-protocol", problem),
+            None => loaded.error("http.proxyProtocol", problem),
+        });
+    }
+
     Ok(Config {
         listen,
+        proxy_protocol,
         admin,
         https,
         certificates,
@@ -219,7 +240,15 @@ pub(super) fn resolve(
         static_dir,
         cache,
         snapshot,
-        trusted_proxies: trusted_proxies(cli, &loaded)?,
+        allowed_backends: networks(
+            &loaded,
+            ("--allowed-backends", &cli.allowed_backends),
+            ("server.allowedBackends", server.allowed_backends.as_ref()),
+        )?,
+        trusted_proxies,
+        cookie_key: cookie_key(cli, &loaded)?,
+        forwarded: cli.forwarded.or(server.forwarded).unwrap_or(false),
+        request_ids: cli.request_ids.or(server.request_ids).unwrap_or(false),
         plain_ipv4: cli.plain_ipv4.or(server.plain_ipv4).unwrap_or(false),
         tunnel_idle_timeout: or_never(seconds(
             "server.tunnelIdleTimeout",
@@ -269,8 +298,36 @@ pub(super) fn flag_error(flag: &str, problem: impl Into<String>) -> ConfigError 
     ConfigError { file: None, line: None, key: Some(flag.to_owned()), problem: problem.into() }
 }
 
-fn trusted_proxies(cli: &Cli, loaded: &Loaded) -> Result<Option<Vec<IpNet>>, ConfigError> {
-    let parse = |text: &str| {
+/// The key of sticky cookies, from its own file or from ours.
+fn cookie_key(cli: &Cli, loaded: &Loaded) -> Result<Option<Secret>, ConfigError> {
+    let problem = format!(
+        "expected at least {MIN_COOKIE_KEY} characters, such as `openssl rand -hex 32` makes"
+    );
+    let is_long = |key: &str| key.len() >= MIN_COOKIE_KEY;
+    if let Some(path) = &cli.cookie_key_file {
+        let failed = |problem| flag_error("--cookie-key-file", problem);
+        let key = std::fs::read_to_string(path)
+            .map_err(|error| failed(format!("{} cannot be read: {error}", path.display())))?;
+        let key = key.trim_end_matches(['\r', '\n']);
+        return if is_long(key) {
+            Ok(Some(Secret::new(key.to_owned())))
+        } else {
+            Err(failed(problem))
+        };
+    }
+    match &loaded.file.server.cookie_key {
+        Some(key) if !is_long(key) => Err(loaded.error("server.cookieKey", problem)),
+        key => Ok(key.clone().map(Secret::new)),
+    }
+}
+
+/// A list of networks: of the flag if it was given, else of the file's `key`.
+fn networks(
+    loaded: &Loaded,
+    (flag, given): (&str, &[String]),
+    (key, texts): (&str, Option<&file::OneOrMany>),
+) -> Result<Option<Vec<IpNet>>, ConfigError> {
+    let parse = |text: &String| {
         let text = text.trim();
         let network = text.parse::<IpNet>();
         let network = network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
@@ -278,14 +335,13 @@ fn trusted_proxies(cli: &Cli, loaded: &Loaded) -> Result<Option<Vec<IpNet>>, Con
             format!("expected a network such as 10.0.0.0/8 or an address, not `{text}`")
         })
     };
-    if !cli.trusted_proxies.is_empty() {
-        let networks: Result<Vec<_>, _> =
-            cli.trusted_proxies.iter().map(|text| parse(text)).collect();
-        return networks.map(Some).map_err(|problem| flag_error("--trusted-proxies", problem));
+    if !given.is_empty() {
+        let networks: Result<Vec<_>, _> = given.iter().map(parse).collect();
+        return networks.map(Some).map_err(|problem| flag_error(flag, problem));
     }
-    let Some(texts) = &loaded.file.server.trusted_proxies else {
+    let Some(texts) = texts else {
         return Ok(None);
     };
-    let networks: Result<Vec<_>, _> = texts.list().iter().map(|text| parse(text)).collect();
-    networks.map(Some).map_err(|problem| loaded.error("server.trustedProxies", problem))
+    let networks: Result<Vec<_>, _> = texts.list().iter().map(parse).collect();
+    networks.map(Some).map_err(|problem| loaded.error(key, problem))
 }

@@ -15,6 +15,7 @@ use super::body::RequestLog;
 use super::error::ProxyError;
 use super::headers::{self, Scan};
 use super::http2;
+use super::request_id::Ids;
 use crate::access_log::Record;
 use crate::connection::{BodyKind, BodyState};
 use crate::request_body::{BodyLimits, Gate, RequestBody};
@@ -62,6 +63,7 @@ impl Client {
         &self,
         request: &Request<Incoming>,
         started: Millis,
+        ids: Option<&Ids>,
     ) -> Option<Box<Record>> {
         let sink = self.shared.sink.as_ref()?;
         let headers = request.headers();
@@ -74,6 +76,7 @@ impl Client {
             status: StatusCode::OK,
             referer: headers.get(REFERER).cloned(),
             user_agent: headers.get(USER_AGENT).cloned(),
+            request_id: ids.map(|ids| ids.request.clone()),
             route: None,
             started,
             backend_started: None,
@@ -86,6 +89,7 @@ impl Client {
         &self,
         mut request: Request<Incoming>,
         scan: &Scan,
+        ids: Option<&Ids>,
         log: &mut RequestLog,
     ) -> Result<Option<Admitted>, ProxyError> {
         let has_body = !hyper::body::Body::is_end_stream(request.body());
@@ -132,10 +136,6 @@ impl Client {
         if limits.max_requests.is_some_and(|most| self.connection.running_requests() > most) {
             return Err(ProxyError::Overloaded);
         }
-        let length = hyper::body::Body::size_hint(request.body()).lower();
-        if limits.max_body.is_some_and(|most| length > most) {
-            return Err(ProxyError::BodyTooLarge);
-        }
         let route = match self.shared.table.fresh(&host) {
             Some(route) => {
                 self.shared.counters.cache_hits.add();
@@ -159,7 +159,11 @@ impl Client {
             },
             client: hyper::upgrade::on(&mut request),
         });
-        self.forwarded.apply(request.headers_mut());
+        let is_trusted = |address| self.settings.is_trusted(address);
+        self.forwarded.apply(request.headers_mut(), is_trusted);
+        if let Some(ids) = ids {
+            ids.apply(request.headers_mut());
+        }
         if let Some(record) = log.record()
             && let Some(client) = request.headers().get(headers::X_REAL_IP)
         {

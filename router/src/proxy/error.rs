@@ -1,9 +1,10 @@
 //! What can go wrong with one request, and what follows from it: which status, another try or
 //! not, a dead mark or not, whose fault. Decided here and nowhere else.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use shared::store::{KeyProblem, StoreError};
 
+use crate::request_body::RequestBodyError;
 use crate::upstream::LeaseError;
 use crate::upstream::connect::ConnectError;
 
@@ -13,8 +14,8 @@ pub enum ProxyError {
     /// The request breaks a rule of HTTP.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
-    /// The body is longer than `maxBody`.
-    #[error("the body of the request is longer than maxBody")]
+    /// The body is longer than `maxBody`, or than the options of the host allow.
+    #[error("the body of the request is longer than allowed")]
     BodyTooLarge,
     /// The `frontend:` key of the host cannot be read.
     #[error(transparent)]
@@ -25,12 +26,23 @@ pub enum ProxyError {
     /// The client's request body ended early or was malformed.
     #[error("the body of the request is broken")]
     ClientBody,
+    /// The options of the host want HTTPS.
+    #[error("the host is served by HTTPS only")]
+    HttpsOnly {
+        /// 301 or 308.
+        status: StatusCode,
+        /// The same by HTTPS.
+        location: HeaderValue,
+    },
     /// Not one of the backends is a usable URL.
     #[error("no backend is a usable URL")]
     InvalidBackends,
     /// No connection to the chosen backend.
     #[error(transparent)]
     Lease(LeaseError),
+    /// The options of the host say so, with these seconds for `Retry-After`.
+    #[error("the host is under maintenance")]
+    Maintenance(u32),
     /// A method that is not forwarded.
     #[error("method not allowed")]
     MethodNotAllowed,
@@ -40,15 +52,24 @@ pub enum ProxyError {
     /// No backend that is not dead.
     #[error("no backend is alive")]
     NoBackend,
+    /// The options of the host keep this client's address out.
+    #[error("the address of the client is not allowed")]
+    NotAllowed,
     /// No `Host` header.
     #[error("no host header")]
     NoHost,
     /// More requests are running than `maxRequests`.
     #[error("more requests are running than maxRequests")]
     Overloaded,
+    /// Too many passwords are being checked.
+    #[error("too many passwords are being checked")]
+    PasswordsBusy,
     /// Redis gave no answer, and the host is not in memory.
     #[error(transparent)]
     Store(StoreError),
+    /// The options of the host want a password, and this is none.
+    #[error("no password, or a wrong one")]
+    Unauthorized,
     /// No list for the host.
     #[error("no frontend for this host")]
     UnknownHost,
@@ -66,6 +87,15 @@ pub enum ProxyError {
     UpstreamTimedOut,
 }
 
+impl From<RequestBodyError> for ProxyError {
+    fn from(error: RequestBodyError) -> Self {
+        match error {
+            RequestBodyError::Broken(_) => Self::ClientBody,
+            RequestBodyError::TooLarge => Self::BodyTooLarge,
+        }
+    }
+}
+
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
@@ -81,15 +111,20 @@ impl ProxyError {
     /// The status that the client gets.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HttpsOnly { status, .. } => *status,
+            Self::NotAllowed => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::BadRequest(_) | Self::ClientBody | Self::NoHost | Self::UnknownHost => {
                 StatusCode::BAD_REQUEST
             }
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Overloaded
+            Self::Maintenance(_)
+            | Self::Overloaded
+            | Self::PasswordsBusy
             | Self::Store(_)
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
@@ -119,7 +154,8 @@ impl ProxyError {
     pub fn marks_dead(&self) -> bool {
         match self {
             Self::Lease(LeaseError::Connect(error)) => match error {
-                ConnectError::Refused { .. }
+                ConnectError::Forbidden { .. }
+                | ConnectError::Refused { .. }
                 | ConnectError::TimedOut(_)
                 | ConnectError::Tls { .. } => true,
                 // What we lack or cannot speak is no failure of the backend, and a resolver that
@@ -133,6 +169,18 @@ impl ProxyError {
         }
     }
 
+    /// Seconds after which another try may help.
+    pub fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::Maintenance(seconds) => Some(*seconds),
+            Self::Overloaded
+            | Self::PasswordsBusy
+            | Self::Store(_)
+            | Self::Lease(LeaseError::QueueTimedOut(_)) => Some(1),
+            _ => None,
+        }
+    }
+
     /// Whose fault it is.
     pub fn side(&self) -> Side {
         match self {
@@ -140,12 +188,17 @@ impl ProxyError {
             | Self::BodyTooLarge
             | Self::ClientBody
             | Self::ClientTimedOut
+            | Self::HttpsOnly { .. }
             | Self::MethodNotAllowed
             | Self::Misdirected
             | Self::NoHost
+            | Self::NotAllowed
+            | Self::Unauthorized
             | Self::UnknownHost
             | Self::UriTooLong => Side::Client,
-            Self::Overloaded
+            Self::Maintenance(_)
+            | Self::Overloaded
+            | Self::PasswordsBusy
             | Self::Store(_)
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
@@ -172,9 +225,14 @@ impl ProxyError {
             // Beyond Hipache.
             Self::BadRequest(reason) | Self::UpstreamProtocol(reason) => reason,
             Self::BodyTooLarge => "request body too large",
-            Self::BrokenFrontend(_) => "frontend is not a list",
+            Self::BrokenFrontend(_) => "frontend cannot be read",
             Self::ClientBody => "request body is broken",
             Self::ClientTimedOut => "request timed out",
+            Self::HttpsOnly { .. } => "https only",
+            Self::Maintenance(_) => "under maintenance",
+            Self::NotAllowed => "address not allowed",
+            Self::PasswordsBusy => "too many passwords to check",
+            Self::Unauthorized => "password needed",
             Self::Lease(LeaseError::NoTunnel) => "backend speaks HTTP/2 only",
             Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
             Self::MethodNotAllowed => "method not allowed",
@@ -210,9 +268,13 @@ mod tests {
             (ProxyError::NoHost, 400, false, false, Side::Client),
             (ProxyError::UnknownHost, 400, false, false, Side::Client),
             (ProxyError::ClientBody, 400, false, false, Side::Client),
+            (ProxyError::Unauthorized, 401, false, false, Side::Client),
+            (ProxyError::NotAllowed, 403, false, false, Side::Client),
+            (ProxyError::BodyTooLarge, 413, false, false, Side::Client),
+            (ProxyError::Maintenance(60), 503, false, false, Side::Router),
+            (ProxyError::PasswordsBusy, 503, false, false, Side::Router),
             (ProxyError::MethodNotAllowed, 405, false, false, Side::Client),
             (ProxyError::Misdirected, 421, false, false, Side::Client),
-            (ProxyError::BodyTooLarge, 413, false, false, Side::Client),
             (ProxyError::UriTooLong, 414, false, false, Side::Client),
             (ProxyError::Overloaded, 503, false, false, Side::Router),
             (ProxyError::ClientTimedOut, 408, false, false, Side::Client),

@@ -4,15 +4,16 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tracing::debug;
 
 use super::admit::{Admitted, Expectations, Known, Upgrade};
 use super::body::RequestLog;
 use super::error::ProxyError;
-use super::{Client, Debugging, headers};
+use super::{Client, Debugging, headers, rules};
 use crate::connection::BodyState;
 use crate::dead_marks::Reason;
 use crate::request_body::{Gate, RequestBody};
@@ -28,6 +29,8 @@ pub(super) struct Answered {
     pub(super) position: usize,
     pub(super) version: Version,
     pub(super) upgrade: Option<Upgrade>,
+    /// Brings the client back to this backend.
+    pub(super) cookie: Option<HeaderValue>,
 }
 
 /// By what `https://` backends are verified: one rule for all hosts.
@@ -41,7 +44,7 @@ impl Client {
         debugging: &mut Debugging,
         log: &mut RequestLog,
     ) -> Result<Answered, ProxyError> {
-        let Admitted { request, route, upgrade, expectations, version } = admitted;
+        let Admitted { mut request, route, upgrade, expectations, version } = admitted;
         let shared = &self.shared;
         let route = match route {
             Known::Route(route) => route,
@@ -57,12 +60,30 @@ impl Client {
         if let Some(record) = log.record() {
             record.route = Some(Arc::clone(&route));
         }
+        let mut stuck = None;
+        if let Some(options) = &route.options {
+            debugging.options = Some(Arc::clone(options));
+            debugging.is_https = self.is_https(request.headers());
+            Box::pin(self.obey(options, &route, &mut request, debugging.is_https)).await?;
+            if let Some(name) = &options.sticky {
+                let cookies = headers::cookies(request.headers(), name);
+                stuck = route.stuck(&shared.sticky_key, cookies, shared.clock.coarse());
+            }
+        }
+        // Only now: the host's own limit may be a higher one.
+        request.body().check_length()?;
+        let limit = self.settings.read_timeout(&route);
+        let connect_timeout = route.options.as_ref().and_then(|options| options.connect_timeout);
         let mut slot = Some(request);
         let mut tried: Vec<usize> = Vec::new();
         let mut last_error = None;
         loop {
             let now = shared.clock.coarse();
-            let position = match route.pick(now, &tried, |count| fastrand::usize(..count)) {
+            let pick = match stuck.filter(|_| tried.is_empty()) {
+                Some(position) => Pick::Backend(position),
+                None => route.pick(now, &tried, |count| fastrand::usize(..count)),
+            };
+            let position = match pick {
                 Pick::Backend(position) => position,
                 Pick::NoneUsable => return Err(ProxyError::InvalidBackends),
                 Pick::NoneAlive => return Err(last_error.unwrap_or(ProxyError::NoBackend)),
@@ -75,11 +96,25 @@ impl Client {
             if let Some(record) = log.record() {
                 record.backend_started.get_or_insert(started);
             }
-            let peer = Peer { origin: &url.origin, trust: &TRUST, for_tunnel: upgrade.is_some() };
-            match self.attempt(peer, &mut slot, &expectations).await {
+            let peer = Peer {
+                origin: &url.origin,
+                trust: &TRUST,
+                for_tunnel: upgrade.is_some(),
+                connect_timeout,
+            };
+            match self.attempt(peer, limit, &mut slot, &expectations).await {
                 Ok((lease, response)) => {
                     let route = Arc::clone(&route);
-                    return Ok(Answered { response, lease, route, position, version, upgrade });
+                    let cookie = self.cookie(&route, position, stuck, debugging.is_https);
+                    return Ok(Answered {
+                        response,
+                        lease,
+                        route,
+                        position,
+                        version,
+                        upgrade,
+                        cookie,
+                    });
                 }
                 Err(error) => {
                     debug!(host = %route.host, backend.url = %url.href, %error, "attempt failed");
@@ -103,11 +138,28 @@ impl Client {
         }
     }
 
+    /// The cookie for a client that is to return to the backend at `position`, unless it has it.
+    fn cookie(
+        &self,
+        route: &Route,
+        position: usize,
+        stuck: Option<usize>,
+        is_https: bool,
+    ) -> Option<HeaderValue> {
+        let name = route.options.as_ref()?.sticky.as_deref()?;
+        if stuck == Some(position) {
+            return None;
+        }
+        let token = route.token(&self.shared.sticky_key, position)?;
+        rules::sticky_cookie(name, token, is_https)
+    }
+
     /// Sends the request in `slot` to one backend and waits for the head of its answer. Leaves
     /// the request in `slot` when nothing of it can have reached the backend.
     async fn attempt(
         &self,
         peer: Peer<'_>,
+        limit: Option<Duration>,
         slot: &mut Option<Request<RequestBody>>,
         expectations: &Expectations,
     ) -> Result<(Lease, Response<Incoming>), ProxyError> {
@@ -130,8 +182,8 @@ impl Client {
             // twice is kept for that (RFC 9112 9.3.1).
             let may_replay =
                 is_reused && request.body().is_empty() && headers::is_idempotent(request.method());
-            self.connection.allow_for(self.settings.tcp_timeout);
-            match self.exchange(lease.exchange(), request, may_replay, expectations).await {
+            self.connection.allow_for(limit);
+            match self.exchange(lease.exchange(), request, may_replay, expectations, limit).await {
                 Ok(response) => return Ok((lease, response)),
                 Err(Failure::Unsent(request)) if is_reused => *slot = Some(*request),
                 Err(Failure::Unsent(_)) => {
@@ -167,6 +219,7 @@ impl Client {
         request: Request<RequestBody>,
         may_replay: bool,
         expectations: &Expectations,
+        limit: Option<Duration>,
     ) -> Result<Response<Incoming>, Failure> {
         let mut response = pin!(exchange.send(request, may_replay));
         poll_fn(|cx| {
@@ -174,7 +227,7 @@ impl Client {
                 let has_ended = exchange.drive(cx).is_ready();
                 if exchange.wire().take_progress() {
                     // Also a head that comes in pieces is no silence.
-                    self.connection.allow_for(self.settings.tcp_timeout);
+                    self.connection.allow_for(limit);
                     self.pass_on_informational(exchange, expectations);
                 }
                 if let Poll::Ready(result) = response.as_mut().poll(cx) {

@@ -11,26 +11,53 @@ use http::header::{
 };
 use http::{Method, Version};
 
+use super::forwarded::{FORWARDED, extend};
+
+pub(super) mod evidence;
+
+pub use evidence::{client_address, cookies, is_https};
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// Some programs take this for the environment variable `HTTP_PROXY` ("httpoxy").
 const PROXY: HeaderName = HeaderName::from_static("proxy");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// The address of the client, for the backend and the access log.
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// What the backend is told of the client; the same for all requests of a connection.
 #[derive(Clone, Debug)]
 pub struct Forwarded {
+    peer: IpAddr,
     client: HeaderValue,
     proto: HeaderValue,
     port: HeaderValue,
     trust: Trust,
+    style: Style,
+}
+
+/// How what backends are told is written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Style {
+    /// IPv4 addresses without `::ffff:`.
+    pub plain_ipv4: bool,
+    /// `Forwarded` (RFC 7239), too, and believed from trusted proxies.
+    pub rfc_7239: bool,
+}
+
+impl Style {
+    /// The address as it is written.
+    pub fn write(self, address: IpAddr) -> HeaderValue {
+        let text = match canonical(address) {
+            IpAddr::V4(address) if !self.plain_ipv4 => format!("::ffff:{address}"),
+            address => address.to_string(),
+        };
+        HeaderValue::try_from(text).expect("addresses are valid header values")
+    }
 }
 
 /// What forwarded headers that a client brings along are worth.
@@ -45,28 +72,27 @@ pub enum Trust {
 }
 
 impl Forwarded {
-    /// For a connection from `peer` to our `local` address, `over_tls` or not. `plain_ipv4` leaves
-    /// out `::ffff:`.
+    /// For a connection from `peer` to our `local` address, `over_tls` or not.
     pub fn new(
         peer: SocketAddr,
         local: SocketAddr,
         over_tls: bool,
-        plain_ipv4: bool,
+        style: Style,
         trust: Trust,
     ) -> Self {
-        let client = match canonical(peer.ip()) {
-            IpAddr::V4(address) if !plain_ipv4 => format!("::ffff:{address}"),
-            address => address.to_string(),
-        };
-        let value = |text: String| {
-            HeaderValue::try_from(text).expect("addresses and numbers are valid header values")
-        };
         Self {
-            client: value(client),
+            peer: canonical(peer.ip()),
+            client: style.write(peer.ip()),
             proto: HeaderValue::from_static(if over_tls { "https" } else { "http" }),
-            port: value(local.port().to_string()),
+            port: HeaderValue::from(local.port()),
             trust,
+            style,
         }
+    }
+
+    /// What forwarded headers of this client are worth.
+    pub fn trust(&self) -> Trust {
+        self.trust
     }
 
     /// The client's address as the access log shows it when no header says otherwise.
@@ -74,17 +100,23 @@ impl Forwarded {
         &self.client
     }
 
-    /// Sets the `X-Forwarded-*` headers and `X-Real-IP` (hipache-contract 2).
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    /// Sets the `X-Forwarded-*` headers and `X-Real-IP` (hipache-contract 2), and `Forwarded` if
+    /// that is wanted. `is_trusted` tells the trusted proxies.
+    pub fn apply(&self, headers: &mut HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) {
         if self.trust != Trust::Keep {
             remove_shadows(headers);
+        }
+        if self.style.rfc_7239 {
+            extend(headers, self.trust, self.style, self.peer, &self.proto);
         }
         // One growth at most, not one at each power of two.
         headers.reserve(5);
         match self.trust {
             Trust::Keep => headers.entry(X_FORWARDED_FOR).or_insert_with(|| self.client.clone()),
             Trust::Overwrite => {
-                headers.remove(FORWARDED);
+                if !self.style.rfc_7239 {
+                    headers.remove(FORWARDED);
+                }
                 headers.insert(X_FORWARDED_FOR, self.client.clone());
                 headers.insert(X_REAL_IP, self.client.clone());
                 headers.insert(X_FORWARDED_PROTOCOL, self.proto.clone());
@@ -109,6 +141,12 @@ impl Forwarded {
                 }
             }
         };
+        if self.trust == Trust::Append
+            && !headers.contains_key(X_REAL_IP)
+            && let Some(client) = client_address(headers, is_trusted)
+        {
+            headers.insert(X_REAL_IP, self.style.write(client));
+        }
         headers.entry(X_REAL_IP).or_insert_with(|| self.client.clone());
         headers.entry(X_FORWARDED_PROTOCOL).or_insert_with(|| self.proto.clone());
         headers.entry(X_FORWARDED_PROTO).or_insert_with(|| self.proto.clone());
@@ -380,8 +418,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Forwarded, Framing, HeaderName, Scan, Trust, check_framing, echoes_upgrade, strip_request,
-        strip_response,
+        Forwarded, Framing, HeaderName, Scan, Style, Trust, check_framing, echoes_upgrade,
+        strip_request, strip_response,
     };
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
@@ -403,20 +441,16 @@ mod tests {
     }
 
     fn forwarded(peer: &str, plain: bool, trust: Trust) -> Forwarded {
-        Forwarded::new(
-            peer.parse().unwrap(),
-            "127.0.0.1:8080".parse().unwrap(),
-            false,
-            plain,
-            trust,
-        )
+        let style = Style { plain_ipv4: plain, rfc_7239: false };
+        let (peer, local) = (peer.parse().unwrap(), "127.0.0.1:8080".parse().unwrap());
+        Forwarded::new(peer, local, false, style, trust)
     }
 
     /// hipache-contract 2, "Headers to the backend, each only if the client did not send it".
     #[test]
     fn missing_forwarded_headers_are_added_behind_the_clients() {
         let mut headers = map(&[("host", "a.test"), ("x-forwarded-proto", "https")]);
-        forwarded("1.2.3.4:5", false, Trust::Keep).apply(&mut headers);
+        forwarded("1.2.3.4:5", false, Trust::Keep).apply(&mut headers, |_| false);
         assert_eq!(
             lines(&headers),
             [
@@ -452,12 +486,12 @@ mod tests {
             ("forwarded", "for=x"),
         ];
         let mut headers = map(&brought);
-        forwarded("1.2.3.4:5", true, Trust::Append).apply(&mut headers);
+        forwarded("1.2.3.4:5", true, Trust::Append).apply(&mut headers, |_| false);
         assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 7.7.7.7, 1.2.3.4");
         assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(headers["x-forwarded-proto"], "https");
         let mut headers = map(&brought);
-        forwarded("1.2.3.4:5", true, Trust::Overwrite).apply(&mut headers);
+        forwarded("1.2.3.4:5", true, Trust::Overwrite).apply(&mut headers, |_| false);
         assert_eq!(headers["x-forwarded-for"], "1.2.3.4");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert!(!headers.contains_key("forwarded"));
@@ -468,7 +502,7 @@ mod tests {
         let brought = [("x_forwarded_for", "6.6.6.6"), ("x_real_ip", "6.6.6.6"), ("x_other", "1")];
         for trust in [Trust::Append, Trust::Overwrite] {
             let mut headers = map(&brought);
-            forwarded("1.2.3.4:5", true, trust).apply(&mut headers);
+            forwarded("1.2.3.4:5", true, trust).apply(&mut headers, |_| false);
             assert!(!headers.contains_key("x_forwarded_for") && !headers.contains_key("x_real_ip"));
             assert!(headers.contains_key("x_other"));
         }

@@ -92,7 +92,15 @@ fn built_in(status: StatusCode) -> Bytes {
             "The request cannot be routed: no application is configured for this address."
         }
         StatusCode::BAD_GATEWAY => "The application is not available at the moment.",
-        StatusCode::SERVICE_UNAVAILABLE => "The service is overloaded or being started.",
+        StatusCode::SERVICE_UNAVAILABLE => {
+            "The service is not available at the moment. Please try again later."
+        }
+        StatusCode::UNAUTHORIZED => "A user name and a password are needed.",
+        StatusCode::FORBIDDEN => "This address is not open to you.",
+        StatusCode::PAYLOAD_TOO_LARGE => "The request is too large.",
+        StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT => {
+            "This address is served by HTTPS."
+        }
         StatusCode::GATEWAY_TIMEOUT => "The application did not answer in time.",
         _ => "The request could not be answered.",
     };

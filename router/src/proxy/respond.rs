@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue, PRAGMA, RETRY_AFTER,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue, LOCATION, PRAGMA,
+    RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Response, StatusCode, Version};
 use tracing::debug;
@@ -17,7 +18,6 @@ use super::tunnel::{Downstream, Upstream};
 use super::{Client, Debugging};
 use crate::dead_marks::Reason;
 use crate::route::Route;
-use crate::upstream::LeaseError;
 
 impl Client {
     /// Turns the backend's answer into ours.
@@ -27,7 +27,7 @@ impl Client {
         debugging: &Debugging,
         mut log: RequestLog,
     ) -> Response<ResponseBody> {
-        let Answered { response, mut lease, route, position, version, upgrade } = answered;
+        let Answered { response, mut lease, route, position, version, upgrade, cookie } = answered;
         let (mut parts, incoming) = response.into_parts();
         self.judge(&route, position, &parts);
         let upgraded = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -62,6 +62,9 @@ impl Client {
         if debugging.is_wanted {
             self.add_debug_headers(&mut parts.headers, debugging, &route, position);
         }
+        if let Some(cookie) = cookie {
+            parts.headers.append(SET_COOKIE, cookie);
+        }
         log.answer(parts.status);
         let now = self.shared.clock.coarse();
         match upgraded {
@@ -74,6 +77,10 @@ impl Client {
                 if let Some((stream, early)) = lease.into_tunnel() {
                     let upstream = Upstream { stream, early };
                     let idle_timeout = self.settings.tunnel_idle_timeout;
+                    let idle_timeout = match &route.options {
+                        Some(options) => options.tunnel_timeout(idle_timeout),
+                        None => idle_timeout,
+                    };
                     let connection = Arc::clone(&self.connection);
                     let client = Downstream { upgrade: upgrade.client, connection };
                     self.shared.tunnels.spawn(client, upstream, idle_timeout, log.take());
@@ -81,7 +88,7 @@ impl Client {
                 Response::from_parts(parts, ResponseBody::empty(log))
             }
             None => {
-                let limit = self.settings.tcp_timeout;
+                let limit = self.settings.read_timeout(&route);
                 let body = ResponseBody::upstream(incoming, lease, limit, now, log);
                 Response::from_parts(parts, body)
             }
@@ -158,13 +165,15 @@ impl Client {
         if is_head {
             headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        if matches!(
-            error,
-            ProxyError::Overloaded
-                | ProxyError::Store(_)
-                | ProxyError::Lease(LeaseError::QueueTimedOut(_))
-        ) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = error.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let ProxyError::HttpsOnly { location, .. } = error {
+            headers.insert(LOCATION, location.clone());
+        }
+        if matches!(error, ProxyError::Unauthorized) {
+            let challenge = "Basic realm=\"restricted\", charset=\"UTF-8\"";
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if matches!(error, ProxyError::MethodNotAllowed) {
             // RFC 9110 15.5.6 asks for the list; it is every method but these two.

@@ -32,7 +32,8 @@ impl Route {
     /// Whether a snapshot of this route would say at `now` what one of the `previous` route says.
     pub fn is_saved_like(&self, previous: Option<&Self>, now: Millis) -> bool {
         let (new, old) = (self.frontend(), previous.and_then(Self::frontend));
-        if new != old {
+        let options = previous.and_then(|previous| previous.options.as_ref());
+        if new != old || new.is_some() && self.options.as_ref() != options {
             return false;
         }
         let old = previous.and_then(|previous| previous.dead_in_redis(now));
@@ -67,7 +68,7 @@ mod tests {
             found: Some(Found { name: "a.test".to_owned(), rows: Ok(rows) }),
             dead: dead.to_vec(),
             dead_ttl: ttl.map(Duration::from_millis),
-            dead_problem: None,
+            ..HostRecord::default()
         }
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::store::{Found, HostRecord};
+use shared::store::{Found, HostRecord, RawOptions};
 
-use crate::route::{Frontend, Millis, Route};
+use crate::route::{self, Frontend, Millis, Route};
 
 const MAGIC: &[u8] = b"router-snapshot ";
-const VERSION: &[u8] = b"1";
+const VERSION: &[u8] = b"2";
 /// Bytes of the checksum (CRC-32, little endian) between the first line and the rest.
 const CHECKSUM: usize = 4;
 
@@ -34,6 +34,8 @@ pub(super) struct Snapshot<'a> {
     #[serde(borrow)]
     lists: Vec<List<'a>>,
     #[serde(borrow)]
+    options: Vec<Options<'a>>,
+    #[serde(borrow)]
     hosts: Vec<Host<'a>>,
 }
 
@@ -46,11 +48,21 @@ struct List<'a> {
     rows: Vec<&'a [u8]>,
 }
 
+/// The settings of a host; hosts under one wildcard have them in common.
+#[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Options<'a> {
+    name: &'a str,
+    #[serde(borrow)]
+    fields: Vec<(&'a [u8], &'a [u8])>,
+}
+
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Host<'a> {
     name: &'a str,
     /// Index of its list.
     list: u32,
+    /// Index of its settings, if it has any.
+    options: Option<u32>,
     /// Dead positions, and when they cease to be; `None` is never.
     dead: Vec<u32>,
     dead_until: Option<UnixMillis>,
@@ -61,7 +73,7 @@ struct Host<'a> {
 pub(super) enum FormatError {
     #[error("it is not a snapshot of a router")]
     NotASnapshot,
-    #[error("it has format {0}, this router reads format 1")]
+    #[error("it has format {0}, this router reads format 2")]
     OtherVersion(String),
     #[error("it is damaged or cut off: the checksum does not match")]
     Damaged,
@@ -74,6 +86,8 @@ impl<'a> Snapshot<'a> {
     pub(super) fn of(routes: &'a [Arc<Route>], redis: &'a str, now: Now) -> Self {
         let mut lists = Vec::new();
         let mut seen: HashMap<*const Frontend, u32> = HashMap::new();
+        let mut options = Vec::new();
+        let mut seen_options: HashMap<*const route::options::Options, u32> = HashMap::new();
         let mut hosts = Vec::with_capacity(routes.len());
         for route in routes {
             let Some(frontend) = route.frontend() else { continue };
@@ -86,12 +100,20 @@ impl<'a> Snapshot<'a> {
                 // More lists than that do not fit into memory; they would be skipped when read.
                 u32::try_from(lists.len() - 1).unwrap_or(u32::MAX)
             });
+            let own = route.options.as_deref().and_then(|own| Some((own, own.raw()?)));
+            let own = own.map(|(own, RawOptions { name, fields })| {
+                *seen_options.entry(std::ptr::from_ref(own)).or_insert_with(|| {
+                    let fields = fields.iter().map(|(field, value)| (&**field, &**value));
+                    options.push(Options { name, fields: fields.collect() });
+                    u32::try_from(options.len() - 1).unwrap_or(u32::MAX)
+                })
+            });
             let (dead, until) = route.dead_in_redis(now.clock).unwrap_or((Vec::new(), Millis::MAX));
             let left = (until != Millis::MAX).then(|| until.saturating_sub(now.clock));
             let dead_until = left.map(|left| now.unix.saturating_add(left));
-            hosts.push(Host { name: &route.host, list, dead, dead_until });
+            hosts.push(Host { name: &route.host, list, options: own, dead, dead_until });
         }
-        Self { redis, taken_at: now.unix, lists, hosts }
+        Self { redis, taken_at: now.unix, lists, options, hosts }
     }
 
     /// The whole file.
@@ -149,11 +171,17 @@ impl<'a> Snapshot<'a> {
             let rows = std::iter::once(list.identifier.as_bytes()).chain(list.rows.iter().copied());
             let found =
                 Found { name: list.name.to_owned(), rows: Ok(rows.map(<[u8]>::to_vec).collect()) };
+            // Without settings that it is known to have, a host would perhaps stand open.
+            let options = match host.options {
+                Some(index) => Some(self.options.get(index as usize)?),
+                None => None,
+            };
             // A wall clock that was put back must not make a mark last longer than it ever did.
             let left = host.dead_until.map(|until| until.saturating_sub(now.max(self.taken_at)));
             let has_expired = left == Some(0);
             let record = HostRecord {
                 found: Some(found),
+                options: options.map(Options::raw),
                 dead: if has_expired { Vec::new() } else { host.dead.clone() },
                 dead_ttl: left.map(Duration::from_millis),
                 dead_problem: None,
@@ -163,13 +191,20 @@ impl<'a> Snapshot<'a> {
     }
 }
 
+impl Options<'_> {
+    fn raw(&self) -> RawOptions {
+        let fields = self.fields.iter().map(|(field, value)| (field.to_vec(), value.to_vec()));
+        RawOptions { name: self.name.to_owned(), fields: fields.collect() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use shared::store::{Found, HostRecord};
+    use shared::store::{Found, HostRecord, RawOptions};
 
     use super::{FormatError, Now, Snapshot};
     use crate::route::{Millis, Route};
@@ -182,7 +217,7 @@ mod tests {
             found: Some(Found { name: name.to_owned(), rows: Ok(rows) }),
             dead: dead.to_vec(),
             dead_ttl: ttl.map(Duration::from_millis),
-            dead_problem: None,
+            ..HostRecord::default()
         };
         Arc::new(Route::new(host, record, None, NOW.clock, Arc::new))
     }
@@ -243,6 +278,29 @@ mod tests {
         assert_eq!((snapshot.lists.len(), snapshot.len()), (1, 2));
     }
 
+    /// Or `basic-auth` and `allow` would be off while Redis is away.
+    #[test]
+    fn the_settings_of_a_host_are_stored() {
+        let raw = |value: &[u8]| RawOptions {
+            name: "a".to_owned(),
+            fields: [(b"allow".to_vec(), value.to_vec())].into(),
+        };
+        let route = |value: &[u8]| {
+            let rows = Ok(vec![b"id".to_vec(), b"http://a".to_vec()]);
+            let found = Some(Found { name: "a".to_owned(), rows });
+            let options = Some(raw(value));
+            let record = HostRecord { found, options, ..HostRecord::default() };
+            Arc::new(Route::new("a", record, None, NOW.clock, Arc::new))
+        };
+        let bytes = Snapshot::of(&[route(b"10.0.0.1")], "r", NOW).encode().unwrap();
+        let snapshot = Snapshot::decode(&bytes, "r").unwrap();
+        let (_, record) = snapshot.records(NOW.unix).next().unwrap();
+        assert_eq!(record.options, Some(raw(b"10.0.0.1")));
+        let restored = Route::restored("a", record, NOW.clock, Arc::new);
+        assert!(restored.is_saved_like(Some(&route(b"10.0.0.1")), NOW.clock));
+        assert!(!restored.is_saved_like(Some(&route(b"10.0.0.2")), NOW.clock));
+    }
+
     #[test]
     fn another_file_version_or_redis_is_refused() {
         let good = sample();
@@ -251,8 +309,8 @@ mod tests {
         for (bytes, redis, error) in [
             (&b""[..], "r", FormatError::NotASnapshot),
             (b"{\"json\": 1}", "r", FormatError::NotASnapshot),
-            (b"router-snapshot 1", "r", FormatError::Damaged),
-            (b"router-snapshot 1\nabc", "r", FormatError::Damaged),
+            (b"router-snapshot 2", "r", FormatError::Damaged),
+            (b"router-snapshot 2\nabc", "r", FormatError::Damaged),
             (&later, "redis://r:1/0", FormatError::OtherVersion("23".to_owned())),
             (&good, "redis://s:1/0", FormatError::OtherRedis("redis://r:1/0".to_owned())),
         ] {
@@ -310,7 +368,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let body = [b"router-snapshot 1\n", &crc32fast::hash(&bytes).to_le_bytes()[..], &bytes].concat();
+            let body = [b"router-snapshot 2\n", &crc32fast::hash(&bytes).to_le_bytes()[..], &bytes].concat();
             for bytes in [&bytes, &body] {
                 if let Ok(snapshot) = Snapshot::decode(bytes, "") {
                     prop_assert!(snapshot.records(0).count() <= snapshot.len());

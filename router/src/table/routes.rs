@@ -295,7 +295,7 @@ mod tests {
     fn route(host: &str, name: Option<&str>) -> Arc<Route> {
         let rows = Ok(vec![b"id".to_vec(), b"http://a".to_vec()]);
         let found = name.map(|name| Found { name: name.to_owned(), rows });
-        let record = HostRecord { found, dead: vec![], dead_ttl: None, dead_problem: None };
+        let record = HostRecord { found, ..HostRecord::default() };
         Arc::new(Route::new(host, record, None, 0, Arc::new))
     }
 
@@ -396,7 +396,7 @@ mod tests {
             let routes = routes(tracks, ttl);
             let rows = Ok(vec![b"id".to_vec(), b"http://a".to_vec()]);
             let found = Some(Found { name: "a.test".to_owned(), rows });
-            let record = HostRecord { found, dead: vec![], dead_ttl: None, dead_problem: None };
+            let record = HostRecord { found, ..HostRecord::default() };
             let restored = Arc::new(Route::restored("a.test", record, 0, Arc::new));
             let dependencies = Dependencies::of("a.test");
             routes.insert(&restored, &dependencies, routes.mark(&dependencies));

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +15,11 @@ use tokio_rustls::TlsConnector;
 use tracing::warn;
 
 use super::Peer;
+use super::guard::{Forbidden, Guard};
 use super::trust::Trusts;
 use crate::clock::Clock;
 use crate::route::{Millis, millis};
+use crate::seldom::Seldom;
 use crate::stream::Stream;
 
 /// How long a resolved name is believed. The system's resolver does not tell the record's own
@@ -37,6 +39,14 @@ pub enum ConnectError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// The backend has an address that none may have.
+    #[error("{address} is not connected to: {reason}")]
+    Forbidden {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        reason: Forbidden,
     },
     /// The first exchange of the protocol failed.
     #[error("cannot start HTTP on the connection")]
@@ -77,7 +87,9 @@ pub enum ConnectError {
 #[derive(Debug)]
 pub struct Connector {
     timeout: Duration,
+    guard: Guard,
     clock: Arc<Clock>,
+    refusals: Seldom,
     names: Mutex<HashMap<Box<str>, Resolved>>,
     trusts: Trusts,
     /// Backends whose TLS was complained about.
@@ -91,15 +103,17 @@ struct Resolved {
 }
 
 impl Connector {
-    /// Gives up a connection after `timeout`. `authorities` are those that `https://` backends are
-    /// verified by; without any it is those of the system.
+    /// Gives up a connection after `timeout`, and makes none that `guard` forbids. `authorities` are
+    /// those that `https://` backends are verified by; without any it is those of the system.
     pub fn new(
         timeout: Duration,
+        guard: Guard,
         clock: Arc<Clock>,
         authorities: Option<Arc<RootCertStore>>,
     ) -> Self {
-        let (names, reported) = (Mutex::default(), Mutex::default());
-        Self { timeout, clock, names, trusts: Trusts::new(authorities), reported }
+        let (names, reported, refusals) = (Mutex::default(), Mutex::default(), Seldom::default());
+        let trusts = Trusts::new(authorities);
+        Self { timeout, guard, clock, refusals, names, trusts, reported }
     }
 
     /// Connects to a backend. Over TLS, HTTP/2 is offered unless the connection is for a tunnel.
@@ -109,16 +123,17 @@ impl Connector {
     /// [`ConnectError`] once every address failed or the time is over.
     pub async fn connect(&self, peer: Peer<'_>) -> Result<Stream, ConnectError> {
         let origin = peer.origin;
+        let limit = peer.connect_timeout.unwrap_or(self.timeout);
         let connected = async {
-            let stream = self.connect_any(origin).await?;
+            let stream = self.connect_any(origin, limit).await?;
             match origin.scheme {
                 Scheme::H2c | Scheme::Http => Ok(Stream::Plain(stream)),
                 Scheme::Https => Box::pin(self.encrypt(stream, peer)).await,
             }
         };
-        match tokio::time::timeout(self.timeout, connected).await {
+        match tokio::time::timeout(limit, connected).await {
             Ok(result) => result,
-            Err(_elapsed) => Err(ConnectError::TimedOut(self.timeout)),
+            Err(_elapsed) => Err(ConnectError::TimedOut(limit)),
         }
     }
 
@@ -158,10 +173,14 @@ impl Connector {
         }
     }
 
-    async fn connect_any(&self, origin: &Origin) -> Result<TcpStream, ConnectError> {
+    async fn connect_any(
+        &self,
+        origin: &Origin,
+        limit: Duration,
+    ) -> Result<TcpStream, ConnectError> {
         let name = match &origin.host {
             BackendHost::Ip(address) => {
-                return dial(SocketAddr::new(*address, origin.port)).await;
+                return self.dial(origin, SocketAddr::new(*address, origin.port)).await;
             }
             BackendHost::Name(name) => name,
         };
@@ -170,8 +189,8 @@ impl Connector {
         for (index, address) in addresses.iter().enumerate() {
             let address = SocketAddr::new(*address, origin.port);
             // A silent address must leave time for the others.
-            let share = self.timeout / u32::try_from(addresses.len() - index).unwrap_or(1);
-            match tokio::time::timeout(share, dial(address)).await {
+            let share = limit / u32::try_from(addresses.len() - index).unwrap_or(1);
+            match tokio::time::timeout(share, self.dial(origin, address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => last = Some(error),
                 Err(_elapsed) => last = Some(ConnectError::TimedOut(share)),
@@ -183,6 +202,20 @@ impl Connector {
             name: name.clone(),
             source: io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"),
         }))
+    }
+
+    /// Connects to one address, which is known only now: a name in Redis can lead anywhere.
+    async fn dial(&self, origin: &Origin, address: SocketAddr) -> Result<TcpStream, ConnectError> {
+        if let Err(reason) = self.guard.check(address, is_local) {
+            if let Some(unsaid) = self.refusals.is_due(self.clock.now()) {
+                warn!(
+                    backend = %origin, %address, unsaid,
+                    "backend counts as failed and is not connected to: {reason}"
+                );
+            }
+            return Err(ConnectError::Forbidden { address, reason });
+        }
+        dial(address).await
     }
 
     async fn resolve(&self, name: &str) -> Result<Arc<[IpAddr]>, ConnectError> {
@@ -234,6 +267,20 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
     Ok(stream)
 }
 
+/// Whether an address is one of this machine's: those have themselves as the way back. Nothing is
+/// sent for it. Where there is no socket left to ask with, there is none to connect with either.
+fn is_local(address: IpAddr) -> bool {
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    socket.is_ok_and(|local| local.ip() == address)
+}
+
 /// Errors that come from our own side: too many open files, no memory, no local port.
 fn is_exhaustion(error: &io::Error) -> bool {
     use nix::errno::Errno;
@@ -251,18 +298,23 @@ mod tests {
 
     use shared::backend::BackendUrl;
 
-    use super::{Clock, ConnectError, Connector, Peer};
+    use super::{Clock, ConnectError, Connector, Guard, Peer};
     use crate::upstream::trust::Trust;
 
     fn peer(origin: &shared::backend::Origin) -> Peer<'_> {
-        Peer { origin, trust: &Trust::Configured, for_tunnel: false }
+        Peer { origin, trust: &Trust::Configured, for_tunnel: false, connect_timeout: None }
+    }
+
+    fn connector() -> Connector {
+        let clock = Arc::new(Clock::new());
+        Connector::new(Duration::from_secs(5), Guard::default(), clock, None)
     }
 
     #[tokio::test]
     async fn every_address_of_a_name_is_tried() {
         // `localhost` commonly has two addresses, of which only one listens here.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()), None);
+        let connector = connector();
         let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
         for _ in 0..2 {
@@ -276,7 +328,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
-        let connector = Connector::new(Duration::from_secs(5), Arc::new(Clock::new()), None);
+        let connector = connector();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);

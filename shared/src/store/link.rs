@@ -242,10 +242,13 @@ impl Supervisor {
         let mut pipe = redis::pipe();
         pipe.ignore_errors();
         if self.role == Role::Read {
-            let (list, set) =
-                (keys::frontend(&self.driver.prefix, "*"), keys::dead(&self.driver.prefix, "*"));
-            pipe.cmd("LRANGE").arg(list).arg(0).arg(0);
-            pipe.cmd("SMEMBERS").arg(&set).cmd("PTTL").arg(&set);
+            // These rights every look-up needs. No host has an empty name: there is nothing to send
+            // back.
+            let prefix = &self.driver.prefix;
+            let dead = keys::dead_prefix(prefix);
+            pipe.cmd("LRANGE").arg(keys::frontend_prefix(prefix)).arg(0).arg(-1);
+            pipe.cmd("HGETALL").arg(keys::options_prefix(prefix));
+            pipe.cmd("SMEMBERS").arg(&dead).cmd("PTTL").arg(&dead);
         } else {
             pipe.cmd("PING");
         }
@@ -284,6 +287,7 @@ impl Supervisor {
                 command.arg("TRACKING").arg("ON").arg("BCAST");
                 command.arg("PREFIX").arg(keys::frontend_prefix(prefix));
                 command.arg("PREFIX").arg(keys::dead_prefix(prefix));
+                command.arg("PREFIX").arg(keys::options_prefix(prefix));
                 command.arg("PREFIX").arg(keys::certificate_prefix(prefix));
                 match command.query_async::<Value>(&mut connection).await {
                     Ok(_ok) => return Ok((target, connection, Tracking::Active)),
@@ -310,6 +314,7 @@ impl Supervisor {
         let shared = Arc::clone(&self.shared);
         let frontends = keys::frontend_prefix(&self.driver.prefix);
         let deads = keys::dead_prefix(&self.driver.prefix);
+        let options = keys::options_prefix(&self.driver.prefix);
         let certificates = keys::certificate_prefix(&self.driver.prefix);
         move |push| {
             match push.kind {
@@ -323,6 +328,8 @@ impl Supervisor {
                                 watcher.changed(Change::Frontend(name));
                             } else if let Some(host) = key.strip_prefix(&deads) {
                                 watcher.changed(Change::Dead(host));
+                            } else if let Some(name) = key.strip_prefix(&options) {
+                                watcher.changed(Change::Options(name));
                             } else if let Some(name) = key.strip_prefix(&certificates) {
                                 watcher.changed(Change::Certificate(name));
                             }
