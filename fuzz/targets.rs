@@ -16,9 +16,13 @@ type Target = fn(&[u8]);
 pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("backend_row", backend_row),
     ("config", config),
+    ("cookie", cookie),
     ("driver", driver),
+    ("forwarded", forwarded),
     ("host", host),
     ("marathon_answer", marathon_answer),
+    ("options", options),
+    ("proxy_header", proxy_header),
     ("sse", sse),
 ];
 
@@ -90,5 +94,52 @@ pub(crate) fn marathon_answer(bytes: &[u8]) {
     let desired = marathon_sync::rules::desired(&answer, &mut memory, &options, &seen, now);
     for host in desired.plan.keys() {
         assert!(!host.bytes().any(|byte| byte <= b' ' || byte.is_ascii_uppercase()), "{host:?}");
+    }
+}
+
+fn headers(name: &'static str, bytes: &[u8]) -> Option<http::HeaderMap> {
+    let mut headers = http::HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        headers.append(name, http::HeaderValue::from_bytes(line).ok()?);
+    }
+    Some(headers)
+}
+
+/// `Cookie` headers, a line each.
+pub(crate) fn cookie(bytes: &[u8]) {
+    let Some(headers) = headers("cookie", bytes) else { return };
+    for value in router::proxy::headers::cookies(&headers, "route") {
+        assert!(!value.contains(&b';'));
+    }
+}
+
+/// `Forwarded` and `X-Forwarded-For` headers, a line each.
+pub(crate) fn forwarded(bytes: &[u8]) {
+    if let Some(headers) = headers("forwarded", bytes) {
+        let _elements = router::proxy::forwarded::parse(&headers);
+    }
+    if let Some(headers) = headers("x-forwarded-for", bytes) {
+        let nobody = router::proxy::headers::client_address(&headers, |_| false);
+        let everybody = router::proxy::headers::client_address(&headers, |_| true);
+        assert!(nobody.is_some() || everybody.is_none());
+    }
+}
+
+/// The fields of `options:<host>`, a line each: name, colon, value.
+pub(crate) fn options(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let fields = lines.filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b':')?;
+        Some((line.get(..at)?.to_vec(), line.get(at + 1..)?.to_vec()))
+    });
+    let raw = shared::store::RawOptions { name: "a.test".to_owned(), fields: fields.collect() };
+    let _options = router::route::options::Options::parse(raw);
+}
+
+/// PROXY headers of both versions.
+pub(crate) fn proxy_header(bytes: &[u8]) {
+    let _first = router::listen::proxy_protocol::parse_v1(bytes);
+    if let Some((fixed, rest)) = bytes.split_first_chunk() {
+        let _second = router::listen::proxy_protocol::parse_v2(fixed, rest);
     }
 }
