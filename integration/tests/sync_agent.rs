@@ -1,5 +1,6 @@
 //! marathon-sync end to end: the real binary between a fake Marathon and a real Redis.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use integration::eventually::{DEADLINE, eventually};
@@ -7,6 +8,7 @@ use integration::marathon::{Check, Dialect, Fault, Health, Marathon, Route, Stat
 use integration::redis::Redis;
 use integration::sync::{Builder, MarathonSync};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 const LEASE: &str = "marathon-sync:default:lease";
 
@@ -85,6 +87,53 @@ fn a_task_that_is_being_killed_goes_before_marathon_is_asked_again() {
     marathon.fail(Route::Apps, Fault::Hang);
     marathon.find("/web").tasks()[0].killing();
     eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002"]);
+}
+
+/// Jobs of others and a scaling app: their ends may not keep the agent from asking Marathon.
+#[test]
+fn a_flood_of_ended_tasks_holds_no_new_task_back() {
+    let (marathon, redis, sync) = stage();
+    let places = (0..200).map(|number| ("10.0.1.1", 20_000 + number));
+    let many = marathon.app("/many").label("hipacheFrontend", "many.test").running_at(places);
+    wait_for_stream(&marathon, &sync);
+    let known: Vec<String> = many.tasks().iter().map(|task| task.id().to_owned()).collect();
+    eventually(DEADLINE, "all are listed", || list(&redis, "many.test").len() == 201);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let known = known.iter().map(|id| ("/many", id.clone()));
+            let unknown = (0..).map(|number| ("/job", format!("job.{number}")));
+            let mut both = unknown.zip(known.map(Some).chain(std::iter::repeat(None)));
+            while !is_over.load(Ordering::Relaxed) {
+                let Some((unknown, known)) = both.next() else { break };
+                for (app, task) in std::iter::once(unknown).chain(known) {
+                    let status =
+                        json!({"appId": app, "taskId": task, "taskStatus": "TASK_KILLING"});
+                    marathon.emit("status_update_event", status);
+                }
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "the flood's pace, no wait for a state"
+                )]
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let _stop = Stop(&is_over);
+        eventually(DEADLINE, "the flood has arrived", || list(&redis, "many.test").len() < 190);
+        let app = marathon.app("/new").label("hipacheFrontend", "new.test");
+        drop(app.running_at([("10.0.0.3", 31_003)]));
+        eventually_is(&redis, "new.test", &["new", "http://10.0.0.3:31003"]);
+    });
+    eventually_is(&redis, "www.test", &WEB);
+}
+
+/// Ends the flood also when the test panics: the scope waits for it.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -236,6 +285,18 @@ fn health_that_a_failover_forgets_changes_nothing() {
     eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002"]);
     new.probe(Health::Healthy);
     eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002", "http://10.0.0.3:31003"]);
+}
+
+/// Such as a key that somebody set by hand.
+#[test]
+fn a_lease_without_an_end_is_given_one() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    web(&marathon);
+    redis.run(&["SET", LEASE, "nobody"]);
+    let sync = MarathonSync::start(&marathon, &redis);
+    sync.wait_for_log(&["WARN", "had no end", "nobody"]);
+    eventually(FAILOVER, "the agent writes", || list(&redis, "www.test") == WEB);
 }
 
 #[test]

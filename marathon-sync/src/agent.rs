@@ -1,21 +1,24 @@
 //! The program that goes on: events, answers and Redis lead to passes, the one who leads writes.
 //!
-//! One task takes one thing at a time. While a pass is made, hints wait in their bounded queue, where
-//! equal ones are one. `schedule` (pure) says when to ask Marathon, `seen` (pure) remembers what
-//! events said for sure, `look` makes passes, `write` carries them out, `news` (pure) says what is worth a line in the log,
-//! `state` is what others may look at, `once` is for passes on the command line.
+//! One task takes one thing at a time; a fetch is a task of its own. While a pass is made, hints wait
+//! in their bounded queue, where equal ones are one. `schedule` (pure) says when to ask Marathon,
+//! `seen` (pure) remembers what events said for sure, `matters` (pure) says which of it is worth a
+//! pass. `look` makes passes, `write` carries them out, `stale` (pure) says what an old answer may
+//! do, `news` (pure) what is worth a line in the log. `state` is what others may look at, `once` is
+//! for passes on the command line.
 
 pub mod errors;
 pub mod look;
+pub mod matters;
 pub mod news;
 pub mod once;
 pub mod schedule;
 pub mod seen;
+pub mod stale;
 pub mod state;
 mod write;
 
 use std::future::pending;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,6 +27,7 @@ use jiff::Timestamp;
 use shared::backoff::Backoff;
 use shared::store;
 use tokio::sync::watch;
+use tokio::task::{JoinError, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -34,12 +38,12 @@ use crate::document::Answer;
 use crate::marathon::client::{BuildError, Client, FetchError, Fetched};
 use crate::marathon::debounce::Urgency;
 use crate::marathon::events::{self, Hint, Hints};
-use crate::pass::Occasion;
+use crate::pass::{Occasion, Pass};
 use crate::routes::Routes;
 use crate::routes::lease::{self, Lease, Standing};
 
 use look::{LookError, Looker};
-use news::{News, Newsroom};
+use news::{News, Newsroom, printable};
 use schedule::Schedule;
 use seen::SeenLog;
 use state::{AnswerSeen, Failure, State, Stream};
@@ -133,15 +137,20 @@ impl Agent {
             seen: SeenLog::default(),
             newsroom: Newsroom::default(),
             known: None,
+            last: None,
             fetch: None,
             event: None,
+            certain: None,
             fetch_retry: Backoff::new(first, last.min(self.config.interval.max(first))),
             redis_retry: Backoff::new(REDIS_RETRY.0, REDIS_RETRY.1),
             was_standby: false,
+            is_rebuilding: false,
             printed: Vec::new(),
             agent: self,
         };
-        let result = shutdown.run_until_cancelled(running.turns()).await;
+        // For the fetch, which is a task of this thread.
+        let local = LocalSet::new();
+        let result = local.run_until(shutdown.run_until_cancelled(running.turns())).await;
         if let Some(lease) = running.lease.take() {
             lease.ended(RELEASE_LIMIT).await;
         }
@@ -155,9 +164,9 @@ pub fn own_name() -> String {
     format!("{}/{}", host.as_deref().unwrap_or("?"), std::process::id())
 }
 
-/// A fetch on its way.
+/// A fetch on its way: a task of its own, so that it goes on while a pass is made.
 struct Fetch {
-    answer: Pin<Box<dyn Future<Output = Result<Fetched, FetchError>>>>,
+    answer: AbortOnDropHandle<Result<Fetched, FetchError>>,
     asked: Instant,
     event: Option<Instant>,
 }
@@ -173,13 +182,19 @@ struct Running {
     seen: SeenLog,
     newsroom: Newsroom,
     known: Option<Known>,
+    /// What the last pass came to.
+    last: Option<Arc<Pass>>,
     fetch: Option<Fetch>,
     /// The first event since the last fetch began.
     event: Option<Instant>,
+    /// The first event that said something for sure which no pass has taken in yet.
+    certain: Option<Instant>,
     fetch_retry: Backoff,
     redis_retry: Backoff,
     /// Another process wrote since our last own write.
     was_standby: bool,
+    /// Redis had lost all, and what an old answer has is not wholly written yet.
+    is_rebuilding: bool,
     /// What a dry run printed last.
     printed: Vec<String>,
 }
@@ -193,21 +208,25 @@ impl Running {
 
     async fn turn(&mut self) -> Result<(), LookError> {
         tokio::select! {
+            biased;
             // First, because it says whether anything may be written.
             () = changed(&mut self.standing) => self.on_standing(),
-            hint = self.hints.next() => return self.on_hints(hint).await,
-            fetched = arrival(&mut self.fetch) => return self.on_fetched(fetched).await,
+            // Hints come last: however many there are, an answer is taken in and a fetch begins.
+            fetched = arrival(&mut self.fetch) => return self.on_fetched(fetched?).await,
             () = sleep_until(self.schedule.wake()) => {}
+            hint = self.hints.next() => self.on_hints(hint),
         }
         let now = Instant::now();
         let due = self.schedule.due(now);
         if due.fetch {
             let client = self.agent.client.clone();
-            let answer = Box::pin(async move { client.fetch_apps().await });
+            let answer = spawn_local(async move { client.fetch_apps().await });
+            let answer = AbortOnDropHandle::new(answer);
             self.fetch = Some(Fetch { answer, asked: now, event: self.event.take() });
         }
         if due.again {
-            self.pass(None).await?;
+            self.pass().await?;
+            self.schedule.looked_again(Instant::now());
         }
         Ok(())
     }
@@ -223,28 +242,26 @@ impl Running {
                 self.schedule.again(now);
                 self.schedule.full(now);
             }
-            Standing::Standby { .. } => self.was_standby = true,
+            Standing::Standby { .. } => (self.was_standby, self.is_rebuilding) = (true, false),
             Standing::Unknown => {}
         }
         self.agent.state.update(|view| view.standing = standing);
     }
 
-    /// Takes in all hints that wait, and looks at the last answer again if one is a certainty.
-    async fn on_hints(&mut self, first: Hint) -> Result<(), LookError> {
+    /// Takes in all hints that wait, and plans to look at the last answer again if one is a certainty.
+    fn on_hints(&mut self, first: Hint) {
         let now = Instant::now();
-        let mut certain = false;
         let mut next = Some(first);
         while let Some(hint) = next {
-            certain |= self.on_hint(&hint, now);
+            if self.on_hint(&hint, now) {
+                self.certain.get_or_insert(now);
+                self.schedule.certain(now);
+            }
             next = self.hints.take();
         }
-        if certain && self.known.is_some() {
-            self.pass(Some(now)).await?;
-        }
-        Ok(())
     }
 
-    /// Returns whether the hint is a certainty that is news.
+    /// Returns whether the hint is a certainty that is news and may take a backend away.
     fn on_hint(&mut self, hint: &Hint, now: Instant) -> bool {
         let (kind, certain) = match hint {
             Hint::Connected => {
@@ -264,8 +281,19 @@ impl Running {
                 ("lost", false)
             }
             Hint::Look { kind } => (*kind, false),
-            Hint::AppDeleted { app_id } => ("app_terminated_event", self.seen.deleted(app_id, now)),
-            Hint::TaskGone { task_id, .. } => ("task_gone", self.seen.ended(task_id, now)),
+            // All are noted, since an answer that is on its way may still list them.
+            Hint::AppDeleted { app_id } => {
+                let is_news = self.seen.deleted(app_id, now);
+                let pass = self.last.as_deref();
+                let matters = || pass.is_some_and(|pass| matters::app(pass, app_id));
+                ("app_terminated_event", is_news && matters())
+            }
+            Hint::TaskGone { task_id, app_id, .. } => {
+                let is_news = self.seen.ended(task_id, now);
+                let pass = self.last.as_deref();
+                let matters = || pass.is_some_and(|pass| matters::task(pass, app_id, task_id));
+                ("task_gone", is_news && matters())
+            }
         };
         self.agent.state.counters.hints.get_or_create(&[("kind", kind)]).inc();
         if !matches!(hint, Hint::Connected | Hint::Lost { .. }) {
@@ -293,7 +321,7 @@ impl Running {
             }
             Err(error) => {
                 counters.fetch_failed(&error);
-                self.fetch_failed("failed", error.to_string());
+                self.fetch_failed("failed", &error.to_string());
                 return Ok(());
             }
         };
@@ -301,7 +329,7 @@ impl Running {
             Ok(answer) => answer,
             Err(error) => {
                 let text = format!("{}: {}", seen.endpoint, chain(&error));
-                self.fetch_failed("unusable", text);
+                self.fetch_failed("unusable", &text);
                 return Ok(());
             }
         };
@@ -317,11 +345,12 @@ impl Running {
             view.answer = Some(seen);
         });
         self.known = Some(Known { answer: Arc::new(answer), asked, is_new: true, event });
-        self.pass(None).await
+        self.pass().await
     }
 
-    fn fetch_failed(&mut self, result: &'static str, message: String) {
+    fn fetch_failed(&mut self, result: &'static str, message: &str) {
         self.agent.state.counters.fetches.get_or_create(&[("result", result)]).inc();
+        let message = printable(message).into_owned();
         let retry = self.fetch_retry.next_delay();
         self.schedule.fetched(Instant::now(), Some(retry));
         self.agent.state.update(|view| {
@@ -335,8 +364,8 @@ impl Running {
         });
     }
 
-    /// A pass over the last answer; `event` is what made us look, if that was an event.
-    async fn pass(&mut self, event: Option<Instant>) -> Result<(), LookError> {
+    /// A pass over the last answer.
+    async fn pass(&mut self) -> Result<(), LookError> {
         self.schedule.looked();
         let Some(known) = &self.known else { return Ok(()) };
         // Asked before the long computation, which would be in vain.
@@ -345,9 +374,9 @@ impl Running {
             return Ok(());
         }
         let occasion = if known.is_new { Occasion::Answer } else { Occasion::Again };
-        let event = event.or(known.event);
+        let event = self.certain.or(known.event);
         let seen = self.seen.at(Instant::now());
-        let (mut pass, _snapshot) = match self.looker.look(&known.answer, seen, occasion).await {
+        let (mut pass, snapshot) = match self.looker.look(&known.answer, seen, occasion).await {
             Ok(looked) => looked,
             Err(LookError::Redis(error)) => {
                 self.agent.state.counters.read_failed(&error);
@@ -359,15 +388,18 @@ impl Running {
         if let Some(known) = &mut self.known {
             (known.is_new, known.event) = (false, None);
         }
+        self.certain = None;
         let was_held = self.newsroom.is_held();
         say(&self.newsroom.of_pass(&pass));
         if pass.held.is_some() && !was_held {
             self.agent.state.counters.guard_trips.inc();
         }
-        self.carry_out(&mut pass, event).await;
+        self.carry_out(&mut pass, &snapshot, event).await;
+        let pass = Arc::new(pass);
+        self.last = Some(Arc::clone(&pass));
         self.agent.state.update(|view| {
             view.passed = Some((Timestamp::now(), occasion));
-            view.pass = Some(Arc::new(pass));
+            view.pass = Some(pass);
         });
         Ok(())
     }
@@ -381,11 +413,11 @@ struct Arrival {
 }
 
 /// Waits for the fetch on its way, for ever if there is none.
-async fn arrival(fetch: &mut Option<Fetch>) -> Arrival {
+async fn arrival(fetch: &mut Option<Fetch>) -> Result<Arrival, JoinError> {
     let Some(Fetch { answer, asked, event }) = fetch else { return pending().await };
-    let arrival = Arrival { result: answer.await, asked: *asked, event: *event };
+    let arrival = Arrival { result: answer.await?, asked: *asked, event: *event };
     *fetch = None;
-    arrival
+    Ok(arrival)
 }
 
 /// Waits for another standing, for ever without a lease.
@@ -400,8 +432,8 @@ async fn changed(standing: &mut Option<watch::Receiver<Standing>>) {
 fn say(news: &[News]) {
     for line in news {
         match line {
-            News::Info(text) => info!("{text}"),
-            News::Warn(text) => warn!("{text}"),
+            News::Info(text) => info!("{}", printable(text)),
+            News::Warn(text) => warn!("{}", printable(text)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What of a pass is news to those who read the log: each thing is said when it begins or changes.
 //! Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::pass::Pass;
@@ -9,6 +10,26 @@ use crate::rules::report::AppState;
 
 /// Changes of one pass that are said one by one.
 const MAX_LINES: usize = 100;
+
+/// `text` for a line of the log: apps choose their ids and labels, and may not make up lines with
+/// them, or turn others around.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_harmful = |letter: char| {
+        letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        if is_harmful(letter) {
+            escaped.extend(letter.escape_default());
+        } else {
+            escaped.push(letter);
+        }
+    }
+    Cow::Owned(escaped)
+}
 
 /// A line of the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -165,5 +186,20 @@ mod tests {
             .map(|number| (format!("/{number}"), report(AppState::Quarantined("x".to_owned()))));
         let pass = Pass { apps: apps.collect(), ..Pass::default() };
         assert_eq!(Newsroom::default().of_pass(&pass).len(), MAX_LINES + 1);
+    }
+
+    #[test]
+    fn nobody_makes_up_lines_of_the_log() {
+        for (text, expected) in [
+            ("/über/\u{5e97}", "/über/\u{5e97}"),
+            ("/a\n2026 INFO ok\r", "/a\\n2026 INFO ok\\r"),
+            ("\u{1b}[2J\u{9b}\0", "\\u{1b}[2J\\u{9b}\\u{0}"),
+            (
+                "\u{202a}\u{202e}\u{2066}\u{2069}\u{2028}",
+                "\\u{202a}\\u{202e}\\u{2066}\\u{2069}\\u{2028}",
+            ),
+        ] {
+            assert_eq!(printable(text), expected);
+        }
     }
 }

@@ -9,6 +9,10 @@ use crate::marathon::debounce::{Debounce, Urgency};
 /// How long the first look waits for the stream of events: whoever subscribes first misses nothing.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Rest after looking at the last answer again before an event makes us do so once more: many tasks
+/// end together, and each look reads all lists.
+const REST: Duration = Duration::from_millis(100);
+
 /// What is due.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Due {
@@ -26,6 +30,7 @@ pub struct Schedule {
     at_most: Duration,
     full_at: Instant,
     again_at: Option<Instant>,
+    rests_until: Option<Instant>,
     last_start: Option<Instant>,
 }
 
@@ -38,6 +43,7 @@ impl Schedule {
             at_most,
             full_at: now + START_PATIENCE,
             again_at: None,
+            rests_until: None,
             last_start: None,
         }
     }
@@ -69,6 +75,17 @@ impl Schedule {
     /// The last answer is to be looked at again at `when`, or before.
     pub fn again(&mut self, when: Instant) {
         self.again_at = Some(self.again_at.map_or(when, |planned| planned.min(when)));
+    }
+
+    /// An event said for sure what the last answer does not know: it is looked at again, at once or
+    /// after a rest.
+    pub fn certain(&mut self, now: Instant) {
+        self.again(self.rests_until.map_or(now, |until| until.max(now)));
+    }
+
+    /// A look at the last answer again has ended.
+    pub fn looked_again(&mut self, now: Instant) {
+        self.rests_until = Some(now + REST);
     }
 
     /// The last answer is being looked at.
@@ -186,5 +203,24 @@ mod tests {
         assert_eq!(schedule.due(zero + ms(800)), Due { fetch: false, again: true });
         schedule.looked();
         assert_eq!(schedule.due(zero + ms(900)), NOTHING);
+    }
+
+    #[test]
+    fn certainties_are_looked_after_at_once_and_in_a_flood_together() {
+        let zero = Instant::now();
+        let mut schedule = schedule(zero);
+        let again = |schedule: &mut Schedule, now| schedule.due(now).again;
+        schedule.certain(zero);
+        assert!(again(&mut schedule, zero));
+        schedule.looked();
+        schedule.looked_again(zero + ms(5));
+        for more in 5..105 {
+            schedule.certain(zero + ms(more));
+            assert!(!again(&mut schedule, zero + ms(more)), "{more}");
+        }
+        assert!(again(&mut schedule, zero + ms(105)));
+        schedule.looked();
+        schedule.certain(zero + ms(500));
+        assert!(again(&mut schedule, zero + ms(500)), "after a rest at once again");
     }
 }

@@ -3,7 +3,7 @@
 //! An answer may be older than an event, and a standby may be behind its leader by seconds. So what
 //! an event said goes on to count for some minutes: ids of tasks are never used twice.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -56,14 +56,18 @@ impl SeenLog {
             return;
         }
         let Self { seen, order } = self;
-        for app in apps {
-            let entry = Entry::Deleted(app.to_owned());
-            let is_older = |(when, what): &(Instant, Entry)| *when < asked && *what == entry;
-            if seen.deleted.contains(app) && order.iter().any(is_older) {
-                seen.deleted.remove(app);
-                order.retain(|(_, what)| *what != entry);
-            }
+        // Each of the many apps and events is looked at once.
+        let apps: HashSet<&str> =
+            apps.into_iter().filter(|app| seen.deleted.contains(*app)).collect();
+        if apps.is_empty() {
+            return;
         }
+        order.retain(|(when, what)| match what {
+            Entry::Deleted(app) if *when < asked && apps.contains(app.as_str()) => {
+                !seen.deleted.remove(app)
+            }
+            Entry::Deleted(_) | Entry::Ended(_) => true,
+        });
     }
 
     /// What counts at `now`.

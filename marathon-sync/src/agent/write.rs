@@ -8,18 +8,26 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::state::{Changes, Failure, MAX_CHANGES};
-use super::{Running, chain, news, once, say};
+use super::{Running, chain, news, once, say, stale};
 use crate::pass::Pass;
+use crate::plan::Plan;
 use crate::routes::apply::Applied;
 use crate::routes::change::Change;
+use crate::routes::lease::Standing;
+use crate::routes::snapshot::Snapshot;
 
 /// An answer older than this, or than two intervals, is not what a process that has just taken over
-/// writes: the one before it knew better.
+/// writes: the one before it knew better. `stale` says what it may write.
 const STALE: Duration = Duration::from_secs(60);
 
 impl Running {
     /// Writes, or prints, or leaves it to the leader.
-    pub(super) async fn carry_out(&mut self, pass: &mut Pass, event: Option<Instant>) {
+    pub(super) async fn carry_out(
+        &mut self,
+        pass: &mut Pass,
+        snapshot: &Snapshot,
+        event: Option<Instant>,
+    ) {
         let changes = std::mem::take(&mut pass.difference.changes);
         let Some(lease) = &self.lease else {
             let lines: Vec<String> =
@@ -32,29 +40,88 @@ impl Running {
             self.succeeded(texts.collect(), changes.len(), false);
             return;
         };
-        let is_stale = self.was_standby
-            && self.known.as_ref().is_some_and(|known| {
-                known.asked.elapsed() > STALE.max(self.agent.config.interval * 2)
-            });
-        let Some(token) = lease.token().filter(|_| !is_stale) else {
-            let texts = changes.iter().take(MAX_CHANGES).map(ToString::to_string);
-            self.succeeded(texts.collect(), changes.len(), false);
-            return;
+        let token = match lease.standing() {
+            Standing::Leader { token, .. } => token,
+            Standing::Standby { .. } => {
+                let texts = changes.iter().take(MAX_CHANGES).map(ToString::to_string);
+                self.succeeded(texts.collect(), changes.len(), false);
+                return;
+            }
+            // Readiness says so. It is made up for when the standing is known.
+            Standing::Unknown => {
+                debug!("nothing is written until it is known which process writes");
+                return;
+            }
         };
         if changes.is_empty() {
-            self.was_standby = false;
+            (self.was_standby, self.is_rebuilding) = (false, false);
             self.succeeded(Vec::new(), 0, true);
+            return;
+        }
+        if self.is_stale() {
+            self.rebuild(&pass.plan, snapshot, &changes, &token).await;
             return;
         }
         let applied = self.agent.routes.apply(&pass.plan, changes, &token).await;
         if applied.is_lease_lost() {
             lease.suspect();
         }
-        self.was_standby &= !applied.failed.is_empty();
-        self.written(&applied, event);
+        if applied.failed.is_empty() {
+            (self.was_standby, self.is_rebuilding) = (false, false);
+        }
+        self.written(&applied, event, 0);
     }
 
-    fn written(&mut self, applied: &Applied, event: Option<Instant>) {
+    /// Whether another process wrote since our last write, and the last answer is too old to
+    /// contradict it.
+    fn is_stale(&self) -> bool {
+        let limit = STALE.max(self.agent.config.interval.saturating_mul(2));
+        self.was_standby && self.known.as_ref().is_some_and(|known| known.asked.elapsed() > limit)
+    }
+
+    /// Adds what a stale answer has if Redis has lost all, and says what is left undone of `wanted`.
+    async fn rebuild(&mut self, plan: &Plan, snapshot: &Snapshot, wanted: &[Change], token: &str) {
+        self.is_rebuilding |= stale::is_lost(snapshot);
+        let mut left = wanted.len();
+        if self.is_rebuilding {
+            let plan = stale::additive(plan, snapshot);
+            let additions = stale::additions(&plan, snapshot);
+            left = stale::left(wanted, &additions);
+            if !additions.is_empty() {
+                let count = additions.len();
+                warn!("Redis has lost its lists: {count} are made again from an old answer");
+                let applied = self.agent.routes.apply(&plan, additions, token).await;
+                if applied.is_lease_lost()
+                    && let Some(lease) = &self.lease
+                {
+                    lease.suspect();
+                }
+                let is_whole = applied.failed.is_empty();
+                self.written(&applied, None, left);
+                if !is_whole {
+                    return;
+                }
+            }
+            if left == 0 {
+                (self.was_standby, self.is_rebuilding) = (false, false);
+            }
+        }
+        if left > 0 {
+            self.withheld(format!(
+                "{left} changes are not written: another process wrote last, and Marathon's last \
+                 answer is too old to contradict it"
+            ));
+        }
+    }
+
+    /// Not all was written, and will not be before something else happens.
+    fn withheld(&self, message: String) {
+        self.agent.state.counters.passes.get_or_create(&[("result", "write_failed")]).inc();
+        self.note_failure(message);
+    }
+
+    /// `left`: changes that were not even tried, so that this is no success.
+    fn written(&mut self, applied: &Applied, event: Option<Instant>, left: usize) {
         say(&news::of_changes(&applied.written));
         let counters = &self.agent.state.counters;
         counters.write_failed(applied);
@@ -74,10 +141,11 @@ impl Running {
         }
         let lines = applied.written.iter().take(MAX_CHANGES).map(ToString::to_string);
         let lines: Vec<String> = lines.collect();
-        let Some((host, error)) = applied.failed.iter().next() else {
+        let first = applied.failed.iter().next();
+        if first.is_none() && left == 0 {
             self.succeeded(lines, applied.written.len(), true);
             return;
-        };
+        }
         let count = applied.failed.len();
         counters.failed_changes.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
         let failed = applied.failed.iter().take(MAX_CHANGES);
@@ -91,6 +159,7 @@ impl Running {
                 failed,
             };
         });
+        let Some((host, error)) = first else { return };
         let text = format!("{count} lists could not be written, {host} first: {}", chain(error));
         self.redis_failed("write_failed", text);
     }
@@ -115,10 +184,14 @@ impl Running {
     pub(super) fn redis_failed(&mut self, result: &'static str, message: String) {
         self.agent.state.counters.passes.get_or_create(&[("result", result)]).inc();
         self.schedule.again(Instant::now() + self.redis_retry.next_delay());
+        self.note_failure(message);
+    }
+
+    fn note_failure(&self, message: String) {
         self.agent.state.update(|view| {
             let before = view.redis_failed.as_ref();
             if before.is_none_or(|before| before.message != message) {
-                warn!("{message}");
+                warn!("{}", news::printable(&message));
             }
             view.redis_failed = Some(Failure::after(before, Timestamp::now(), message));
         });

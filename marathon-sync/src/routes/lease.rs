@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::store::{Client, StoreError};
+use shared::store::{Client, Reply, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -126,12 +126,7 @@ impl Task {
             scripts::take(self.client.prefix(), &self.instance, &token, self.ttl.as_millis());
         let limit = self.election.patience(asked);
         let answer = match tokio::time::timeout(limit, self.client.run(&take)).await {
-            Ok(Ok(reply)) => match reply.into_text() {
-                Some(text) if text == b"renewed" => Answer::Renewed,
-                Some(text) if text == b"taken" => Answer::Taken,
-                Some(other) => Answer::HeldBy(String::from_utf8_lossy(&other).into_owned()),
-                None => Answer::Failed,
-            },
+            Ok(Ok(reply)) => taken(reply),
             Ok(Err(error)) => self.failed(&error),
             Err(_elapsed) => Answer::Failed,
         };
@@ -174,4 +169,25 @@ impl Task {
             true
         });
     }
+}
+
+/// What the script says.
+fn taken(reply: Reply) -> Answer {
+    let (text, was_endless) = match reply {
+        Reply::List(mut holder) => (holder.pop().and_then(Reply::into_text), true),
+        other => (other.into_text(), false),
+    };
+    let holder = match text.as_deref() {
+        Some(b"renewed") if !was_endless => return Answer::Renewed,
+        Some(b"taken") if !was_endless => return Answer::Taken,
+        Some(holder) => String::from_utf8_lossy(holder).into_owned(),
+        None => return Answer::Failed,
+    };
+    if was_endless {
+        warn!(
+            holder,
+            "the lease had no end, as if set by hand; it ends now, unless its holder renews it"
+        );
+    }
+    Answer::HeldBy(holder)
 }

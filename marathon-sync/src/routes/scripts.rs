@@ -103,7 +103,8 @@ end
 return 'written'
 ";
 
-/// KEYS: lease. ARGV: token, milliseconds. Returns 'renewed', 'taken', or the token of the holder.
+/// KEYS: lease. ARGV: token, milliseconds. Returns 'renewed', 'taken', or the token of the holder, in a
+/// list if its lease had no end: none of ours is like that, and all would wait for ever, so it gets one.
 /// That a token takes what it already holds makes an answer that got lost harmless.
 const TAKE: &str = r"
 local holder = redis.call('GET', KEYS[1])
@@ -113,6 +114,10 @@ if holder == ARGV[1] then
 end
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return 'taken'
+end
+if redis.call('PTTL', KEYS[1]) == -1 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return {holder}
 end
 return holder
 ";
