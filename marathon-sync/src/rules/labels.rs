@@ -6,7 +6,7 @@ mod haproxy;
 mod host;
 mod traefik;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use shared::backend::Scheme;
 
@@ -19,6 +19,10 @@ pub const DEFAULT_LABEL: &str = "hipacheFrontend";
 
 /// The label that names item 0 of the lists of an app.
 pub const IDENTIFIER_LABEL: &str = "hipacheIdentifier";
+
+/// Hosts that one app may claim: far more than anybody means, few enough that one app cannot fill
+/// Redis.
+pub const MAX_HOSTS: usize = 1000;
 
 /// How labels are read.
 #[derive(Clone, Debug)]
@@ -172,12 +176,21 @@ struct Collector<'a> {
     ports: &'a AppPorts<'a>,
     port_labels: Option<&'a BTreeMap<String, String>>,
     claims: Claims,
+    /// Where a host is in `claims`.
+    places: HashMap<String, usize>,
     first_mistake: Option<String>,
 }
 
 impl<'a> Collector<'a> {
     fn new(app: &'a App, ports: &'a AppPorts<'a>) -> Self {
-        Self { app, ports, port_labels: None, claims: Claims::default(), first_mistake: None }
+        Self {
+            app,
+            ports,
+            port_labels: None,
+            claims: Claims::default(),
+            places: HashMap::new(),
+            first_mistake: None,
+        }
     }
 
     /// The labels are there but meant for others.
@@ -220,7 +233,8 @@ impl<'a> Collector<'a> {
             Ok(host) => host,
             Err(reason) => return self.mistake(label, reason),
         };
-        if let Some(claim) = self.claims.hosts.iter().find(|claim| claim.host == host) {
+        let place = self.places.get(&host);
+        if let Some(claim) = place.and_then(|place| self.claims.hosts.get(*place)) {
             if claim.port != *port || claim.scheme != scheme {
                 let reason = format!(
                     "`{host}` is claimed for {port} but label `{}` has claimed it for {}",
@@ -230,7 +244,12 @@ impl<'a> Collector<'a> {
             }
             return;
         }
+        if self.claims.hosts.len() >= MAX_HOSTS {
+            let reason = format!("`{host}`: an app may claim {MAX_HOSTS} hosts, and has them");
+            return self.refuse(label, reason);
+        }
         let identifier = self.identifier(&host);
+        let _new = self.places.insert(host.clone(), self.claims.hosts.len());
         let label = label.to_owned();
         self.claims.hosts.push(Claim { host, identifier, port: port.clone(), scheme, label });
     }

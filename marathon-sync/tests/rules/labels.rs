@@ -258,3 +258,11 @@ fn traefiks_labels_count_behind_the_option_as_far_as_they_name_whole_hosts() {
         assert_claims(labels, &options, expected, refused);
     }
 }
+
+#[test]
+fn an_app_claims_a_thousand_hosts_and_is_told_of_the_rest() {
+    let hosts: Vec<String> = (0..1002).map(|n| format!("h{n}.test")).collect();
+    let claims = read(json!({ "hipacheFrontend": hosts.join(",") }), &Options::default());
+    assert_eq!((claims.hosts.len(), claims.refused.len()), (1000, 2));
+    assert!(claims.refused[0].reason.contains("h1000.test"));
+}
