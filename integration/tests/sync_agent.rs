@@ -52,7 +52,7 @@ fn wait_for_stream(marathon: &Marathon, sync: &MarathonSync) {
     sync.wait_for_log(&["events from Marathon arrive"]);
 }
 
-/// marathon.md 6.1: the README's own command line, against a Marathon that has no events.
+/// The command line of the bridge's README, against a Marathon that has no events.
 #[test]
 fn the_bridges_command_line_works_unchanged() {
     let marathon = Marathon::start(Dialect::V0_8_2);

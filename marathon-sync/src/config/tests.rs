@@ -18,7 +18,7 @@ fn file(text: &str) -> NamedTempFile {
     file
 }
 
-/// marathon.md 6.1: short and long forms, in either spelling of a value.
+/// The flags of the bridge: short and long forms, in either spelling of a value.
 #[test]
 fn command_lines_of_the_bridge_mean_what_they_meant() {
     for args in [
