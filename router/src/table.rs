@@ -8,8 +8,9 @@
 //! on serving.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
+use shared::lock::lock;
 use shared::store::{Change, Repair, Store, StoreError, Tracking, Watcher};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -293,10 +294,6 @@ impl Table {
             lock(&table.repairs).remove(repair.host.as_str());
         }));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says once that a dead set is unreadable; the host is served as if it were empty.

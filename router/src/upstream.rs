@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use shared::backend::{Origin, Scheme};
+use shared::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::connection::write_vectored;
@@ -138,10 +139,6 @@ pub struct Lease {
     is_reused: bool,
     /// What came over it could be read in more than one way.
     is_doubtful: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Upstreams {

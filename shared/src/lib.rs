@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod driver;
 pub mod host;
 pub mod keys;
+pub mod lock;
 pub mod secret;
 pub mod store;
 pub mod telemetry;

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use shared::host::lookup_names;
+use shared::lock::lock;
 use shared::store::{Store, StoreError, StoredCertificate};
 use tokio::sync::Notify;
 use tracing::{debug, info, warn};
@@ -305,10 +306,6 @@ impl Certificates {
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unix_now() -> i64 {
