@@ -432,6 +432,11 @@ async fn serve_http1(io: ClientIo, client: Client, _ticket: Ticket) {
         http.as_mut().poll(cx)
     })
     .await;
+    report_end(&connection, result);
+}
+
+/// Says why a connection ended, if it was by an error: ours is a warning, the client's is not.
+fn report_end(connection: &Connection, result: hyper::Result<()>) {
     if let Err(error) = result {
         if error.is_user() {
             warn!(client.addr = %connection.peer, %error, "response could not be sent");

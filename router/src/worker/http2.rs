@@ -12,9 +12,9 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::Open;
+use super::{Open, report_end};
 use crate::connection::{ClientIo, Connection, Connections, Phase};
 use crate::proxy::{Client, answer};
 
@@ -126,11 +126,5 @@ pub(super) async fn serve(io: ClientIo, client: Client, connections: Arc<Connect
         http.as_mut().poll(cx)
     })
     .await;
-    if let Err(error) = result {
-        if error.is_user() {
-            warn!(client.addr = %connection.peer, %error, "response could not be sent");
-        } else {
-            debug!(client.addr = %connection.peer, %error, "client connection ended");
-        }
-    }
+    report_end(&connection, result);
 }
