@@ -1,11 +1,7 @@
-//! `marathon-sync healthcheck`: asks `/livez`, for images without any other program in them.
+//! `marathon-sync healthcheck`: asks `/livez`.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::time::Duration;
-
-/// A process that needs longer than this is not healthy.
-const LIMIT: Duration = Duration::from_secs(2);
+use std::io;
+use std::net::SocketAddr;
 
 /// Asks the admin listener at `admin`.
 ///
@@ -13,29 +9,14 @@ const LIMIT: Duration = Duration::from_secs(2);
 ///
 /// When it does not answer 200.
 pub fn ask(admin: SocketAddr) -> io::Result<()> {
-    let mut address = admin;
-    if admin.ip().is_unspecified() {
-        address.set_ip(match admin.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
-    let request = format!("GET /livez HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    let _length = stream.take(4096).read_to_end(&mut answer)?;
-    if answer.starts_with(b"HTTP/1.1 200 ") {
-        return Ok(());
-    }
-    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    Err(io::Error::other(format!("it answered `{}`", String::from_utf8_lossy(line))))
+    shared::healthcheck::ask(admin, |address| {
+        format!("GET /livez HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
     use super::*;

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod backend;
 pub mod backoff;
 pub mod driver;
+pub mod healthcheck;
 pub mod host;
 pub mod keys;
 pub mod lock;
