@@ -13,6 +13,7 @@ use crate::agent::once::Looked;
 use crate::agent::{Agent, own_name};
 use crate::config::Config;
 use crate::observe::explain::Outcome;
+use crate::observe::verify;
 use crate::observe::{self, Identity, Observed};
 
 /// Keeps the lists until SIGTERM or SIGINT.
@@ -89,15 +90,19 @@ pub fn once(config: Config) -> anyhow::Result<u8> {
     })
 }
 
-/// `verify`: 0 Redis is as Marathon wants it, 1 it differs.
+/// `verify`: 0 Redis is as Marathon wants it, 1 it differs, 2 one answer does not tell.
 ///
 /// # Errors
 ///
 /// When Marathon or Redis failed.
 pub fn verify(config: Config) -> anyhow::Result<u8> {
-    let (text, is_same) = observe::verify::verify(&look(config)?.pass);
+    let (text, outcome) = verify::verify(&look(config)?.pass);
     print(&text)?;
-    Ok(u8::from(!is_same))
+    Ok(match outcome {
+        verify::Outcome::Same => 0,
+        verify::Outcome::Differs => 1,
+        verify::Outcome::Unconfirmed => 2,
+    })
 }
 
 /// `explain`: 0 the app has a live backend, 3 it has hosts but none, 4 it is not routed.

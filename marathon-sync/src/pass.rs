@@ -8,20 +8,26 @@
 //! [`pass`] is all of it, for whoever has all of Redis at hand. The agent reads the lists of the
 //! hosts that the wish names in between, and so calls the two halves.
 
-use std::collections::BTreeMap;
+mod listed;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::document::Answer;
-use crate::guard::{Guard, Held, Judged};
+use crate::guard::{Guard, Held, Judged, Limits};
 use crate::plan::Plan;
 use crate::routes::change::backends;
 use crate::routes::diff::{Difference, diff};
 use crate::routes::snapshot::Snapshot;
+use crate::rules::desired::Evidence;
+use crate::rules::labels::identifier;
 use crate::rules::memory::Memory;
 use crate::rules::report::AppReport;
 use crate::rules::{Desired, Options, Seen, desired};
+use listed::{Listed, Rows};
 
 /// What goes on from pass to pass.
 #[derive(Clone, Debug)]
@@ -30,6 +36,15 @@ pub struct State {
     pub memory: Memory,
     /// Which removals wait for confirmation.
     pub guard: Guard,
+    /// What was listed.
+    pub listed: Listed,
+}
+
+impl State {
+    /// Knows nothing.
+    pub fn new(limits: Limits) -> Self {
+        Self { memory: Memory::default(), guard: Guard::new(limits), listed: Listed::default() }
+    }
 }
 
 /// When and why there is a pass.
@@ -56,7 +71,7 @@ pub enum Occasion {
 #[derive(Clone, Debug, Default)]
 pub struct Pass {
     /// What each host is to have, after the guard.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// What became of each app, by id.
     pub apps: BTreeMap<String, AppReport>,
     /// Hosts that several apps claim, with their ids.
@@ -78,22 +93,24 @@ pub fn pass(
     now: Now,
 ) -> Pass {
     let wish = desired(answer, &mut state.memory, options, seen, now.wall);
-    conclude(wish, &mut state.guard, snapshot, now.occasion, now.clock)
+    conclude(wish, state, snapshot, now.occasion, now.clock)
 }
 
 /// The second half: judges the wish and compares it with Redis.
 pub fn conclude(
     wish: Desired,
-    guard: &mut Guard,
+    state: &mut State,
     snapshot: &Snapshot,
     occasion: Occasion,
     clock: Duration,
 ) -> Pass {
-    let Desired { plan, apps, shared, evidence } = wish;
-    let managed = managed(&plan, snapshot);
+    let Desired { mut plan, apps, shared, evidence } = wish;
+    let lost = state.listed.lost(snapshot).clone();
+    let managed = managed(&plan, snapshot, &lost);
+    keep_listed(&mut plan, &managed, &evidence);
     let Judged { mut plan, held } = match occasion {
-        Occasion::Answer => guard.judge(&managed, plan, &evidence, clock),
-        Occasion::Again => guard.judge_again(&managed, plan, &evidence, clock),
+        Occasion::Answer => state.guard.judge(&managed, plan, &evidence, clock),
+        Occasion::Again => state.guard.judge_again(&managed, plan, &evidence, clock),
     };
     for (host, wanted) in &mut plan {
         // Only the guard keeps it: what others have put there is not an app's to remove.
@@ -101,30 +118,67 @@ pub fn conclude(
             let ours = snapshot.owned.get(host).map(|owned| &owned.rows);
             let others = texts(snapshot.backends(host));
             wanted.unsure.extend(others.filter(|row| ours.is_none_or(|ours| !ours.contains(row))));
+            let name = state.listed.identifier(host).cloned();
+            wanted.identifier = name.unwrap_or_else(|| identifier(host, host));
         }
+    }
+    for (host, rows) in &lost {
+        let Some(wanted) = plan.get_mut(host) else { continue };
+        // Only kept, but Redis does not keep it any more.
+        let again = wanted.unsure.extract_if(.., |row| rows.contains(row));
+        wanted.up.extend(again);
     }
     let mut difference = diff(&plan, snapshot);
     difference.changes.retain(|change| {
         change.is_visible() || plan.get(&change.host).is_none_or(|wanted| !wanted.apps.is_empty())
     });
+    let plan = Arc::new(plan);
+    state.listed.note(&plan, snapshot);
     Pass { plan, apps, shared, held, difference }
 }
 
+/// Where nothing is known of the past of an app that is not wholly shown, everything stays but for
+/// what has a reason to go.
+fn keep_listed(plan: &mut Plan, managed: &Rows, evidence: &Evidence) {
+    let hosts = plan.iter().filter(|(_, wanted)| wanted.keeps_listed);
+    let hosts: Vec<String> = hosts.map(|(host, _)| host.clone()).collect();
+    for host in hosts {
+        let Some(rows) = managed.get(&host) else { continue };
+        let stay: Vec<String> =
+            rows.iter().filter(|row| !evidence.explains(&host, row, plan)).cloned().collect();
+        if let Some(wanted) = plan.get_mut(&host) {
+            let up: HashSet<&String> = wanted.up.iter().chain(&wanted.unsure).collect();
+            let stay: Vec<String> = stay.into_iter().filter(|row| !up.contains(row)).collect();
+            wanted.unsure.extend(stay);
+        }
+    }
+}
+
 /// What Redis tells a process that starts: lists of apps that cannot be read at first stay.
-pub fn restore(memory: &mut Memory, snapshot: &Snapshot) {
+pub fn restore(state: &mut State, snapshot: &Snapshot) {
+    let State { memory, listed, .. } = state;
     for (host, owned) in &snapshot.owned {
         let Some(Ok(list)) = snapshot.lists.get(host) else { continue };
         let identifier = list.first().map(|row| String::from_utf8_lossy(row)).unwrap_or_default();
-        let rows: Vec<String> =
-            texts(backends(list)).filter(|row| owned.rows.contains(row)).collect();
-        memory.restore(host, &identifier, &[], &rows);
+        let rows = || texts(backends(list)).filter(|row| owned.rows.contains(row));
+        listed.restore(host, rows().collect());
+        if owned.apps.is_empty() {
+            memory.restore_host(host, rows().collect());
+            continue;
+        }
+        let is_alone = owned.apps.len() == 1;
+        let share = |share: &BTreeSet<String>| {
+            rows().filter(|row| is_alone || share.contains(row)).collect()
+        };
+        let apps = owned.apps.iter().map(|(app, rows)| (app.clone(), share(rows)));
+        memory.restore(host, &identifier, &apps.collect());
     }
 }
 
 /// The backends that may be removed, by host: of a claimed host all of its list, of any other what
-/// our notes say.
-fn managed(plan: &Plan, snapshot: &Snapshot) -> BTreeMap<String, Vec<String>> {
-    let mut managed = BTreeMap::new();
+/// our notes say; where Redis has `lost` the list, what stood there.
+fn managed(plan: &Plan, snapshot: &Snapshot, lost: &Rows) -> Rows {
+    let mut managed = lost.clone();
     for host in snapshot.lists.keys() {
         let ours = snapshot.owned.get(host).map(|owned| &owned.rows);
         let is_claimed = plan.contains_key(host);

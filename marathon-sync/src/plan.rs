@@ -3,7 +3,7 @@
 //! `rules` makes a [`Plan`] from Marathon's answer, `guard` moves what it does not believe from
 //! "gone" to [`Wanted::unsure`], and `routes` makes Redis equal to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The wish for every host that an app claims, by normalized host or wildcard (the text behind
 /// `frontend:`).
@@ -20,4 +20,9 @@ pub struct Wanted {
     pub unsure: Vec<String>,
     /// Ids of the apps that claim the host, sorted.
     pub apps: Vec<String>,
+    /// What of `up` and `unsure` each of several apps has; empty while one app claims the host alone.
+    pub shares: BTreeMap<String, BTreeSet<String>>,
+    /// An app whose tasks are not shown claims the host, and nothing is known of its past: whatever
+    /// is listed may be its.
+    pub keeps_listed: bool,
 }

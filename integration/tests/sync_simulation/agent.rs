@@ -6,11 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marathon_sync::agent::seen::SeenLog;
 use marathon_sync::document::{Answer, parse};
-use marathon_sync::guard::{Guard, Limits};
+use marathon_sync::guard::Limits;
 use marathon_sync::pass::{Now, Occasion, Pass, State, pass, restore};
 use marathon_sync::routes::diff::diff;
 use marathon_sync::rules::Options;
-use marathon_sync::rules::memory::Memory;
 use tokio::time::Instant;
 
 use crate::lists::Lists;
@@ -35,10 +34,8 @@ pub(crate) enum Writing {
 
 impl Agent {
     pub(crate) fn start(redis: &Lists) -> Self {
-        let mut memory = Memory::default();
-        restore(&mut memory, &redis.now);
-        let guard = Guard::new(Limits::default());
-        let state = State { memory, guard };
+        let mut state = State::new(Limits::default());
+        restore(&mut state, &redis.now);
         Self { state, seen: SeenLog::default(), answer: None, epoch: Instant::now() }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Day {
     lies: (u32, u64),
     /// Tasks that the agent knew when an event called them over, with their addresses.
     over: BTreeMap<String, String>,
+    /// What Redis has lost and is not written again.
+    lost: BTreeMap<String, Vec<String>>,
     counts: Counts,
 }
 
@@ -74,6 +76,7 @@ impl Day {
             hears: dialect.has_events(),
             lies: (0, 0),
             over: BTreeMap::new(),
+            lost: BTreeMap::new(),
             counts: Counts::default(),
         }
     }
@@ -251,7 +254,11 @@ impl Day {
         let said = self.agent.said_to_be_over(clock);
         self.over.retain(|task, _| said.contains(task));
         self.check_hand_made();
-        if matches!(writing, Writing::BreaksOff(_)) {
+        let held = match occasion {
+            Occasion::Answer => self.laws.hold(&pass, clock),
+            Occasion::Again => Ok(()),
+        };
+        if held.is_ok() && matches!(writing, Writing::BreaksOff(_)) {
             // Each list was whole; that all are right is up to the next pass.
             return;
         }
@@ -260,13 +267,13 @@ impl Day {
             truth,
             facts: &facts,
             before: &before,
+            lost: &self.lost,
             after: &self.redis,
             pass: &pass,
             over: &self.over,
             places: &self.world.places,
-            clock,
         };
-        if let Err(broken) = self.laws.judge(&case, occasion == Occasion::Answer) {
+        if let Err(broken) = held.and_then(|()| self.laws.judge(&case)) {
             panic!(
                 "seed {} of {}, second {}, {occasion:?} {truth:?} {writing:?}: {broken}\n{}\n{:?}",
                 self.seed,
@@ -280,6 +287,7 @@ impl Day {
                 pass.held,
             );
         }
+        self.lost.clear();
     }
 
     fn restart(&mut self) {
@@ -287,10 +295,14 @@ impl Day {
         self.agent = Agent::start(&self.redis);
         self.laws = Laws::default();
         self.over.clear();
+        self.lost.clear();
     }
 
     fn lose_redis(&mut self) {
         self.counts.losses += 1;
+        let hosts = self.redis.now.owned.keys();
+        let lost = hosts.map(|host| (host.clone(), self.redis.backends(host)));
+        self.lost.extend(lost.collect::<Vec<_>>());
         self.redis.lose_everything();
         make_by_hand(&mut self.redis);
         // A new term of the lease: everything is compared again.

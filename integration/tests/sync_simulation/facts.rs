@@ -27,6 +27,8 @@ pub(crate) struct Fact {
     pub(crate) hosts: Vec<String>,
     pub(crate) url: String,
     pub(crate) status: Status,
+    /// All its checks pass, whatever its state: results of a task on a lost machine stand still.
+    pub(crate) has_good_results: bool,
     /// Marathon says where it is.
     pub(crate) has_address: bool,
     /// Its app cannot be read.
@@ -44,6 +46,7 @@ impl Facts {
             hosts: hosts(app),
             url: url(task),
             status: status(task, cluster.dialect),
+            has_good_results: health(task) == Status::Well,
             has_address: !cluster.dialect.has_instances()
                 || task.state != State::UnreachableInactive,
             is_garbage: app.overlay != Default::default(),
@@ -78,6 +81,11 @@ pub(crate) fn status(task: &Task, dialect: Dialect) -> Status {
             _ => return Status::Down,
         }
     }
+    health(task)
+}
+
+/// What its results say.
+fn health(task: &Task) -> Status {
     let mut status = Status::Well;
     for result in &task.results {
         match result {

@@ -11,11 +11,15 @@
 //! 1. it was listed before, and its task runs with unknown health, or its machine is lost, or
 //! 2. it was listed before, and an app that had it cannot be read now, or
 //! 3. the guard holds it: since less than 3 answers or 30 s, counted from the answer that did not show
-//!    it any more. It waits only if much is missing at once and nothing says why.
+//!    it any more. It waits only if much is missing at once and nothing says why, or
+//! 4. it was there before this agent, which has not seen whose it is, and an app of the host has a
+//!    task on a lost machine whose address Marathon has not told this agent: it may be that one's.
 //!
-//! **Nothing stays that is positively dead**: neither rule 1 to 3 keeps a backend whose task was
+//! **Nothing stays that is positively dead**: neither rule 1 to 4 keeps a backend whose task was
 //! shown ending or sick, or which an event called over, unless another task of the host's apps
 //! listens there; nor, on a host that an app claims, one at whose address only tasks of other apps run.
+//!
+//! What Redis loses counts as listed until it is written again.
 //!
 //! That lists are whole at each moment, keep identifier, order and dead marks is judged at each write,
 //! in [`crate::lists`]. Lists made by hand are compared as a whole.
@@ -49,6 +53,8 @@ pub(crate) struct Laws {
     shown: BTreeSet<String>,
     /// Apps that this agent has been able to read.
     read: BTreeSet<String>,
+    /// Where the tasks were whose addresses an answer has shown to this agent.
+    placed: BTreeMap<String, String>,
     /// Tasks of the last answer, as it showed them.
     known: BTreeMap<String, Status>,
     /// Since when, and for how many answers, the guard holds a backend.
@@ -60,13 +66,23 @@ pub(crate) struct Case<'a> {
     pub(crate) truth: Truth,
     pub(crate) facts: &'a Facts,
     pub(crate) before: &'a Lists,
+    /// What was listed when Redis lost it, as long as it is not written again.
+    pub(crate) lost: &'a BTreeMap<String, Vec<String>>,
     pub(crate) after: &'a Lists,
     pub(crate) pass: &'a Pass,
     /// URLs of tasks that events have called over, by id.
     pub(crate) over: &'a BTreeMap<String, String>,
     /// Where all tasks are and were.
     pub(crate) places: &'a BTreeMap<String, String>,
-    pub(crate) clock: Duration,
+}
+
+impl Case<'_> {
+    /// What was listed before the pass, or before Redis lost it.
+    fn listed(&self, host: &str) -> Vec<String> {
+        let mut listed = self.before.backends(host);
+        listed.extend(self.lost.get(host).into_iter().flatten().cloned());
+        listed
+    }
 }
 
 impl Laws {
@@ -85,6 +101,9 @@ impl Laws {
         self.looked_at = looked_at.map(|(task, _)| task.clone()).collect();
         self.well.retain(|task| self.looked_at.contains(task));
         for (task, fact) in &facts.0 {
+            if fact.has_address && is_looked_at(fact) {
+                drop(self.placed.insert(task.clone(), fact.url.clone()));
+            }
             if !fact.is_garbage {
                 self.read.insert(fact.app.clone());
             }
@@ -98,13 +117,14 @@ impl Laws {
                 if is_looked_at(fact) {
                     self.well.insert(task.clone());
                 }
+            } else if fact.status == Status::Unreachable && fact.has_good_results {
+                self.perhaps_well.insert(task.clone());
             }
         }
     }
 
-    /// Judges one pass. `counts`: whether its answer was a new one.
-    pub(crate) fn judge(&mut self, case: &Case<'_>, counts: bool) -> Result<(), String> {
-        self.hold(case, counts)?;
+    /// Judges one pass.
+    pub(crate) fn judge(&self, case: &Case<'_>) -> Result<(), String> {
         let hosts: BTreeSet<&String> = case
             .after
             .now
@@ -121,19 +141,18 @@ impl Laws {
         Ok(())
     }
 
-    fn hold(&mut self, case: &Case<'_>, counts: bool) -> Result<(), String> {
-        let rows = case.pass.held.iter().flat_map(|held| &held.rows);
+    /// Counts how long the guard holds what. Of each pass over a new answer, also of one that cannot
+    /// be written.
+    pub(crate) fn hold(&mut self, pass: &Pass, clock: Duration) -> Result<(), String> {
+        let rows = pass.held.iter().flat_map(|held| &held.rows);
         let rows: BTreeSet<(String, String)> = rows
             .flat_map(|(host, urls)| urls.iter().map(move |url| (host.clone(), url.clone())))
             .collect();
-        if !counts {
-            return Ok(());
-        }
         self.held.retain(|row, _| rows.contains(row));
         for row in rows {
-            let (since, answers) = self.held.entry(row.clone()).or_insert((case.clock, 0));
+            let (since, answers) = self.held.entry(row.clone()).or_insert((clock, 0));
             *answers += 1;
-            if *answers >= 3 && case.clock - *since >= Duration::from_secs(30) {
+            if *answers >= 3 && clock - *since >= Duration::from_secs(30) {
                 return Err(format!(
                     "{row:?} is held for too long: {answers} answers, since {since:?}"
                 ));
@@ -143,7 +162,7 @@ impl Laws {
     }
 
     fn missing(&self, case: &Case<'_>, host: &str) -> Result<(), String> {
-        let (before, after) = (case.before.backends(host), case.after.backends(host));
+        let (before, after) = (case.listed(host), case.after.backends(host));
         for (task, fact) in case.facts.on(host) {
             let was_listed = before.contains(&fact.url);
             let is_well = fact.status == Status::Well
@@ -176,7 +195,7 @@ impl Laws {
     }
 
     fn surplus(&self, case: &Case<'_>, host: &str) -> Result<(), String> {
-        let before = case.before.backends(host);
+        let before = case.listed(host);
         for url in case.after.backends(host) {
             let was_listed = before.contains(&url);
             let here: Vec<(&String, &Fact)> =
@@ -199,7 +218,14 @@ impl Laws {
                 case.pass.held.as_ref().is_some_and(|held| {
                     held.rows.get(host).is_some_and(|rows| rows.contains(&url))
                 });
-            let is_excused = (was_listed && garbage) || is_held;
+            let may_be_lost = was_listed
+                && !self.placed.values().any(|place| *place == url)
+                && case.facts.on(host).any(|(task, fact)| {
+                    fact.status == Status::Unreachable
+                        && !fact.has_address
+                        && !self.placed.contains_key(task)
+                });
+            let is_excused = (was_listed && garbage) || is_held || may_be_lost;
             if !is_excused {
                 return Err(format!("{host} has {url} without a reason: {here:?}"));
             }

@@ -14,12 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::document::{Answer, DocumentError, parse};
-use crate::guard::Guard;
+use crate::guard::Limits;
 use crate::pass::{Occasion, Pass, State, conclude, restore};
 use crate::plan::Plan;
 use crate::routes::Routes;
 use crate::routes::snapshot::{RoutesError, Snapshot};
-use crate::rules::memory::Memory;
 use crate::rules::{Options, Seen, desired};
 
 /// Limit for connecting to Redis.
@@ -71,11 +70,10 @@ pub struct Looker {
 impl Looker {
     /// Knows nothing yet; its first pass asks Redis what was there.
     pub fn new(routes: &Routes, config: &Config) -> Self {
-        let guard = Guard::new(config.limits);
         Self {
             routes: routes.clone(),
             options: Arc::new(config.rules.clone()),
-            state: Some(State { memory: Memory::default(), guard }),
+            state: Some(State::new(config.limits)),
             is_restored: false,
             start: Instant::now(),
         }
@@ -96,7 +94,7 @@ impl Looker {
         if !self.is_restored {
             let snapshot = self.routes.snapshot(&Plan::new()).await?;
             if let Some(state) = &mut self.state {
-                restore(&mut state.memory, &snapshot);
+                restore(state, &snapshot);
             }
             self.is_restored = true;
         }
@@ -113,7 +111,7 @@ impl Looker {
         let clock = self.start.elapsed();
         let mut state = self.take();
         let (state, pass, snapshot) = spawn_blocking(move || {
-            let pass = conclude(wish, &mut state.guard, &snapshot, occasion, clock);
+            let pass = conclude(wish, &mut state, &snapshot, occasion, clock);
             (state, pass, snapshot)
         })
         .await?;
@@ -123,9 +121,6 @@ impl Looker {
 
     /// Only a panic leaves nothing behind, and ends the process.
     fn take(&mut self) -> State {
-        self.state.take().unwrap_or_else(|| State {
-            memory: Memory::default(),
-            guard: Guard::new(crate::guard::Limits::default()),
-        })
+        self.state.take().unwrap_or_else(|| State::new(Limits::default()))
     }
 }

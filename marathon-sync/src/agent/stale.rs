@@ -63,7 +63,7 @@ mod tests {
         snapshot.lists.insert("binary".to_owned(), Ok(vec![b"id".to_vec(), vec![0xff]]));
         snapshot.lists.insert("unclaimed".to_owned(), Ok(list(&["id", old])));
         assert!(is_lost(&snapshot));
-        let note = Owned { made: true, rows: [old.to_owned()].into() };
+        let note = Owned { made: true, rows: [old.to_owned()].into(), ..Owned::default() };
         snapshot.owned.insert("unclaimed".to_owned(), note);
         assert!(!is_lost(&snapshot));
         let additive = additive(&plan, &snapshot);

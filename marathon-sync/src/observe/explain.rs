@@ -56,7 +56,13 @@ pub fn explain(
     }
     row(&mut text, "Change", commands.iter().map(String::as_str));
     if commands.is_empty() && !hosts.is_empty() {
-        row(&mut text, "Change", ["none: Redis is as it should be"]);
+        let is_left = |host: &&str| matches!(snapshot.lists.get(*host), Some(Err(_)));
+        let why = if hosts.iter().any(is_left) {
+            "none: what cannot be read is left alone"
+        } else {
+            "none: Redis is as it should be"
+        };
+        row(&mut text, "Change", [why]);
     }
     let is_live = app.tasks.iter().any(|task| verdict(&task.verdict) == "up");
     let outcome = match (hosts.is_empty(), is_live) {
@@ -224,6 +230,7 @@ impl<'a> Owners<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use shared::store::KeyProblem;
 
     use super::super::testing::pass;
     use super::{Outcome, explain};
@@ -268,7 +275,7 @@ Change    MULTI
           LREM frontend:ab.test -1 http://10.0.0.2:80
           LREM frontend:ab.test -1 http://10.0.0.8:80
           DEL dead:ab.test
-          HSET marathon-sync:default:owned ab.test '{\"made\":false,\"rows\":[\"http://10.0.0.1:80/\",\"http://10.0.0.3:80\"]}'
+          HSET marathon-sync:default:owned ab.test '{\"made\":false,\"rows\":[\"http://10.0.0.1:80/\",\"http://10.0.0.3:80\"],\"apps\":{\"/a\":[\"http://10.0.0.1:80\"],\"/b\":[\"http://10.0.0.3:80\"]}}'
           EXEC
 ";
         assert_eq!(text, expected);
@@ -327,6 +334,17 @@ Change    MULTI
         let (text, _) = explain("/q", &pass, &snapshot, "", "default");
         assert!(text.contains("http://10.0.0.7:80  stays, no task"), "{text}");
     }
+
+    #[test]
+    fn a_key_of_another_type_is_not_called_as_it_should_be() {
+        let problem = KeyProblem { key: "frontend:q.test".to_owned(), detail: "no list".into() };
+        let mut snapshot = Snapshot::default();
+        snapshot.lists.insert("q.test".to_owned(), Err(problem));
+        let (text, _) = explained("/q", &snapshot);
+        assert!(text.contains("no list; left alone\n"), "{text}");
+        assert!(text.ends_with("Change    none: what cannot be read is left alone\n"), "{text}");
+    }
+
     #[test]
     fn what_apps_are_called_and_say_does_nothing_to_a_terminal() {
         let mut pass = pass();

@@ -8,8 +8,8 @@ use super::Facts;
 use crate::agent::state::View;
 use crate::routes::lease::Standing;
 
-/// Ready is who leads, or stands by for the leader, and has lately seen that Redis is what Marathon
-/// wants. Returns which of the two.
+/// Ready is who leads and can read and write Redis, or stands by for the leader, and has lately seen
+/// that Redis is what Marathon wants. Returns which of the two.
 ///
 /// # Errors
 ///
@@ -31,6 +31,9 @@ pub fn readiness(
             return Err(format!("it is not known which process writes; Redis {redis}"));
         }
     };
+    if let (Standing::Leader { .. }, Some(failure)) = (&view.standing, &view.redis_failed) {
+        return Err(format!("this process writes, and cannot: {}", failure.message));
+    }
     let Some(success) = view.succeeded else {
         return Err(format!("no pass has succeeded since the start{}", because(view)));
     };
@@ -70,8 +73,23 @@ mod tests {
             ("a standby", |facts| facts.view.standing = standby(), 0, Ok("standby")),
             ("a clock that was set back", |_| {}, -500, Ok("leader")),
             (
-                "trouble that is not old",
+                "a leader that cannot write",
                 |facts| facts.view.redis_failed = failure("no Redis"),
+                0,
+                Err("this process writes, and cannot: no Redis"),
+            ),
+            (
+                "trouble of a standby that is not old",
+                |facts| {
+                    facts.view.standing = standby();
+                    facts.view.redis_failed = failure("no Redis");
+                },
+                120,
+                Ok("standby"),
+            ),
+            (
+                "no answer that is not old",
+                |facts| facts.view.answer_failed = failure("no answer"),
                 120,
                 Ok("leader"),
             ),
@@ -79,6 +97,7 @@ mod tests {
             (
                 "too old, and why",
                 |facts| {
+                    facts.view.standing = standby();
                     facts.view.answer_failed = failure("no answer");
                     facts.view.redis_failed = failure("no Redis");
                 },

@@ -147,8 +147,12 @@ fn plan() -> Plan {
         up: up.iter().map(|url| (*url).to_owned()).collect(),
         unsure: unsure.iter().map(|url| (*url).to_owned()).collect(),
         apps: apps.iter().map(|app| (*app).to_owned()).collect(),
+        ..Wanted::default()
     };
-    let ab = wanted(&["http://10.0.0.1:80", "http://10.0.0.3:80"], &[], &["/a", "/b"]);
+    let mut ab = wanted(&["http://10.0.0.1:80", "http://10.0.0.3:80"], &[], &["/a", "/b"]);
+    let shares = [("/a", "http://10.0.0.1:80"), ("/b", "http://10.0.0.3:80")];
+    let shares = shares.map(|(app, url)| (app.to_owned(), [url.to_owned()].into()));
+    ab.shares = shares.into();
     let q = wanted(&[], &["http://10.0.0.7:80"], &["/q"]);
     let held = wanted(&[], &["http://10.0.0.9:80"], &[]);
     [("ab.test", ab), ("b.test", wanted(&[], &[], &["/b"])), ("held.test", held), ("q.test", q)]
@@ -164,5 +168,5 @@ pub(super) fn pass() -> Pass {
         observations_left: 2,
     };
     let shared = [("ab.test".to_owned(), vec!["/a".to_owned(), "/b".to_owned()])].into();
-    Pass { plan: plan(), apps: apps(), shared, held: Some(held), ..Pass::default() }
+    Pass { plan: plan().into(), apps: apps(), shared, held: Some(held), ..Pass::default() }
 }

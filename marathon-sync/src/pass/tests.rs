@@ -19,9 +19,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let guard = Guard::new(Limits::default());
-        let state = State { memory: Memory::default(), guard };
+        let state = State::new(Limits::default());
         Self { state, seen: Seen::default(), redis: Snapshot::default(), second: 0 }
+    }
+
+    fn restart(&mut self) {
+        self.state = State::new(Limits::default());
+        restore(&mut self.state, &self.redis);
     }
 
     fn look(&mut self, apps: &Value, occasion: Occasion) -> Pass {
@@ -119,12 +123,141 @@ fn what_others_put_into_a_list_that_is_only_held_stays() {
 fn lists_that_were_there_at_the_start_outlive_an_app_that_cannot_be_read() {
     let mut world = World::new();
     world.look(&json!([app("/a", "a.test", [1])]), Occasion::Answer);
-    world.state.memory = Memory::default();
-    restore(&mut world.state.memory, &world.redis);
+    world.restart();
     let mut broken = app("/a", "a.test", []);
     broken["tasks"] = json!("?");
     world.look(&json!([broken, app("/b", "b.test", [2])]), Occasion::Answer);
     assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80"]);
+}
+
+/// Bug 21 of the bridge, and its lists: what is not shown is not gone.
+#[test]
+fn a_list_of_the_bridge_stays_while_the_tasks_of_its_app_are_not_shown() {
+    let mut world = World::new();
+    let rows = ["a", "http://10.0.0.1:80", "http://10.0.0.2:80"];
+    let list = rows.iter().map(|row| row.as_bytes().to_vec()).collect();
+    drop(world.redis.lists.insert("a.test".to_owned(), Ok(list)));
+    let mut without = app("/a", "a.test", []);
+    drop(without.as_object_mut().unwrap().remove("tasks"));
+    for _ in 0..5 {
+        let pass = world.look(&json!([without]), Occasion::Answer);
+        assert!(pass.held.is_none(), "{:?}", pass.held);
+        assert_eq!(world.list("a.test"), rows);
+    }
+    // But for what has a reason to go: another app has its place.
+    world.look(&json!([without, app("/b", "b.test", [2])]), Occasion::Answer);
+    assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80"]);
+    world.look(&json!([app("/a", "a.test", [3])]), Occasion::Answer);
+    assert_eq!(world.list("a.test"), ["a", "http://10.0.0.3:80"]);
+}
+
+fn lose_redis(world: &mut World) {
+    world.redis = Snapshot::default();
+}
+
+#[test]
+fn what_is_only_kept_comes_back_after_redis_has_lost_it() {
+    let mut world = World::new();
+    let whole = json!([app("/a", "a.test", [1, 2]), app("/b", "b.test", [3, 4, 5, 6])]);
+    world.look(&whole, Occasion::Answer);
+    // A machine is lost, and most of an answer.
+    let mut away = app("/a", "a.test", [1, 2]);
+    away["tasks"][1]["state"] = json!("TASK_UNREACHABLE");
+    let part = json!([away]);
+    assert!(world.look(&part, Occasion::Answer).held.is_some());
+    let before = world.redis.lists.clone();
+    lose_redis(&mut world);
+    assert!(world.look(&part, Occasion::Again).held.is_some());
+    assert_eq!(world.redis.lists, before);
+    // The guard goes on where it was, and what it lets go does not come back.
+    for _ in 0..2 {
+        world.look(&part, Occasion::Answer);
+    }
+    assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80", "http://10.0.0.2:80"]);
+    assert_eq!(world.list("b.test"), [""; 0]);
+}
+
+#[test]
+fn a_rebuilding_that_broke_off_goes_on() {
+    let mut world = World::new();
+    let whole = json!([app("/a", "a.test", [1, 2]), app("/b", "b.test", [3, 4, 5, 6])]);
+    world.look(&whole, Occasion::Answer);
+    let before = world.redis.clone();
+    world.look(&json!([]), Occasion::Answer);
+    lose_redis(&mut world);
+    world.look(&json!([]), Occasion::Again);
+    // Only one of two was written.
+    drop(world.redis.lists.remove("b.test"));
+    drop(world.redis.owned.remove("b.test"));
+    world.look(&json!([]), Occasion::Again);
+    assert_eq!(world.redis.lists, before.lists);
+}
+
+#[test]
+fn a_restart_keeps_a_lost_machine_whose_ports_are_not_told() {
+    let mut world = World::new();
+    world.look(&json!([app("/a", "a.test", [1, 2])]), Occasion::Answer);
+    let mut away = app("/a", "a.test", [1, 2]);
+    away["tasks"][1]["state"] = json!("TASK_UNREACHABLE");
+    away["tasks"][1]["ports"] = json!([]);
+    world.restart();
+    for _ in 0..4 {
+        let pass = world.look(&json!([away]), Occasion::Answer);
+        assert!(pass.held.is_none(), "{:?}", pass.held);
+        assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80", "http://10.0.0.2:80"]);
+    }
+    world.look(&json!([app("/a", "a.test", [1, 3])]), Occasion::Answer);
+    assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80", "http://10.0.0.3:80"]);
+}
+
+/// Its labels are garbage, so that only the note says what it had.
+#[test]
+fn a_broken_app_keeps_its_list_beyond_a_restart() {
+    let mut world = World::new();
+    world.look(&json!([app("/a", "a.test", [1]), app("/b", "b.test", [2])]), Occasion::Answer);
+    world.restart();
+    let mut broken = app("/a", "a.test", [1]);
+    broken["labels"] = json!(7);
+    for _ in 0..6 {
+        let pass = world.look(&json!([broken, app("/b", "b.test", [2])]), Occasion::Answer);
+        assert!(pass.held.is_none(), "{:?}", pass.held);
+        assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80"]);
+    }
+}
+
+/// Of two apps on a host each keeps what is its own.
+#[test]
+fn a_broken_app_keeps_nothing_of_those_that_it_shared_a_host_with() {
+    let mut world = World::new();
+    let (a, b) = (app("/a", "x.test", [1]), app("/b", "x.test", [2]));
+    world.look(&json!([a, b]), Occasion::Answer);
+    world.restart();
+    let mut broken = a.clone();
+    broken["labels"] = json!(7);
+    world.look(&json!([broken, app("/b", "x.test", [3])]), Occasion::Answer);
+    assert_eq!(world.list("x.test"), ["x", "http://10.0.0.1:80", "http://10.0.0.3:80"]);
+}
+
+/// Health is forgotten only by an answer that shows the app's tasks.
+#[test]
+fn health_outlives_answers_that_do_not_show_the_tasks() {
+    let with_checks = |results: Value| {
+        let mut app = app("/a", "a.test", [1]);
+        app["healthChecks"] = json!([{ "protocol": "HTTP" }]);
+        app["tasks"][0]["healthCheckResults"] = results;
+        app
+    };
+    let well = with_checks(json!([{ "alive": true, "firstSuccess": "2020-01-01T00:00:00.000Z" }]));
+    let unknown = with_checks(json!([]));
+    let mut without = well.clone();
+    drop(without.as_object_mut().unwrap().remove("tasks"));
+    for between in [json!([without]), json!([])] {
+        let mut world = World::new();
+        world.look(&json!([well]), Occasion::Answer);
+        world.look(&between, Occasion::Answer);
+        let pass = world.look(&json!([unknown]), Occasion::Answer);
+        assert_eq!(pass.plan["a.test"].up, ["http://10.0.0.1:80"], "{between}");
+    }
 }
 
 proptest! {

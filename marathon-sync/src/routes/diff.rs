@@ -2,7 +2,7 @@
 //!
 //! Whoever is not in the plan and not in our notes is not even looked at.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use shared::store::KeyProblem;
 
@@ -80,7 +80,7 @@ fn claimed(host: &str, wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>)
     rows.extend(added.iter().cloned());
 
     let made = list.is_empty() || owned.is_some_and(|owned| owned.made);
-    let note = Owned { made, rows };
+    let note = Owned { made, rows, apps: apps(wanted, owned, &listed) };
     let action = if list.is_empty() {
         Action::Create
     } else if added.is_empty() && removed.is_empty() {
@@ -111,9 +111,29 @@ fn is_as_wanted(wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>) -> boo
     let Some(owned) = owned.filter(|_| !list.is_empty()) else { return false };
     let listed: HashSet<&[u8]> = backends(list).iter().map(Vec::as_slice).collect();
     let up: HashSet<&[u8]> = wanted.up.iter().map(String::as_bytes).collect();
+    let [app] = wanted.apps.as_slice() else { return false };
     listed == up
         && owned.rows.len() == up.len()
         && wanted.up.iter().all(|row| owned.rows.contains(row))
+        && owned.apps.len() == 1
+        && owned.apps.get(app).is_some_and(BTreeSet::is_empty)
+}
+
+/// What the note says of the apps. While only the guard keeps the host, that is what it said before.
+fn apps(
+    wanted: &Wanted,
+    owned: Option<&Owned>,
+    listed: &HashSet<Backend>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    match wanted.apps.as_slice() {
+        [] => owned.map(|owned| owned.apps.clone()).unwrap_or_default(),
+        [app] => [(app.clone(), BTreeSet::new())].into(),
+        several => {
+            let is_listed = |row: &&String| listed.contains(&Backend::of(row.as_bytes()));
+            let share = |app| wanted.shares.get(app).into_iter().flatten().filter(is_listed);
+            several.iter().map(|app| (app.clone(), share(app).cloned().collect())).collect()
+        }
+    }
 }
 
 /// No app claims the host any more: our backends go, and the list with them if it is ours and

@@ -1,6 +1,6 @@
 //! What marathon-sync notes in Redis about a list that it keeps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,10 @@ pub struct Owned {
     pub made: bool,
     /// The backends that an app wanted there, as they are spelled in the list.
     pub rows: BTreeSet<String>,
+    /// The apps that claimed the host, so that after a restart one that cannot be read keeps what it
+    /// had. All rows are the app's if it is alone, and its set is empty; several apps have their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub apps: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Owned {
@@ -27,20 +31,30 @@ impl Owned {
 
     /// The note as it is written.
     pub fn to_json(&self) -> String {
-        serde_json::json!({ "made": self.made, "rows": self.rows }).to_string()
+        serde_json::to_string(self).expect("maps of texts by texts are JSON")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::collection::{btree_map, btree_set};
     use proptest::prelude::*;
 
     use super::Owned;
 
     #[test]
     fn a_note_is_plain_json_and_garbage_owns_nothing() {
-        let owned = Owned { made: true, rows: ["http://a:1".to_owned()].into() };
-        assert_eq!(owned.to_json(), r#"{"made":true,"rows":["http://a:1"]}"#);
+        let owned = Owned {
+            made: true,
+            rows: ["http://a:1".to_owned()].into(),
+            apps: [("/a".to_owned(), BTreeSet::new())].into(),
+        };
+        let text = r#"{"made":true,"rows":["http://a:1"],"apps":{"/a":[]}}"#;
+        assert_eq!(owned.to_json(), text);
+        let without_apps = Owned::read(br#"{"made":true,"rows":["http://a:1"]}"#);
+        assert_eq!(without_apps, Owned { apps: BTreeMap::new(), ..owned });
         for garbage in ["", "{", "[]", r#"{"made":1}"#, "\u{0}"] {
             assert_eq!(Owned::read(garbage.as_bytes()), Owned::default(), "{garbage:?}");
         }
@@ -48,8 +62,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_note_reads_back(made: bool, rows in proptest::collection::btree_set(".*", 0..4)) {
-            let owned = Owned { made, rows };
+        fn a_note_reads_back(
+            made: bool,
+            rows in btree_set(".*", 0..4),
+            apps in btree_map(".*", btree_set(".*", 0..3), 0..3),
+        ) {
+            let owned = Owned { made, rows, apps };
             prop_assert_eq!(Owned::read(owned.to_json().as_bytes()), owned);
         }
     }

@@ -104,7 +104,8 @@ mod tests {
     #[test]
     fn a_change_is_the_lines_that_it_stands_for() {
         let list = |rows: &[&str]| rows.iter().map(|row| row.as_bytes().to_vec()).collect();
-        let owned = Some(Owned { made: true, rows: ["http://b:1".to_owned()].into() });
+        let rows = ["http://b:1".to_owned()].into();
+        let owned = Some(Owned { made: true, rows, ..Owned::default() });
         let note =
             r#"HSET x:marathon-sync:blue:owned a.test '{"made":true,"rows":["http://b:1"]}'"#;
         let forget = "HDEL x:marathon-sync:blue:owned a.test";

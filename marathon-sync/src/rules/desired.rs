@@ -103,6 +103,16 @@ impl Desired {
         if wanted.apps.is_empty() {
             wanted.identifier.clone_from(&part.identifier);
         }
+        wanted.keeps_listed |= part.keeps_listed;
+        if let ([first], true) = (wanted.apps.as_slice(), wanted.shares.is_empty()) {
+            let share = wanted.up.iter().chain(&wanted.unsure).cloned().collect();
+            let _new = wanted.shares.insert(first.clone(), share);
+        }
+        if !wanted.apps.is_empty() {
+            let backends = part.up.iter().chain(&part.unsure);
+            let share = backends.map(|backend| backend.url.to_string()).collect();
+            let _new = wanted.shares.insert(app.to_owned(), share);
+        }
         wanted.apps.push(app.to_owned());
         for (list, more) in [(&mut wanted.up, &part.up), (&mut wanted.unsure, &part.unsure)] {
             // Lists are long for few hosts only, but a host with thousands of tasks may not cost

@@ -13,8 +13,8 @@ use super::liveness::Health;
 /// How long an app that is no longer listed is remembered: for events about it that come late.
 const KEEP_ABSENT: SignedDuration = SignedDuration::from_secs(600);
 
-/// What earlier answers said. Holds the tasks of the last answer and the apps of the last ten
-/// minutes, no more.
+/// What earlier answers said. Holds the tasks of the last answer, the apps of the last ten minutes,
+/// and the tasks of those that the last answer does not show, no more.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub(super) tasks: HashMap<Arc<str>, KnownTask>,
@@ -75,6 +75,8 @@ pub(super) struct LastGood {
 pub(super) struct LastHost {
     pub(super) identifier: String,
     pub(super) backends: Vec<LastBackend>,
+    /// Not all of the app's tasks were shown, and nothing was known of its past.
+    pub(super) keeps_listed: bool,
 }
 
 /// A backend that an app had.
@@ -86,21 +88,24 @@ pub(super) struct LastBackend {
 }
 
 impl Memory {
-    /// Tells what Redis lists for `host` when the agent starts, and the apps that it was written
-    /// for, as far as that is known: an app that cannot be read in the first answer keeps it.
-    pub fn restore(&mut self, host: &str, identifier: &str, apps: &[String], urls: &[String]) {
-        if apps.is_empty() {
-            let _before = self.restored.insert(host.to_owned(), urls.to_vec());
-        }
+    /// Tells what Redis lists for `host` when the agent starts, by the apps that it was written for:
+    /// one that cannot be read in the first answer keeps it.
+    pub fn restore(&mut self, host: &str, identifier: &str, apps: &BTreeMap<String, Vec<String>>) {
         let backend = |url: &String| LastBackend { url: Arc::from(url.as_str()), task: None };
-        for app in apps {
+        for (app, urls) in apps {
             let last = LastHost {
                 identifier: identifier.to_owned(),
                 backends: urls.iter().map(backend).collect(),
+                keeps_listed: false,
             };
             let hosts = &mut self.apps.entry(app.clone()).or_default().hosts;
             let _before = hosts.insert(host.to_owned(), last);
         }
+    }
+
+    /// The same for a host of which it is not known for which apps it was written.
+    pub fn restore_host(&mut self, host: &str, urls: Vec<String>) {
+        let _before = self.restored.insert(host.to_owned(), urls);
     }
 
     /// Number of tasks and apps remembered.
@@ -115,6 +120,29 @@ impl Memory {
         }
         let restored = self.restored.get(host).into_iter().flatten();
         restored.map(|url| LastBackend { url: Arc::from(url.as_str()), task: None }).collect()
+    }
+
+    /// Whether it is known what `app` had on `host`, be it nothing.
+    pub(super) fn knows_past(&self, app: &str, host: &str) -> bool {
+        match self.apps.get(app).and_then(|last| last.hosts.get(host)) {
+            Some(last) => !last.keeps_listed,
+            None => self.restored.contains_key(host),
+        }
+    }
+
+    /// Keeps what is known of the tasks behind `backends` that an answer does not show.
+    pub(super) fn carry_over(
+        &self,
+        backends: &[LastBackend],
+        known: &mut HashMap<Arc<str>, KnownTask>,
+    ) {
+        for id in backends.iter().filter_map(|backend| backend.task.as_ref()) {
+            if let Some(task) = self.tasks.get(id)
+                && !known.contains_key(id)
+            {
+                let _new = known.insert(Arc::clone(id), task.clone());
+            }
+        }
     }
 
     /// Notes what an app has now.
@@ -156,13 +184,19 @@ impl Memory {
         hosts.flat_map(|host| &host.backends).map(|backend| address(&backend.url))
     }
 
-    /// Forgets tasks that are not in `tasks`, and apps that have been away for long.
+    /// Forgets tasks that are not in `tasks` and of no app that is away, and apps that have been away
+    /// for long.
     pub(super) fn settle(
         &mut self,
-        tasks: HashMap<Arc<str>, KnownTask>,
+        mut tasks: HashMap<Arc<str>, KnownTask>,
         listed: &BTreeSet<&str>,
         now: Timestamp,
     ) {
+        for (_, last) in self.apps.iter().filter(|(id, _)| !listed.contains(id.as_str())) {
+            for host in last.hosts.values() {
+                self.carry_over(&host.backends, &mut tasks);
+            }
+        }
         self.tasks = tasks;
         self.apps.retain(|id, last| {
             if listed.contains(id.as_str()) {

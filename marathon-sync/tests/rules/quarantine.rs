@@ -67,11 +67,11 @@ fn what_redis_listed_at_the_start_counts_as_the_past() {
     let url = vec!["http://10.0.0.1:31000".to_owned()];
     for bad in broken() {
         let mut world = World::default();
-        world.memory.restore("a.test", "a", &["/a".to_owned()], &url);
+        world.memory.restore("a.test", "a", &[("/a".to_owned(), url.clone())].into());
         assert_plan(&world.look(&json!([bad])), &[KEPT]);
     }
     let mut world = World::default();
-    world.memory.restore("a.test", "a", &[], &url);
+    world.memory.restore_host("a.test", url);
     assert_plan(
         &world.look(&json!([with(app("/a", "a.test", &[]), json!({ "tasks": null }))])),
         &[KEPT],

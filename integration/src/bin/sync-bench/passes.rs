@@ -7,11 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use marathon_sync::document::{self, Answer};
-use marathon_sync::guard::{Guard, Limits};
+use marathon_sync::guard::Limits;
 use marathon_sync::pass::{Occasion, Pass, State, conclude};
 use marathon_sync::routes::Routes;
 use marathon_sync::routes::lease::{Lease, TTL};
-use marathon_sync::rules::memory::Memory;
 use marathon_sync::rules::{Options, Seen, desired};
 use shared::driver::Driver;
 use shared::store::{Client, StoreConfig};
@@ -49,7 +48,7 @@ async fn measure(answer: &Path, redis: &str) -> anyhow::Result<()> {
     while lease.token().is_none() {
         standing.changed().await.context("the lease ended")?;
     }
-    let mut state = State { memory: Memory::default(), guard: Guard::new(Limits::default()) };
+    let mut state = State::new(Limits::default());
     let begin = Instant::now();
     let mut last: Option<(Answer, Pass)> = None;
     for (pass, limit) in [("first pass", FIRST), ("unchanged", UNCHANGED), ("unchanged", UNCHANGED)]
@@ -68,7 +67,7 @@ async fn measure(answer: &Path, redis: &str) -> anyhow::Result<()> {
         let snapshot = routes.snapshot(&wish.plan).await?;
         steps.done("snapshot");
         let clock = begin.elapsed();
-        let mut done = conclude(wish, &mut state.guard, &snapshot, Occasion::Answer, clock);
+        let mut done = conclude(wish, &mut state, &snapshot, Occasion::Answer, clock);
         drop(snapshot);
         steps.done("conclude");
         let token = lease.token().context("the lease was lost")?;

@@ -29,11 +29,12 @@ fn list(words: &str) -> Vec<Vec<u8>> {
 }
 
 fn wanted(up: &str, unsure: &str) -> Wanted {
-    Wanted { identifier: "new".to_owned(), up: rows(up), unsure: rows(unsure), apps: Vec::new() }
+    let (up, unsure) = (rows(up), rows(unsure));
+    Wanted { identifier: "new".to_owned(), up, unsure, ..Wanted::default() }
 }
 
 fn owned(made: bool, words: &str) -> Owned {
-    Owned { made, rows: rows(words).into_iter().collect() }
+    Owned { made, rows: rows(words).into_iter().collect(), apps: BTreeMap::new() }
 }
 
 const HOST: &str = "h.test";
@@ -223,6 +224,37 @@ fn what_is_only_not_noted_yet_is_no_finding() {
     );
 }
 
+#[test]
+fn the_note_says_whose_the_rows_are() {
+    let claimed = |apps: &[&str], shares: &[(&str, &str)]| Wanted {
+        apps: apps.iter().map(|app| (*app).to_owned()).collect(),
+        shares: shares
+            .iter()
+            .map(|(app, words)| ((*app).to_owned(), rows(words).into_iter().collect()))
+            .collect(),
+        ..wanted("a b", "c")
+    };
+    let noted = |wanted: Wanted, before: Option<Owned>| {
+        let (difference, _, snapshot) = diff_one(Some(wanted.clone()), before, list("id a"));
+        let after = apply(&difference.changes, &snapshot);
+        let plan = [(HOST.to_owned(), wanted)].into();
+        assert_eq!(diff(&plan, &after), Difference::default());
+        after.owned[HOST].apps.clone()
+    };
+    let alone = noted(claimed(&["/x"], &[]), None);
+    assert_eq!(alone, [("/x".to_owned(), BTreeSet::new())].into());
+    let shares = [("/x", "a c"), ("/y", "b")];
+    let shared = noted(claimed(&["/x", "/y"], &shares), Some(owned(true, "a")));
+    let expected = [("/x", "a"), ("/y", "b")];
+    let expected: BTreeMap<String, BTreeSet<String>> = expected
+        .into_iter()
+        .map(|(app, words)| (app.to_owned(), rows(words).into_iter().collect()))
+        .collect();
+    assert_eq!(shared, expected, "c is not listed");
+    let before = Owned { apps: expected.clone(), ..owned(true, "a") };
+    assert_eq!(noted(wanted("a", ""), Some(before)), expected, "while only the guard keeps it");
+}
+
 /// Few rows, so that they meet; spelled in several ways, repeated, and junk.
 fn any_row() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -235,7 +267,7 @@ fn any_row() -> impl Strategy<Value = String> {
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let host = "[k-p]";
     let note = (any::<bool>(), proptest::collection::btree_set(any_row(), 0..4))
-        .prop_map(|(made, rows)| Owned { made, rows });
+        .prop_map(|(made, rows)| Owned { made, rows, apps: BTreeMap::new() });
     let list = proptest::collection::vec(any_row().prop_map(String::into_bytes), 1..7).prop_map(Ok);
     let owned = proptest::collection::btree_map(host, note, 0..4);
     let lists = proptest::collection::btree_map(host, list, 0..5);
@@ -248,7 +280,7 @@ fn any_plan() -> impl Strategy<Value = Plan> {
         identifier: "new".to_owned(),
         up,
         unsure,
-        apps: Vec::new(),
+        ..Wanted::default()
     });
     proptest::collection::btree_map("[k-p]", wanted, 0..4)
 }

@@ -35,6 +35,8 @@ pub(super) struct Part {
     pub(super) identifier: String,
     pub(super) up: Vec<LastBackend>,
     pub(super) unsure: Vec<LastBackend>,
+    /// Not all of the app's tasks are shown, and nothing is known of its past on this host.
+    pub(super) keeps_listed: bool,
 }
 
 impl Part {
@@ -42,6 +44,7 @@ impl Part {
         LastHost {
             identifier: self.identifier.clone(),
             backends: self.up.iter().chain(&self.unsure).cloned().collect(),
+            keeps_listed: self.keeps_listed,
         }
     }
 }
@@ -74,6 +77,7 @@ impl Share {
                 identifier: last.identifier.clone(),
                 up: Vec::new(),
                 unsure: last.backends.clone(),
+                keeps_listed: last.keeps_listed,
             };
             let _new = share.parts.insert(host.clone(), part);
         }
@@ -149,7 +153,10 @@ pub(super) fn share(
             task.place(claim, &mut part);
         }
         let past = memory.backends(&app.id, &claim.host);
-        share.is_blind |= doubt.is_some() && past.is_empty() && judged.is_empty();
+        if doubt.is_some() {
+            part.keeps_listed = !memory.knows_past(&app.id, &claim.host);
+            memory.carry_over(&past, known);
+        }
         part.unsure.extend(still_possible(past, &mut judged, doubt.is_some()));
         let _new = share.parts.insert(claim.host.clone(), part);
     }
@@ -184,9 +191,13 @@ fn quarantined(
             identifier: claim.identifier.clone(),
             up: Vec::new(),
             unsure: context.memory.backends(&app.id, &claim.host),
+            keeps_listed: !context.memory.knows_past(&app.id, &claim.host),
         });
     }
     let judged = judge(app, ports, &[], context, known);
+    for part in share.parts.values() {
+        context.memory.carry_over(&part.unsure, known);
+    }
     share.gone = gone(&judged, ports);
     for part in share.parts.values_mut() {
         part.unsure.retain(|backend| !share.gone.contains(&memory::address(&backend.url)));
@@ -208,7 +219,8 @@ fn skip_reason(claims: &Claims, options: &Options) -> String {
 }
 
 /// Backends of the past whose tasks this answer does not tell the address of, or says nothing
-/// about if it `is_doubtful`.
+/// about if it `is_doubtful`. Of backends that were there before this process their tasks are not
+/// known: while the app has tasks without an address, they may be theirs.
 fn still_possible(
     past: Vec<LastBackend>,
     judged: &mut [Judged<'_>],
@@ -231,6 +243,7 @@ fn still_possible(
             let _new = lost.insert(id, verdict);
         }
     }
+    let is_doubtful_of_restored = is_doubtful || !lost.is_empty();
     let mut is_open = |backend: &LastBackend| match backend.task.as_deref() {
         Some(task) => match lost.get_mut(task) {
             Some(verdict) => {
@@ -239,7 +252,7 @@ fn still_possible(
             }
             None => is_doubtful && !listed.contains(task),
         },
-        None => is_doubtful && !found.contains(&*backend.url),
+        None => is_doubtful_of_restored && !found.contains(&*backend.url),
     };
     past.into_iter().filter(|backend| is_open(backend)).collect()
 }

@@ -1,0 +1,72 @@
+//! What was listed after the last pass, should Redis lose it. Pure.
+//!
+//! What an answer asks for is written again anyway. But there are backends that only stay where they
+//! are listed: of tasks about which too little is known, and those that the guard holds. After a loss
+//! they are listed nowhere; they come back because this remembers them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::texts;
+use crate::plan::Plan;
+use crate::routes::snapshot::Snapshot;
+
+/// Backends by host.
+pub(super) type Rows = BTreeMap<String, Vec<String>>;
+
+/// What was listed.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// What the last pass wanted: all that is `up` there has been written.
+    plan: Arc<Plan>,
+    /// What was listed and only kept, by host.
+    kept: Rows,
+    /// Redis had notes of ours when it was last read.
+    had_notes: bool,
+    /// What was lost and is not written again yet.
+    lost: Rows,
+}
+
+impl Listed {
+    /// What Redis lists when the agent starts is what it may lose.
+    pub(super) fn restore(&mut self, host: &str, rows: Vec<String>) {
+        self.had_notes = true;
+        let _new = self.kept.insert(host.to_owned(), rows);
+    }
+
+    /// The lists that Redis has lost, as they were: nothing of ours is left there, or was not when
+    /// the first of them was written again.
+    pub(super) fn lost(&mut self, snapshot: &Snapshot) -> &Rows {
+        if self.had_notes && snapshot.owned.is_empty() {
+            let up = self.plan.iter().map(|(host, wanted)| (host, &wanted.up));
+            let mut lost = Rows::new();
+            for (host, rows) in up.chain(&self.kept).filter(|(_, rows)| !rows.is_empty()) {
+                lost.entry(host.clone()).or_default().extend(rows.iter().cloned());
+            }
+            self.lost = lost;
+        }
+        // What stands there is what counts, whoever has made it.
+        self.lost.retain(|host, _| !snapshot.lists.contains_key(host));
+        &self.lost
+    }
+
+    /// Item 0 of a list that no app of the answer claims.
+    pub(super) fn identifier(&self, host: &str) -> Option<&String> {
+        self.plan.get(host).map(|wanted| &wanted.identifier).filter(|name| !name.is_empty())
+    }
+
+    /// Notes what is listed once `plan` is carried out.
+    pub(super) fn note(&mut self, plan: &Arc<Plan>, snapshot: &Snapshot) {
+        self.kept.clear();
+        for (host, wanted) in plan.iter().filter(|(_, wanted)| !wanted.unsure.is_empty()) {
+            let listed = texts(snapshot.backends(host));
+            let kept: Vec<String> = listed.filter(|row| wanted.unsure.contains(row)).collect();
+            if !kept.is_empty() {
+                let _new = self.kept.insert(host.clone(), kept);
+            }
+        }
+        self.plan = Arc::clone(plan);
+        self.had_notes = !snapshot.owned.is_empty();
+        self.lost.retain(|host, _| plan.contains_key(host));
+    }
+}
