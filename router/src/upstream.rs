@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::connection::write_vectored;
 use crate::request_body::RequestBody;
+use crate::route::trust::{Id, Signers, Trust};
 use crate::route::{Millis, millis};
 use crate::stream::Stream;
 
@@ -37,7 +38,6 @@ pub mod wire;
 
 use connect::{ConnectError, Connector};
 use http2::Multiplexed;
-use trust::Trust;
 use wire::Wire;
 
 /// An unused connection is closed after this. Backends commonly close theirs after 60 s or
@@ -61,6 +61,9 @@ pub enum LeaseError {
     /// All connections that `maxSockets` allows stayed in use for too long.
     #[error("all {0} connections to the backend (maxSockets) are in use")]
     QueueTimedOut(usize),
+    /// How the backend is to be verified cannot be read.
+    #[error("backend-ca, backend-name or backend-verify of the host's options cannot be read")]
+    UnreadableTrust,
 }
 
 /// Whom a connection is for.
@@ -68,22 +71,25 @@ pub enum LeaseError {
 pub struct Peer<'a> {
     /// The backend.
     pub origin: &'a Origin,
-    /// By what its certificate is verified, if it has one.
-    pub trust: &'a Trust,
+    /// By what its certificate is verified, where it is not by what the configuration says.
+    pub trust: Option<&'a Trust>,
     /// The connection may be upgraded to another protocol, which only HTTP/1.1 can be.
     pub for_tunnel: bool,
     /// Time for connecting, TLS included, where it is not `server.connectTimeout`.
     pub connect_timeout: Option<Duration>,
 }
 
+type Pools = HashMap<Origin, Arc<Pool>, foldhash::fast::RandomState>;
+
 /// The pools of one worker.
 #[derive(Debug)]
 pub struct Upstreams {
     /// Looked up once or twice a request. The keys come from Redis, not from clients, and the hash
     /// is seeded all the same.
-    pools: Mutex<HashMap<Origin, Arc<Pool>, foldhash::fast::RandomState>>,
-    /// Pools of those who verify certificates in ways of their own, which hardly anybody does.
-    special: Mutex<HashMap<(Origin, Trust), Arc<Pool>>>,
+    pools: Mutex<Pools>,
+    /// Pools of hosts that verify certificates by a rule of their own, by that rule: what was verified
+    /// by one is never used by another.
+    special: Mutex<HashMap<Id, Pools, foldhash::fast::RandomState>>,
     connector: Arc<Connector>,
     max_sockets: usize,
     queue_timeout: Duration,
@@ -165,18 +171,13 @@ impl Upstreams {
                 multiplexed: Mutex::default(),
             })
         };
-        if *trust != Trust::Configured && origin.scheme == Scheme::Https {
-            let mut special = lock(&self.special);
-            let key = (origin.clone(), trust.clone());
-            return Arc::clone(special.entry(key).or_insert_with(make));
+        match trust {
+            Some(trust) if origin.scheme == Scheme::Https => {
+                let mut special = lock(&self.special);
+                entry(special.entry(*trust.id()).or_default(), origin, make)
+            }
+            _ => entry(&mut lock(&self.pools), origin, make),
         }
-        let mut pools = lock(&self.pools);
-        if let Some(pool) = pools.get(origin) {
-            return Arc::clone(pool);
-        }
-        let pool = make();
-        pools.insert(origin.clone(), Arc::clone(&pool));
-        pool
     }
 
     /// A connection that was used before, if one is at hand. The backend may have closed it
@@ -197,6 +198,10 @@ impl Upstreams {
     pub async fn lease_new(&self, peer: Peer<'_>) -> Result<Lease, LeaseError> {
         if peer.for_tunnel && peer.origin.scheme == Scheme::H2c {
             return Err(LeaseError::NoTunnel);
+        }
+        let is_unreadable = |trust: &Trust| matches!(trust.signers, Signers::Nobody);
+        if peer.origin.scheme == Scheme::Https && peer.trust.is_some_and(is_unreadable) {
+            return Err(LeaseError::UnreadableTrust);
         }
         let pool = self.pool(peer);
         let permits = Arc::clone(&pool.permits);
@@ -251,10 +256,23 @@ impl Upstreams {
             pool.keeps_multiplexed(now) || !idle.is_empty() || Arc::strong_count(pool) > 1
         };
         lock(&self.pools).retain(|_, pool| keep(pool));
-        lock(&self.special).retain(|_, pool| keep(pool));
+        lock(&self.special).retain(|_, pools| {
+            pools.retain(|_, pool| keep(pool));
+            !pools.is_empty()
+        });
         // Sockets are closed without the locks.
         drop(expired);
     }
+}
+
+/// The pool of `origin`, made if there is none.
+fn entry(pools: &mut Pools, origin: &Origin, make: impl FnOnce() -> Arc<Pool>) -> Arc<Pool> {
+    if let Some(pool) = pools.get(origin) {
+        return Arc::clone(pool);
+    }
+    let pool = make();
+    pools.insert(origin.clone(), Arc::clone(&pool));
+    pool
 }
 
 impl Pool {

@@ -18,6 +18,7 @@ use super::Peer;
 use super::guard::{Forbidden, Guard};
 use super::trust::Trusts;
 use crate::clock::Clock;
+use crate::route::trust::{Id, Signers};
 use crate::route::{Millis, millis};
 use crate::seldom::Seldom;
 use crate::stream::Stream;
@@ -92,8 +93,8 @@ pub struct Connector {
     refusals: Seldom,
     names: Mutex<HashMap<Box<str>, Resolved>>,
     trusts: Trusts,
-    /// Backends whose TLS was complained about.
-    reported: Mutex<HashSet<Origin>>,
+    /// Backends whose TLS was complained about, and by whose rule.
+    reported: Mutex<HashSet<(Origin, Option<Id>)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -141,32 +142,37 @@ impl Connector {
         let origin = peer.origin;
         let name = origin.host.to_string();
         let failed = |source| ConnectError::Tls { name: name.as_str().into(), source };
-        let configs = self.trusts.config(peer.trust).await.map_err(failed)?;
+        let signers = peer.trust.map_or(&Signers::Configured, |trust| &trust.signers);
+        let configs = self.trusts.config(signers).await.map_err(failed)?;
         let config = if peer.for_tunnel { configs.http1 } else { configs.any };
-        let server = match &origin.host {
-            BackendHost::Ip(address) => Ok(ServerName::from(*address)),
-            BackendHost::Name(name) => ServerName::try_from(name.to_string()),
+        let own = peer.trust.and_then(|trust| trust.name.clone());
+        let server = match (own, &origin.host) {
+            (Some(name), _) => Ok(name),
+            (None, BackendHost::Ip(address)) => Ok(ServerName::from(*address)),
+            (None, BackendHost::Name(name)) => ServerName::try_from(name.to_string()),
         };
         let server = server.map_err(|error| failed(io::Error::other(error)))?;
         let result = TlsConnector::from(config).connect(server, stream).await;
-        self.report(origin, result.as_ref().err());
+        self.report(peer, result.as_ref().err());
         Ok(Stream::Tls(Box::new(result.map_err(failed)?.into())))
     }
 
     /// Says once that there is no TLS with a backend: where it is the only one of its frontend, it
     /// is never marked dead, and nothing else would say so.
-    fn report(&self, origin: &Origin, error: Option<&io::Error>) {
+    fn report(&self, peer: Peer<'_>, error: Option<&io::Error>) {
+        let key = (peer.origin.clone(), peer.trust.map(|trust| *trust.id()));
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
             None => {
-                reported.remove(origin);
+                reported.remove(&key);
             }
             Some(error) => {
-                if reported.len() < MAX_NAMES && reported.insert(origin.clone()) {
+                if reported.len() < MAX_NAMES && reported.insert(key) {
                     warn!(
-                        backend = %origin, %error,
+                        backend = %peer.origin, %error,
                         "no TLS with the backend; its certificate has to be valid for its host and \
-                         signed by an authority of the system or of server.backendCa"
+                         signed by an authority of the system or of server.backendCa, or be what \
+                         backend-name and backend-ca of the host's options say"
                     );
                 }
             }
@@ -299,10 +305,9 @@ mod tests {
     use shared::backend::BackendUrl;
 
     use super::{Clock, ConnectError, Connector, Guard, Peer};
-    use crate::upstream::trust::Trust;
 
     fn peer(origin: &shared::backend::Origin) -> Peer<'_> {
-        Peer { origin, trust: &Trust::Configured, for_tunnel: false, connect_timeout: None }
+        Peer { origin, trust: None, for_tunnel: false, connect_timeout: None }
     }
 
     fn connector() -> Connector {
