@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -55,8 +56,8 @@ pub enum LeaseError {
     /// The backend could not be connected to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// A protocol was asked for that HTTP/2, which is all that the backend speaks, cannot change to.
-    #[error("the backend speaks HTTP/2 only, which cannot be upgraded")]
+    /// A protocol was asked for that the backend, which speaks HTTP/2 only, cannot change to.
+    #[error("the backend speaks HTTP/2 only, and not the protocol that was asked for over it")]
     NoTunnel,
     /// All connections that `maxSockets` allows stayed in use for too long.
     #[error("all {0} connections to the backend (maxSockets) are in use")]
@@ -73,10 +74,21 @@ pub struct Peer<'a> {
     pub origin: &'a Origin,
     /// By what its certificate is verified, where it is not by what the configuration says.
     pub trust: Option<&'a Trust>,
-    /// The connection may be upgraded to another protocol, which only HTTP/1.1 can be.
-    pub for_tunnel: bool,
+    /// What it is wanted for.
+    pub purpose: Purpose,
     /// Time for connecting, TLS included, where it is not `server.connectTimeout`.
     pub connect_timeout: Option<Duration>,
+}
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// A request and its answer.
+    Exchange,
+    /// A change to another protocol, which only HTTP/1.1 can make.
+    Upgrade,
+    /// A WebSocket, which HTTP/2 can carry, too, if the backend allows that (RFC 8441).
+    WebSocket,
 }
 
 type Pools = HashMap<Origin, Arc<Pool>, foldhash::fast::RandomState>;
@@ -110,6 +122,8 @@ struct Pool {
     /// The one that all requests share where the backend speaks HTTP/2. `maxSockets` is then the
     /// requests at a time.
     multiplexed: Mutex<Option<Multiplexed>>,
+    /// The backend chose HTTP/2 and allowed no WebSocket over it.
+    wants_http1_for_websocket: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -133,6 +147,8 @@ enum Sender {
     Http1(http1::SendRequest<RequestBody>),
     /// The scheme goes into the request.
     Http2(http2::Sender, Scheme),
+    /// The same for a connection that is there for one WebSocket.
+    WebSocket(http2::Sender, Scheme),
 }
 
 /// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
@@ -169,6 +185,7 @@ impl Upstreams {
                 max_sockets: self.max_sockets,
                 idle: Mutex::default(),
                 multiplexed: Mutex::default(),
+                wants_http1_for_websocket: AtomicBool::new(false),
             })
         };
         match trust {
@@ -185,7 +202,7 @@ impl Upstreams {
     pub fn lease_idle(&self, peer: Peer<'_>) -> Option<Lease> {
         let pool = self.pool(peer);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
-        let exchange = pool.take_idle(peer.for_tunnel)?;
+        let exchange = pool.take_idle(peer.purpose)?;
         Some(Lease::new(exchange, pool, permit, true))
     }
 
@@ -196,7 +213,7 @@ impl Upstreams {
     ///
     /// [`LeaseError`] when the wait is too long or the backend cannot be connected to.
     pub async fn lease_new(&self, peer: Peer<'_>) -> Result<Lease, LeaseError> {
-        if peer.for_tunnel && peer.origin.scheme == Scheme::H2c {
+        if peer.purpose == Purpose::Upgrade && peer.origin.scheme == Scheme::H2c {
             return Err(LeaseError::NoTunnel);
         }
         let is_unreadable = |trust: &Trust| matches!(trust.signers, Signers::Nobody);
@@ -213,27 +230,16 @@ impl Upstreams {
                 let Ok(Ok(permit)) = turn else {
                     return Err(LeaseError::QueueTimedOut(self.max_sockets));
                 };
-                if let Some(exchange) = pool.take_idle(peer.for_tunnel) {
+                if let Some(exchange) = pool.take_idle(peer.purpose) {
                     return Ok(Lease::new(exchange, pool, permit, true));
                 }
                 permit
             }
         };
-        let stream = pool.connector.connect(peer).await?;
-        if peer.origin.scheme == Scheme::H2c || stream.speaks_http2() {
-            let sender = Box::pin(http2::handshake(stream)).await?;
-            let exchange = pool.share(sender);
-            return Ok(Lease::new(exchange, pool, permit, false));
-        }
-        let wire = Arc::new(Wire::default());
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(UpstreamIo::new(stream, Arc::clone(&wire)))
-            .await
-            .map_err(ConnectError::Handshake)?;
-        let driver = Some(driver);
-        let sender = Sender::Http1(sender);
-        let exchange = Box::new(Exchange { sender, driver, wire, is_done: false });
+        let exchange = match peer.purpose {
+            Purpose::WebSocket => Box::pin(pool.connect_for_websocket(peer)).await?,
+            Purpose::Exchange | Purpose::Upgrade => pool.connect(peer).await?,
+        };
         Ok(Lease::new(exchange, pool, permit, false))
     }
 
@@ -276,8 +282,10 @@ fn entry(pools: &mut Pools, origin: &Origin, make: impl FnOnce() -> Arc<Pool>) -
 }
 
 impl Pool {
-    fn take_idle(&self, for_tunnel: bool) -> Option<Box<Exchange>> {
-        if !for_tunnel && let Some(shared) = &mut *lock(&self.multiplexed) {
+    fn take_idle(&self, purpose: Purpose) -> Option<Box<Exchange>> {
+        if purpose == Purpose::Exchange
+            && let Some(shared) = &mut *lock(&self.multiplexed)
+        {
             // One that is about to end takes no more requests.
             if shared.sender.is_ready() {
                 shared.uses += 1;
@@ -288,8 +296,51 @@ impl Pool {
     }
 
     fn multiplexed(&self, sender: http2::Sender) -> Box<Exchange> {
-        let sender = Sender::Http2(sender, self.scheme);
-        Box::new(Exchange { sender, driver: None, wire: Arc::default(), is_done: false })
+        Exchange::over_http2(Sender::Http2(sender, self.scheme))
+    }
+
+    async fn connect(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
+        let is_exchange = peer.purpose == Purpose::Exchange;
+        let stream = match self.connector.connect(peer, is_exchange).await {
+            Err(error) if !is_exchange && connect::refuses_protocols(&error) => {
+                return Err(LeaseError::NoTunnel);
+            }
+            stream => stream?,
+        };
+        if self.scheme == Scheme::H2c || stream.speaks_http2() {
+            return Ok(self.share(Box::pin(http2::handshake(stream)).await?));
+        }
+        Ok(Exchange::over_http1(stream).await?)
+    }
+
+    /// A connection for a WebSocket: of HTTP/2 if the backend chooses that and allows WebSockets over it,
+    /// else of HTTP/1.1, as browsers do it.
+    async fn connect_for_websocket(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
+        if !self.wants_http1_for_websocket.load(Ordering::Relaxed) {
+            let stream = self.connector.connect(peer, true).await?;
+            if self.scheme != Scheme::H2c && !stream.speaks_http2() {
+                return Ok(Exchange::over_http1(stream).await?);
+            }
+            let (sender, allows) = http2::handshake_for_websocket(stream).await?;
+            let limit = self.connector.limit(peer);
+            let allows = tokio::time::timeout(limit, allows).await;
+            if allows.map_err(|_elapsed| ConnectError::TimedOut(limit))?.unwrap_or(false) {
+                return Ok(Exchange::over_http2(Sender::WebSocket(sender, self.scheme)));
+            }
+            if self.scheme == Scheme::H2c {
+                return Err(LeaseError::NoTunnel);
+            }
+            self.wants_http1_for_websocket.store(true, Ordering::Relaxed);
+        }
+        match self.connector.connect(peer, false).await {
+            Ok(stream) => Ok(Exchange::over_http1(stream).await?),
+            // With HTTP/2 there was TLS: the backend does not want HTTP/1.1, or has changed since.
+            Err(ConnectError::Tls { .. }) => {
+                self.wants_http1_for_websocket.store(false, Ordering::Relaxed);
+                Err(LeaseError::NoTunnel)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Has further requests use this connection, too.
@@ -353,8 +404,8 @@ impl Lease {
         if self.is_doubtful {
             return;
         }
-        if matches!(exchange.sender, Sender::Http2(..)) {
-            // Others use it all the time.
+        if !matches!(exchange.sender, Sender::Http1(_)) {
+            // Others use it all the time, or nobody will.
             return;
         }
         // hyper takes another request once it has seen the end of this exchange; mostly it has.
@@ -367,6 +418,26 @@ impl Lease {
 }
 
 impl Exchange {
+    async fn over_http1(stream: Stream) -> Result<Box<Self>, ConnectError> {
+        let wire = Arc::new(Wire::default());
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(MAX_RESPONSE_HEAD)
+            .handshake(UpstreamIo::new(stream, Arc::clone(&wire)))
+            .await
+            .map_err(ConnectError::Handshake)?;
+        let (sender, driver) = (Sender::Http1(sender), Some(driver));
+        Ok(Box::new(Self { sender, driver, wire, is_done: false }))
+    }
+
+    fn over_http2(sender: Sender) -> Box<Self> {
+        Box::new(Self { sender, driver: None, wire: Arc::default(), is_done: false })
+    }
+
+    /// Whether a WebSocket was asked for by HTTP/2, so that a success is what begins it.
+    pub fn is_websocket(&self) -> bool {
+        matches!(self.sender, Sender::WebSocket(..))
+    }
+
     /// Hands `request` to the connection; [`Exchange::drive`] then does the work. `records` keeps
     /// it for being sent again.
     pub fn send(
@@ -380,13 +451,18 @@ impl Exchange {
                 let sent = sender.try_send_request(request);
                 Either::Left(async move { sent.await.map_err(SendError::from) })
             }
+            Sender::WebSocket(sender, scheme) => {
+                http2::encode_websocket(&mut request, *scheme);
+                let sent = sender.try_send_request(request);
+                Either::Right(Either::Left(async move { sent.await.map_err(SendError::from) }))
+            }
             Sender::Http2(sender, scheme) => {
                 if records {
                     self.wire.keep(&request);
                 }
                 http2::encode(&mut request, *scheme);
                 let sent = sender.try_send_request(request);
-                Either::Right(async move {
+                Either::Right(Either::Right(async move {
                     sent.await.map_err(|error| match SendError::from(error) {
                         SendError::Unsent(mut request) => {
                             http2::decode(&mut request);
@@ -394,7 +470,7 @@ impl Exchange {
                         }
                         error @ SendError::Broken(_) => error,
                     })
-                })
+                }))
             }
         }
     }
@@ -402,7 +478,7 @@ impl Exchange {
     fn is_ready(&self) -> bool {
         match &self.sender {
             Sender::Http1(sender) => sender.is_ready(),
-            Sender::Http2(sender, _) => sender.is_ready(),
+            Sender::Http2(sender, _) | Sender::WebSocket(sender, _) => sender.is_ready(),
         }
     }
 
@@ -416,7 +492,7 @@ impl Exchange {
         let Some(driver) = &mut self.driver else {
             return match self.sender {
                 Sender::Http1(_) => Poll::Ready(()),
-                Sender::Http2(..) => Poll::Pending,
+                Sender::Http2(..) | Sender::WebSocket(..) => Poll::Pending,
             };
         };
         match driver.poll_without_shutdown(cx) {

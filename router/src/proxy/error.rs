@@ -239,7 +239,7 @@ impl ProxyError {
             Self::NotAllowed => "address not allowed",
             Self::PasswordsBusy => "too many passwords to check",
             Self::Unauthorized => "password needed",
-            Self::Lease(LeaseError::NoTunnel) => "backend speaks HTTP/2 only",
+            Self::Lease(LeaseError::NoTunnel) => "backend speaks HTTP/2 only, without this upgrade",
             Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
             Self::Lease(LeaseError::UnreadableTrust) => {
                 "backend-ca, backend-name or backend-verify of options cannot be read"

@@ -18,7 +18,7 @@ use crate::connection::BodyState;
 use crate::dead_marks::Reason;
 use crate::request_body::{Gate, RequestBody};
 use crate::route::{Pick, Route, Target};
-use crate::upstream::{Exchange, Lease, Peer, SendError};
+use crate::upstream::{Exchange, Lease, Peer, Purpose, SendError};
 
 /// A response of a backend with what belongs to it.
 pub(super) struct Answered {
@@ -73,6 +73,11 @@ impl Client {
             Some(options) => (options.connect_timeout, options.trust.as_ref()),
             None => (None, None),
         };
+        let purpose = match &upgrade {
+            None => Purpose::Exchange,
+            Some(upgrade) if upgrade.is_websocket() => Purpose::WebSocket,
+            Some(_) => Purpose::Upgrade,
+        };
         let mut slot = Some(request);
         let mut tried: Vec<usize> = Vec::new();
         let mut last_error = None;
@@ -95,8 +100,7 @@ impl Client {
             if let Some(record) = log.record() {
                 record.backend_started.get_or_insert(started);
             }
-            let peer =
-                Peer { origin: &url.origin, trust, for_tunnel: upgrade.is_some(), connect_timeout };
+            let peer = Peer { origin: &url.origin, trust, purpose, connect_timeout };
             match self.attempt(peer, limit, &mut slot, &expectations).await {
                 Ok((lease, response)) => {
                     let route = Arc::clone(&route);
