@@ -8,6 +8,7 @@ use http::header::{
 };
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode, Version};
+use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
@@ -49,6 +50,10 @@ impl Client {
         }
         if framing == Framing::Ambiguous {
             lease.never_again();
+        }
+        let has_trailers = parts.version == Version::HTTP_2 && !incoming.is_end_stream();
+        if debugging.takes_trailers && has_trailers {
+            headers::announce_grpc(&mut parts.headers);
         }
         parts.version = Version::HTTP_11;
         if debugging.is_wanted {
