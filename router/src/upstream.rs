@@ -9,44 +9,35 @@
 //! time.
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use futures_util::future::Either;
-use hyper::client::conn::{TrySendError, http1};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use shared::backend::{Origin, Scheme};
 use shared::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::connection::write_vectored;
-use crate::request_body::RequestBody;
 use crate::route::trust::{Id, Signers, Trust};
 use crate::route::{Millis, millis};
 use crate::stream::Stream;
 
 pub mod connect;
+mod exchange;
 pub mod guard;
 mod http2;
+mod socket;
 pub mod trust;
 pub mod wire;
 
 use connect::{ConnectError, Connector};
+use exchange::Sender;
+pub use exchange::{Exchange, SendError};
 use http2::Multiplexed;
-use wire::Wire;
 
 /// An unused connection is closed after this. Backends commonly close theirs after 60 s or
 /// more; those that do sooner are noticed before the connection is used.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
-/// Bytes of the first read of an answer, which is looked at on its way to hyper: most answers
-/// to small requests are smaller.
-const HEAD_READ: usize = 4096;
 /// Largest head of a response, more than any sane backend sends; also the largest read buffer.
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
 
@@ -130,25 +121,6 @@ struct Pool {
 struct Idle {
     exchange: Box<Exchange>,
     since: Millis,
-}
-
-/// A connection and the means to run one request at a time on it.
-#[derive(Debug)]
-pub struct Exchange {
-    sender: Sender,
-    /// None once it has ended and is not needed for a tunnel.
-    driver: Option<http1::Connection<UpstreamIo, RequestBody>>,
-    wire: Arc<Wire>,
-    is_done: bool,
-}
-
-#[derive(Debug)]
-enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
-    /// The scheme goes into the request.
-    Http2(http2::Sender, Scheme),
-    /// The same for a connection that is there for one WebSocket.
-    WebSocket(http2::Sender, Scheme),
 }
 
 /// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
@@ -395,7 +367,7 @@ impl Lease {
     /// requests, which end (Node's agent lets upgraded sockets go, too).
     pub fn into_tunnel(mut self) -> Option<(Stream, bytes::Bytes)> {
         let parts = self.exchange.take()?.driver?.into_parts();
-        Some((parts.io.inner.into_inner(), parts.read_buf))
+        Some((parts.io.into_stream(), parts.read_buf))
     }
 
     /// Gives the connection back to the pool if it can carry another request.
@@ -414,250 +386,5 @@ impl Lease {
         }
         // Before the permit is released: whoever waits for it finds the connection.
         lock(&self.pool.idle).push(Idle { exchange, since: now });
-    }
-}
-
-impl Exchange {
-    async fn over_http1(stream: Stream) -> Result<Box<Self>, ConnectError> {
-        let wire = Arc::new(Wire::default());
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(UpstreamIo::new(stream, Arc::clone(&wire)))
-            .await
-            .map_err(ConnectError::Handshake)?;
-        let (sender, driver) = (Sender::Http1(sender), Some(driver));
-        Ok(Box::new(Self { sender, driver, wire, is_done: false }))
-    }
-
-    fn over_http2(sender: Sender) -> Box<Self> {
-        Box::new(Self { sender, driver: None, wire: Arc::default(), is_done: false })
-    }
-
-    /// Whether a WebSocket was asked for by HTTP/2, so that a success is what begins it.
-    pub fn is_websocket(&self) -> bool {
-        matches!(self.sender, Sender::WebSocket(..))
-    }
-
-    /// Hands `request` to the connection; [`Exchange::drive`] then does the work. `records` keeps
-    /// it for being sent again.
-    pub fn send(
-        &mut self,
-        mut request: http::Request<RequestBody>,
-        records: bool,
-    ) -> impl Future<Output = SendResult> + use<> {
-        match &mut self.sender {
-            Sender::Http1(sender) => {
-                self.wire.begin(records);
-                let sent = sender.try_send_request(request);
-                Either::Left(async move { sent.await.map_err(SendError::from) })
-            }
-            Sender::WebSocket(sender, scheme) => {
-                http2::encode_websocket(&mut request, *scheme);
-                let sent = sender.try_send_request(request);
-                Either::Right(Either::Left(async move { sent.await.map_err(SendError::from) }))
-            }
-            Sender::Http2(sender, scheme) => {
-                if records {
-                    self.wire.keep(&request);
-                }
-                http2::encode(&mut request, *scheme);
-                let sent = sender.try_send_request(request);
-                Either::Right(Either::Right(async move {
-                    sent.await.map_err(|error| match SendError::from(error) {
-                        SendError::Unsent(mut request) => {
-                            http2::decode(&mut request);
-                            SendError::Unsent(request)
-                        }
-                        error @ SendError::Broken(_) => error,
-                    })
-                }))
-            }
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        match &self.sender {
-            Sender::Http1(sender) => sender.is_ready(),
-            Sender::Http2(sender, _) | Sender::WebSocket(sender, _) => sender.is_ready(),
-        }
-    }
-
-    /// Reads and writes as far as possible without waiting; where others share the connection, a task
-    /// does so. Ready when the connection has ended,
-    /// by closing or by an upgrade.
-    pub fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_done {
-            return Poll::Ready(());
-        }
-        let Some(driver) = &mut self.driver else {
-            return match self.sender {
-                Sender::Http1(_) => Poll::Ready(()),
-                Sender::Http2(..) | Sender::WebSocket(..) => Poll::Pending,
-            };
-        };
-        match driver.poll_without_shutdown(cx) {
-            Poll::Pending => Poll::Pending,
-            // The error goes to the request as well, which is who can tell what it means.
-            Poll::Ready(_result) => {
-                self.is_done = true;
-                Poll::Ready(())
-            }
-        }
-    }
-
-    /// Drops a connection that has ended, which hands back a request that it did not get to.
-    pub fn abandon(&mut self) {
-        self.is_done = true;
-        self.driver = None;
-    }
-
-    /// Whether the connection has ended for HTTP, by closing or by an upgrade.
-    pub fn has_ended(&self) -> bool {
-        self.is_done
-    }
-
-    /// What was seen on the wire.
-    pub fn wire(&self) -> &Wire {
-        &self.wire
-    }
-
-    fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx).is_pending() && self.is_ready()
-    }
-}
-
-/// Why a request gave no response.
-#[derive(Debug)]
-pub enum SendError {
-    /// The connection ended, or what came is no HTTP.
-    Broken(hyper::Error),
-    /// The connection ended before anything of the request was written.
-    Unsent(Box<http::Request<RequestBody>>),
-}
-
-impl From<TrySendError<http::Request<RequestBody>>> for SendError {
-    fn from(mut error: TrySendError<http::Request<RequestBody>>) -> Self {
-        match error.take_message() {
-            Some(request) => Self::Unsent(Box::new(request)),
-            None => Self::Broken(error.into_error()),
-        }
-    }
-}
-
-/// What a request on a connection gives: a response, or an error that holds the request again if
-/// no byte of it was sent.
-pub type SendResult = Result<http::Response<hyper::body::Incoming>, SendError>;
-
-/// The backend's socket. When writing fails it goes on reading: a backend that refuses an upload
-/// answers and closes without reading the rest, and that answer is what the client is to get.
-#[derive(Debug)]
-struct UpstreamIo {
-    inner: TokioIo<Stream>,
-    wire: Arc<Wire>,
-    is_write_broken: bool,
-}
-
-impl UpstreamIo {
-    fn new(stream: Stream, wire: Arc<Wire>) -> Self {
-        Self { inner: TokioIo::new(stream), wire, is_write_broken: false }
-    }
-
-    fn survive(
-        &mut self,
-        result: Poll<io::Result<usize>>,
-        length: usize,
-    ) -> Poll<io::Result<usize>> {
-        match result {
-            Poll::Ready(Err(error))
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-                ) =>
-            {
-                self.is_write_broken = true;
-                Poll::Ready(Ok(length))
-            }
-            result => result,
-        }
-    }
-}
-
-impl Read for UpstreamIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.wire.awaits_head() {
-            let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-            if result.is_ready() {
-                self.wire.note_progress();
-            }
-            return result;
-        }
-        // The first bytes of an answer are looked at on their way to hyper.
-        let mut head = [const { MaybeUninit::uninit() }; HEAD_READ];
-        let length = HEAD_READ.min(buf.remaining());
-        let mut window = hyper::rt::ReadBuf::uninit(head.get_mut(..length).unwrap_or_default());
-        ready!(Pin::new(&mut self.inner).poll_read(cx, window.unfilled()))?;
-        self.wire.received(window.filled());
-        buf.put_slice(window.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Write for UpstreamIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.is_write_broken {
-            return Poll::Ready(Ok(buf.len()));
-        }
-        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
-        if let Poll::Ready(Ok(count)) = result
-            && let Some(sent) = buf.get(..count)
-        {
-            self.wire.sent(sent);
-        }
-        self.survive(result, buf.len())
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = bufs.iter().map(|buf| buf.len()).sum();
-        if self.is_write_broken {
-            return Poll::Ready(Ok(length));
-        }
-        let result = write_vectored(&mut self.inner, cx, bufs);
-        if let Poll::Ready(Ok(mut count)) = result {
-            for buf in bufs {
-                let (sent, _rest) = buf.split_at(count.min(buf.len()));
-                self.wire.sent(sent);
-                count -= sent.len();
-            }
-        }
-        self.survive(result, length)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_write_broken {
-            return Poll::Ready(Ok(()));
-        }
-        // Encrypted bytes that waited for room may be what the backend does not take any more.
-        let result = Pin::new(&mut self.inner).poll_flush(cx).map_ok(|()| 0);
-        self.survive(result, 0).map_ok(|_count| ())
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
