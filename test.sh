@@ -33,8 +33,58 @@ install_missing() {
         apt-get install -y -qq --no-install-recommends $packages >/dev/null
 }
 
+# One test plays its corpus against Debian's nginx as well. Only the program is wanted, while installing
+# the package would start a service: so it is unpacked below target/ and nowhere else. Where that fails
+# the tests go on: the one that wants it says so, and fails only when CI is set.
+unpack_nginx() {
+    if command -v nginx >/dev/null 2>&1 || [ -x target/nginx/usr/sbin/nginx ]; then return 0; fi
+    if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg >/dev/null 2>&1; then
+        say "No nginx and no apt-get here: the tests that want nginx are left out"
+        return 0
+    fi
+    say "Unpacking Debian's nginx below target/nginx: one test compares how it reads requests"
+    if ! fetch_nginx; then
+        say "nginx could not be unpacked: the tests that want it are left out"
+        return 0
+    fi
+    # Of what the package depends on, only libraries, and only if one of them is missing.
+    if ldd target/nginx/usr/sbin/nginx | grep -q 'not found'; then
+        libraries=$(sed 's/([^)]*)//g; s/|[^,]*//g' target/nginx/depends | tr -d ' ' | tr ',' '\n' |
+            grep -E '^(lib|zlib)' | tr '\n' ' ')
+        say "Installing libraries that nginx needs: $libraries"
+        # The names are to be split into words. In a shell of its own: without them it goes on, too.
+        # shellcheck disable=SC2086
+        (as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-upgrade --no-install-recommends $libraries >/dev/null) ||
+            rm -r target/nginx
+    fi
+}
+
+# The program is in nginx since Debian 12, in nginx-light before.
+fetch_nginx() {
+    rm -rf target/nginx target/nginx.new
+    mkdir -p target/nginx.new
+    for package in nginx nginx-light; do
+        # In a shell of its own, for it ends where there is no root.
+        download "$package" || { (as_root apt-get update -qq) && download "$package"; } || return 1
+        for file in target/nginx.new/*.deb; do
+            dpkg -x "$file" target/nginx.new &&
+                dpkg-deb -f "$file" Depends >target/nginx.new/depends || return 1
+            rm "$file"
+        done
+        [ ! -x target/nginx.new/usr/sbin/nginx ] || break
+    done
+    [ -x target/nginx.new/usr/sbin/nginx ] && mv target/nginx.new target/nginx
+}
+
+download() {
+    # As root apt wants to become another user, who may not write here.
+    (cd target/nginx.new && apt-get -qq -o APT::Sandbox::User=root download "$1" >/dev/null)
+}
+
 command -v cargo >/dev/null 2>&1 || fail "cargo not found: install Rust from https://rustup.rs"
 install_missing
+unpack_nginx
 
 # The process tests run the binaries, and a test run alone builds only those of packages that have
 # test targets of their own.

@@ -125,15 +125,34 @@ pub(crate) fn forwarded(bytes: &[u8]) {
     }
 }
 
-/// The fields of `options:<host>`, a line each: name, colon, value.
+/// The fields of `options:<host>`, a line each: name, colon, value. A line without a colon goes on with
+/// the value above it, as those of certificates do.
 pub(crate) fn options(bytes: &[u8]) {
-    let lines = bytes.split(|byte| *byte == b'\n');
-    let fields = lines.filter_map(|line| {
-        let at = line.iter().position(|byte| *byte == b':')?;
-        Some((line.get(..at)?.to_vec(), line.get(at + 1..)?.to_vec()))
+    let mut fields = shared::store::Fields::new();
+    let mut last = None;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        match line.iter().position(|byte| *byte == b':') {
+            Some(at) => {
+                let (name, value) = line.split_at(at);
+                fields.insert(name.to_vec(), value[1..].to_vec());
+                last = Some(name.to_vec());
+            }
+            None => {
+                if let Some(value) = last.as_ref().and_then(|name| fields.get_mut(name)) {
+                    value.push(b'\n');
+                    value.extend_from_slice(line);
+                }
+            }
+        }
+    }
+    let is_opted_out = fields.get(&b"backend-verify"[..]).is_some_and(|value| {
+        let word = std::str::from_utf8(value).map(str::trim);
+        word.is_ok_and(|word| ["off", "false", "no", "0"].contains(&word))
     });
-    let raw = shared::store::RawOptions { name: "a.test".to_owned(), fields: fields.collect() };
-    let _options = router::route::options::Options::parse(raw);
+    let raw = shared::store::RawOptions { name: "a.test".to_owned(), fields };
+    let options = router::route::options::Options::parse(raw);
+    let verifies_nothing = options.trust.is_some_and(|trust| trust.verifies_nothing());
+    assert!(is_opted_out || !verifies_nothing);
 }
 
 /// PROXY headers of both versions.

@@ -223,7 +223,8 @@ impl Tunnel {
     }
 }
 
-/// A backend of HTTP/2, which sends back what it gets, trailers included, or `grpc-status: 0` for none.
+/// A backend of HTTP/2, which sends back what it gets, trailers and their announcement included, or
+/// `grpc-status: 0` for none.
 #[derive(Debug)]
 pub struct Backend {
     port: u16,
@@ -240,6 +241,19 @@ impl Backend {
 
     /// Starts one whose connections answer that many requests each, and break at the next one.
     pub fn answering(limit: usize) -> Self {
+        Self::configured(limit, h2::server::Builder::new())
+    }
+
+    /// Starts one that takes WebSockets (RFC 8441), and so many requests at a time on a connection. A
+    /// tunnel sends back what it gets, and `bye` at the end. The target `/no` refuses with 403, `/204` takes
+    /// it with a status that the library knows no tunnel for, `/cut` breaks off.
+    pub fn with_websockets(max_streams: u32) -> Self {
+        let mut builder = h2::server::Builder::new();
+        builder.enable_connect_protocol().max_concurrent_streams(max_streams);
+        Self::configured(usize::MAX, builder)
+    }
+
+    fn configured(limit: usize, builder: h2::server::Builder) -> Self {
         let listener = RUNTIME.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let connections = Arc::<AtomicUsize>::default();
@@ -248,9 +262,9 @@ impl Backend {
         let task = RUNTIME.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
-                let seen = Arc::clone(&seen);
+                let (seen, builder) = (Arc::clone(&seen), builder.clone());
                 tokio::spawn(async move {
-                    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                    let Ok(mut connection) = builder.handshake(stream).await else { return };
                     let mut answered = 0;
                     while let Some(Ok((request, respond))) = connection.accept().await {
                         let (parts, body) = request.into_parts();
@@ -259,8 +273,16 @@ impl Backend {
                             seen.lock().unwrap_or_else(PoisonError::into_inner).push(parts);
                             return;
                         }
+                        let target = parts.uri.path().to_owned();
+                        let announced = parts.headers.get("trailer").cloned();
+                        let is_websocket = parts.method == http::Method::CONNECT
+                            && parts.extensions.get().map(h2::ext::Protocol::as_str)
+                                == Some("websocket");
                         seen.lock().unwrap_or_else(PoisonError::into_inner).push(parts);
-                        tokio::spawn(answer(body, respond));
+                        match is_websocket {
+                            true => drop(tokio::spawn(tunnel(target, body, respond))),
+                            false => drop(tokio::spawn(answer(announced, body, respond))),
+                        }
                     }
                 });
             }
@@ -296,8 +318,53 @@ impl Drop for Backend {
     }
 }
 
-async fn answer(mut body: RecvStream, mut respond: h2::server::SendResponse<Bytes>) {
-    let response = http::Response::builder().header("content-type", "application/grpc");
+async fn tunnel(
+    target: String,
+    mut body: RecvStream,
+    mut respond: h2::server::SendResponse<Bytes>,
+) {
+    let status = match target.as_str() {
+        "/no" => 403,
+        "/204" => 204,
+        _ => 200,
+    };
+    // Its own answer to a key is no answer to the client's.
+    let response = http::Response::builder()
+        .status(status)
+        .header("sec-websocket-accept", "AAAA")
+        .header("sec-websocket-protocol", "chat");
+    let response = response.body(()).expect("a response");
+    let Ok(mut stream) = respond.send_response(response, status == 204) else { return };
+    if status == 403 {
+        let _sent = write(&mut stream, Bytes::from_static(b"refused")).await;
+        let _ended = stream.send_data(Bytes::new(), true);
+    }
+    if status != 200 {
+        return;
+    }
+    while let Some(Ok(part)) = body.data().await {
+        let _released = body.flow_control().release_capacity(part.len());
+        if write(&mut stream, part).await.is_err() {
+            return;
+        }
+        if target == "/cut" {
+            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+            return;
+        }
+    }
+    let _sent = write(&mut stream, Bytes::from_static(b"bye")).await;
+    let _ended = stream.send_data(Bytes::new(), true);
+}
+
+async fn answer(
+    announced: Option<http::HeaderValue>,
+    mut body: RecvStream,
+    mut respond: h2::server::SendResponse<Bytes>,
+) {
+    let mut response = http::Response::builder().header("content-type", "application/grpc");
+    if let Some(announced) = announced {
+        response = response.header("trailer", announced);
+    }
     let Ok(mut stream) = respond.send_response(response.body(()).expect("a response"), false)
     else {
         return;

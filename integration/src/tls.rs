@@ -165,6 +165,20 @@ impl Front {
 
     /// The same, choosing among these protocols (ALPN).
     pub fn offering(identity: &Identity, backend: u16, protocols: &[&str]) -> Self {
+        Self::choosing(identity, protocols, move |_| backend)
+    }
+
+    /// Hands on HTTP/2 to the one backend and HTTP/1.1 to the other.
+    pub fn splitting(identity: &Identity, http2: u16, http1: u16) -> Self {
+        let choose = move |is_http2| if is_http2 { http2 } else { http1 };
+        Self::choosing(identity, &["h2", "http/1.1"], choose)
+    }
+
+    fn choosing(
+        identity: &Identity,
+        protocols: &[&str],
+        choose: impl Fn(bool) -> u16 + Copy + Send + Sync + 'static,
+    ) -> Self {
         let chain = CertificateDer::pem_file_iter(&identity.certificate).expect("own file");
         let chain: Result<Vec<_>, _> = chain.collect();
         let key = PrivateKeyDer::from_pem_file(&identity.key).expect("a key");
@@ -187,6 +201,7 @@ impl Front {
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
                     let name = stream.get_ref().1.server_name().map(str::to_owned);
+                    let backend = choose(stream.get_ref().1.alpn_protocol() == Some(b"h2"));
                     names.lock().unwrap_or_else(PoisonError::into_inner).push(name);
                     let Ok(mut inner) = AsyncStream::connect(("127.0.0.1", backend)).await else {
                         return;

@@ -135,7 +135,50 @@ fn cookies_are_joined_and_trailers_pass_both_ways() {
     _redis.frontend("a.test", "id", &[&counting.url()]);
     let trailers = headers(&[("x-sum", "42")]);
     assert_eq!(client.send(request, Some(b"abc"), Some(trailers)).unwrap().text(), "counted");
-    assert_eq!(counting.requests()[0].body.as_ref().unwrap().data, b"abc");
+    let body = counting.requests()[0].body.clone().unwrap();
+    assert_eq!((body.data.as_slice(), body.trailers), (&b"abc"[..], Vec::new()));
+    // Those that were not announced are left out on the way to HTTP/1.1, and nothing else.
+    let request = Request::post("http://a.test/").body(()).unwrap();
+    let trailers = headers(&[("x-sum", "42")]);
+    assert_eq!(client.send(request, Some(b"abc"), Some(trailers)).unwrap().text(), "counted");
+    let body = counting.requests()[1].body.clone().unwrap();
+    assert_eq!(
+        (body.data.as_slice(), body.trailers, body.complete),
+        (&b"abc"[..], Vec::new(), true)
+    );
+}
+
+/// Of a backend of HTTP/2 a client of HTTP/1.1 gets what was announced, and how a call of gRPC ended.
+#[test]
+fn trailers_of_http2_reach_a_client_of_http1_that_takes_them() {
+    let backend = http2::Backend::start();
+    let (_redis, router) = stage(&backend.url());
+    let mut client = client::Client::connect(router.addr());
+    let te = "TE: trailers\r\nConnection: TE\r\n";
+    let grpc = "grpc-status, grpc-message, grpc-status-details-bin";
+    for (headers, trailers, announced, expected) in [
+        // `grpc-status: 0`, which nobody has announced.
+        (te, "", Some(grpc), &["grpc-status: 0"][..]),
+        ("", "", None, &[]),
+        (&format!("{te}Trailer: x-sum\r\n"), "X-Sum: 42\r\n", Some("x-sum"), &["x-sum: 42"]),
+        ("Trailer: x-sum\r\n", "X-Sum: 42\r\n", Some("x-sum"), &[]),
+    ] {
+        for _ in 0..2 {
+            let response = client
+                .send(format!(
+                    "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n{headers}\r\n\
+                     3\r\nabc\r\n0\r\n{trailers}\r\n"
+                ))
+                .response();
+            assert_eq!(response.text(), "abc");
+            assert_eq!(response.header("trailer"), announced, "{headers}");
+            let line = |(name, value): &(String, String)| {
+                format!("{}: {value}", name.to_ascii_lowercase())
+            };
+            let lines: Vec<_> = response.body.trailers.iter().map(line).collect();
+            assert_eq!(lines, expected, "{headers}");
+        }
+    }
 }
 
 /// What concerns a connection of HTTP/1.1 does not leave it, in either direction.
@@ -236,7 +279,7 @@ fn an_answer_that_is_no_websocket_begins_none() {
     let only_http2 = http2::Backend::start();
     redis.frontend("a.test", "id", &[&only_http2.url()]);
     assert_eq!(client.websocket("http://a.test/").map(drop), Err(502));
-    assert_eq!(only_http2.connections(), 0);
+    assert!(only_http2.requests().is_empty());
 }
 
 /// gRPC: HTTP/2 all the way, trailers both ways, every call of a worker on one connection.

@@ -5,8 +5,9 @@ use std::io::{Read as _, Write as _};
 
 use integration::backend::Backend;
 use integration::certificates::Authority;
-use integration::client::{Client, get};
+use integration::client::{Client, debug_get, get};
 use integration::eventually::{DEADLINE, eventually};
+use integration::http2;
 use integration::redis::Redis;
 use integration::router::Router;
 use integration::tls::Front;
@@ -105,6 +106,169 @@ fn a_websocket_to_an_https_backend_is_a_tunnel() {
     tunnel.echo(b"ping");
     tunnel.echo(b"pong");
     assert_eq!(tunnel.finish(), b"");
+}
+
+/// Sets `options:<host>`, in place of what was there.
+fn options(redis: &Redis, host: &str, fields: &[&str]) {
+    let key = format!("options:{host}");
+    redis.run(&["DEL", &key]);
+    redis.run(&[&["HSET", &key], fields].concat());
+}
+
+fn pem(authority: &Authority) -> String {
+    std::fs::read_to_string(authority.ca()).expect("own file")
+}
+
+fn status(router: &Router, host: &str) -> u16 {
+    get(router.addr(), host, "/").status()
+}
+
+/// The same backend for two hosts: only the one that knows its authority reaches it, whoever comes
+/// first. HTTP/2, where all requests share a connection, is no way round.
+#[test]
+fn an_authority_of_one_host_opens_the_backend_to_no_other() {
+    let authority = Authority::new();
+    let (redis, backend) = (Redis::start(), Backend::start("b"));
+    let http2 = http2::Backend::start();
+    let identity = authority.sign(&["localhost"]);
+    let plain = Front::start(&identity, backend.port());
+    let multiplexed = Front::offering(&identity, http2.port(), &["h2", "http/1.1"]);
+    for (number, front) in [plain, multiplexed].into_iter().enumerate() {
+        let [own, other, late] =
+            ["own", "other", "late"].map(|name| format!("{name}{number}.test"));
+        for host in [&own, &other, &late] {
+            redis.frontend(host, "id", &[&front.url("localhost")]);
+        }
+        options(&redis, &own, &["backend-ca", &pem(&authority)]);
+        // One worker, so that all of them look into the same pools.
+        let router = Router::builder(&redis).workers(1).start();
+        for _ in 0..2 {
+            assert_eq!(status(&router, &other), 502);
+            assert_eq!(status(&router, &own), 200);
+            assert_eq!(status(&router, &late), 502);
+        }
+        assert_eq!(front.server_names().len(), 1, "one connection, used again");
+    }
+    assert_eq!((backend.request_count(), http2.requests().len()), (2, 2));
+}
+
+/// `backend-name` is what the certificate has to be valid for, and what is asked for (SNI).
+#[test]
+fn a_backend_name_is_verified_in_place_of_the_urls_host() {
+    let authority = Authority::new();
+    let (redis, backend) = (Redis::start(), Backend::start("b"));
+    let front = Front::start(&authority.sign(&["inner.test"]), backend.port());
+    redis.frontend("a.test", "id", &[&front.url("localhost")]);
+    let ca = &pem(&authority);
+    options(&redis, "a.test", &["backend-ca", ca]);
+    let router = Router::start(&redis);
+    assert_eq!(status(&router, "a.test"), 502, "localhost is not inner.test");
+    options(&redis, "a.test", &["backend-ca", ca, "backend-name", "Inner.test"]);
+    assert_eq!(status(&router, "a.test"), 200);
+    assert_eq!(front.server_names(), [Some("inner.test".to_owned())]);
+    assert_eq!(backend.requests()[0].head.header("host"), Some("a.test"));
+    // A connection that was made under one name is not used under another.
+    options(&redis, "a.test", &["backend-ca", ca, "backend-name", "other.test"]);
+    assert_eq!(status(&router, "a.test"), 502);
+    // An address is no server name, but the certificate is valid for it.
+    options(&redis, "a.test", &["backend-ca", ca, "backend-name", "127.0.0.1"]);
+    assert_eq!(status(&router, "a.test"), 200);
+    // With the configured authorities, too.
+    options(&redis, "a.test", &["backend-name", "inner.test"]);
+    assert_eq!(get(trusting(&redis, &authority).addr(), "a.test", "/").text(), "b");
+}
+
+/// Each change counts from the next request, although there are connections that are open.
+#[test]
+fn verification_is_opted_out_of_and_back_in() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (redis, backend) = (Redis::start(), Backend::start("b"));
+    let front = Front::start(&authority.sign(&["other.test"]), backend.port());
+    redis.frontend("a.test", "id", &[&front.url("localhost")]);
+    redis.frontend("b.test", "id", &[&front.url("localhost")]);
+    options(&redis, "a.test", &["backend-verify", "off"]);
+    let router = Router::builder(&redis).workers(1).start();
+    let mut client = Client::connect(router.addr());
+    let mut status = |host| client.get(host, "/").status();
+    for _ in 0..3 {
+        assert_eq!((status("a.test"), status("b.test")), (200, 502));
+    }
+    router.wait_for_log(&["WARN", "a.test", "backend-verify off"]);
+    assert_eq!(router.log().matches("backend-verify off").count(), 1, "{}", router.log());
+    for (fields, expected) in [
+        (&["backend-verify", "on"][..], 502),
+        (&["backend-verify", "off"], 200),
+        (&["backend-verify", "no!"], 502),
+        (&["backend-verify", ""], 502),
+        (&["backend-ca", &pem(&authority), "backend-name", "other.test"], 200),
+        (&["backend-ca", &pem(&other), "backend-name", "other.test"], 502),
+        (&["backend-ca", &pem(&other), "backend-verify", "off"], 200),
+        (&["maintenance", "off"], 502),
+    ] {
+        options(&redis, "a.test", fields);
+        assert_eq!(status("a.test"), expected, "{fields:?}");
+        assert_eq!(status("b.test"), 502);
+    }
+}
+
+/// A mistake closes the `https://` backends of its host, says so once, and marks nobody dead.
+#[test]
+fn what_cannot_be_read_closes_its_host_and_no_other() {
+    let authority = Authority::new();
+    let (redis, backend) = (Redis::start(), Backend::start("plain"));
+    let secret = Backend::start("secret");
+    let front = Front::start(&authority.sign(&["localhost"]), secret.port());
+    let url = &front.url("localhost");
+    let router = trusting(&redis, &authority);
+    for (host, field, value) in [
+        ("ca.test", "backend-ca", "garbage"),
+        ("name.test", "backend-name", "*.test"),
+        ("verify.test", "backend-verify", "maybe"),
+    ] {
+        redis.frontend(host, "id", &[url]);
+        options(&redis, host, &[field, value, "hsts", "on"]);
+        for _ in 0..3 {
+            let response = debug_get(router.addr(), host, "/");
+            assert_eq!(response.status(), 502, "{host}");
+            let error = response.header("x-debug-error").unwrap_or_default();
+            assert!(error.contains("backend-verify of options cannot be read"), "{error}");
+        }
+        router.wait_for_log(&["WARN", host, field, "no requests until it is right"]);
+        // A backend that needs no certificate goes on, and the other one is not to blame.
+        redis.frontend(host, "id", &[url, &backend.url()]);
+        for _ in 0..5 {
+            assert_eq!(get(router.addr(), host, "/").text(), "plain");
+        }
+        assert_eq!(redis.dead(host), BTreeSet::new());
+        let log = router.log();
+        assert_eq!(log.lines().filter(|line| line.contains(host)).count(), 1, "{log}");
+    }
+    assert_eq!(secret.request_count(), 0);
+    redis.frontend("other.test", "id", &[url]);
+    assert_eq!(get(router.addr(), "other.test", "/").text(), "secret");
+}
+
+/// The nearer hash wins field by field, as with every option.
+#[test]
+fn a_host_overrules_its_wildcard() {
+    let authority = Authority::new();
+    let (redis, backend) = (Redis::start(), Backend::start("b"));
+    let front = Front::start(&authority.sign(&["localhost"]), backend.port());
+    redis.frontend("*.example.com", "id", &[&front.url("localhost")]);
+    options(&redis, "*.example.com", &["backend-ca", &pem(&authority)]);
+    options(&redis, "off.example.com", &["backend-ca", "off"]);
+    options(&redis, "open.example.com", &["backend-verify", "off"]);
+    options(&redis, "broken.example.com", &["backend-ca", "garbage"]);
+    let router = Router::start(&redis);
+    for (host, expected) in [
+        ("any.example.com", 200),
+        ("off.example.com", 502),
+        ("open.example.com", 200),
+        ("broken.example.com", 502),
+        ("other.example.com", 200),
+    ] {
+        assert_eq!(status(&router, host), expected, "{host}");
+    }
 }
 
 /// A file without a certificate is a mistake at the start, not at the first request.

@@ -9,9 +9,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use shared::secret::Secret;
-use shared::store::{Change, Store, StoreConfig, Tracking, Watcher};
+use shared::store::{Store, StoreConfig, Watcher};
 use shared::telemetry::LevelHandle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -31,14 +30,20 @@ use crate::proxy::tunnel::Tunnels;
 use crate::proxy::{Settings, Shared};
 use crate::route::sticky::StickyKey;
 use crate::seldom::Seldom;
-use crate::snapshot::{self, Keeper};
+use crate::snapshot::Keeper;
 use crate::table::{self, Table};
-use crate::tls::{Certificates, Memory, Places, Source, Summary, Terminator};
+use crate::tls::{Certificates, Memory, Places, Terminator};
 use crate::upstream::Upstreams;
 use crate::upstream::connect::Connector;
 use crate::upstream::guard::Guard;
 use crate::upstream::trust::read_authorities;
 use crate::worker::{Listening, Worker};
+
+mod observers;
+mod signals;
+
+use observers::{Observed, Watchers};
+use signals::{Reloadable, Signals};
 
 /// The longest that a request waits for an answer of Redis.
 const STORE_RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -462,205 +467,6 @@ fn log_panics() {
             "{panic}; one connection is lost, please report this"
         );
     }));
-}
-
-/// What the admin listener reads off.
-#[derive(Debug)]
-struct Observed {
-    table: Arc<Table>,
-    tunnels: Vec<Arc<Tunnels>>,
-    snapshot: Option<Arc<snapshot::Status>>,
-    certificates: Option<Arc<Certificates>>,
-}
-
-impl State for Observed {
-    fn redis_is_up(&self) -> (bool, bool) {
-        self.table.redis_is_up()
-    }
-
-    fn panics(&self) -> u64 {
-        panics()
-    }
-
-    fn routes(&self) -> usize {
-        self.table.len()
-    }
-
-    fn tunnels(&self) -> usize {
-        self.tunnels.iter().map(|tunnels| tunnels.tracker.len()).sum()
-    }
-
-    fn stand_in(&self) -> Option<StandIn> {
-        let (hosts, age) = self.snapshot.as_ref()?.stand_in()?;
-        Some(StandIn { hosts, age })
-    }
-
-    fn snapshot_failures(&self) -> u64 {
-        self.snapshot.as_ref().map_or(0, |status| status.failures())
-    }
-
-    fn certificates(&self) -> Vec<(&'static str, u64, u64, i64)> {
-        let Some(certificates) = &self.certificates else { return Vec::new() };
-        let summaries = certificates.summaries().into_iter();
-        let row =
-            |(source, s): (Source, Summary)| (source.as_str(), s.count, s.expiring, s.first_expiry);
-        summaries.map(row).collect()
-    }
-
-    fn certificate_failures(&self) -> u64 {
-        self.certificates.as_ref().map_or(0, |certificates| certificates.failures())
-    }
-}
-
-/// Those who hear of changes in Redis.
-#[derive(Debug)]
-struct Watchers {
-    routes: Arc<table::Memory>,
-    certificates: Arc<Memory>,
-}
-
-impl Watcher for Watchers {
-    fn connected(&self, tracking: &Tracking) {
-        self.routes.connected(tracking);
-        self.certificates.begin_epoch(*tracking == Tracking::Active);
-    }
-
-    fn disconnected(&self) {
-        self.routes.disconnected();
-        self.certificates.begin_epoch(false);
-    }
-
-    fn changed(&self, change: Change<'_>) {
-        self.routes.changed(change);
-        match change {
-            Change::Certificate(name) => self.certificates.invalidate(name),
-            Change::Everything => self.certificates.invalidate_all(),
-            Change::Dead(_) | Change::Frontend(_) | Change::Options(_) => {}
-        }
-    }
-}
-
-/// What SIGHUP and SIGUSR1 work on.
-struct Reloadable<'a> {
-    settings: &'a ArcSwap<Settings>,
-    pages: &'a Pages,
-    access_log: Option<&'a AccessLog>,
-    certificates: Option<&'a Certificates>,
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-    user1: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-        })
-    }
-
-    /// Waits for SIGTERM or SIGINT.
-    async fn terminate(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Obeys SIGHUP and SIGUSR1 until SIGTERM or SIGINT.
-    async fn serve(
-        &mut self,
-        config: &Config,
-        level: &LevelHandle,
-        reload: &impl Fn() -> Result<Config, ConfigError>,
-        targets: &Reloadable<'_>,
-    ) {
-        let mut current = config.clone();
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.user1.recv() => reopen(targets),
-                _ = self.hangup.recv() => {
-                    reopen(targets);
-                    targets.pages.reload();
-                    if let Some(certificates) = targets.certificates {
-                        certificates.reload();
-                    }
-                    match reload() {
-                        Ok(new) => {
-                            apply(config, &new, targets);
-                            if current.debug != new.debug {
-                                set_level(level, new.debug);
-                            }
-                            current = new;
-                        }
-                        Err(error) => warn!(%error, "configuration not reloaded, the old one stays"),
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn reopen(targets: &Reloadable<'_>) {
-    if let Some(log) = targets.access_log {
-        log.reopen();
-    }
-}
-
-fn set_level(level: &LevelHandle, is_debug: bool) {
-    if let Err(error) = level.set(if is_debug { "debug" } else { "info" }) {
-        warn!(error, "log level not changed");
-    }
-}
-
-/// Takes over what can change without a restart, and names what cannot.
-fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
-    for warning in &new.warnings {
-        warn!("{warning}");
-    }
-    targets.settings.store(Arc::new(settings(new)));
-    let needs_restart: Vec<_> = [
-        ("http.bind, http.port", old.listen != new.listen),
-        ("http.proxyProtocol", old.proxy_protocol != new.proxy_protocol),
-        ("server.admin", old.admin != new.admin),
-        ("https.bind, https.port", old.https != new.https),
-        ("https.directory", old.certificates != new.certificates),
-        ("https.preset and other settings of TLS", old.tls != new.tls),
-        ("https.http2", old.http2 != new.http2),
-        ("http.h2c", old.h2c != new.h2c),
-        ("server.backendCa", old.backend_ca != new.backend_ca),
-        ("driver", old.drivers != new.drivers),
-        ("server.workers", old.workers != new.workers),
-        ("server.maxSockets", old.max_sockets != new.max_sockets),
-        ("server.connectTimeout", old.connect_timeout != new.connect_timeout),
-        ("server.allowedBackends", old.allowed_backends != new.allowed_backends),
-        ("server.cookieKey", old.cookie_key != new.cookie_key),
-        ("server.accessLog", old.access_log != new.access_log),
-        ("server.staticDir", old.static_dir != new.static_dir),
-        ("server.lruCache", old.cache != new.cache),
-        ("server.snapshot", old.snapshot != new.snapshot),
-        ("server.drainTimeout", old.drain_timeout != new.drain_timeout),
-        ("user, group", (&old.user, &old.group) != (&new.user, &new.group)),
-    ]
-    .into_iter()
-    .filter_map(|(key, has_changed)| has_changed.then_some(key))
-    .collect();
-    if needs_restart.is_empty() {
-        info!("configuration reloaded; new connections use it");
-    } else {
-        warn!(
-            keys = needs_restart.join(", "),
-            "configuration reloaded, but these keys need a restart"
-        );
-    }
 }
 
 #[cfg(test)]

@@ -164,6 +164,8 @@ struct Debugging {
     options: Option<Arc<Options>>,
     /// The client's connection, or that to a proxy of ours before it, is encrypted.
     is_https: bool,
+    /// The client speaks HTTP/1.1 and takes trailers.
+    takes_trailers: bool,
 }
 
 /// Answers one request. Never fails: every error is a response.
@@ -188,6 +190,7 @@ pub async fn answer(
         backend_started: None,
         options: None,
         is_https: false,
+        takes_trailers: scan.takes_trailers && request.version() == Version::HTTP_11,
     };
     let mut limit = client.settings.tcp_timeout;
     let ids = client

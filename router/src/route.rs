@@ -12,6 +12,7 @@ use shared::store::{HostRecord, KeyProblem, Repair};
 pub mod options;
 mod saved;
 pub mod sticky;
+pub mod trust;
 
 use options::Options;
 use sticky::Token;
@@ -145,7 +146,14 @@ impl Route {
         let route = Self {
             host: host.into(),
             target,
-            options: record.options.map(|raw| Arc::new(Options::parse(raw))),
+            options: record.options.map(|raw| {
+                let known = previous.and_then(|previous| previous.options.as_ref());
+                // Where Redis announces nothing, this is asked for every request.
+                match known.filter(|known| known.raw() == Some(&raw)) {
+                    Some(known) => Arc::clone(known),
+                    None => Arc::new(Options::parse(raw)),
+                }
+            }),
             loaded_at: now,
             has_dead_problem: record.dead_problem.is_some(),
             has_dead_changed: AtomicBool::new(false),

@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use crate::clock::Clock;
 use crate::config::CachePolicy;
 use crate::route::options::Options;
+use crate::route::trust::Trust;
 use crate::route::{Frontend, Route, Target};
 
 mod routes;
@@ -272,6 +273,17 @@ impl Table {
             warn!(
                 options = name, field = %problem.field,
                 "option not used as it stands: {}", problem.problem
+            );
+        }
+        let is_open =
+            |options: &Options| options.trust.as_ref().is_some_and(Trust::verifies_nothing);
+        let was_open =
+            previous.and_then(|previous| previous.options.as_deref()).is_some_and(is_open);
+        if is_open(new) && !was_open {
+            warn!(
+                options = name,
+                "backend-verify off: https:// backends of the host are not verified, so whoever gets \
+                 between can read and change everything; give their authority in backend-ca instead"
             );
         }
     }

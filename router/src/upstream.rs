@@ -9,43 +9,35 @@
 //! time.
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use futures_util::future::Either;
-use hyper::client::conn::{TrySendError, http1};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use shared::backend::{Origin, Scheme};
 use shared::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::connection::write_vectored;
-use crate::request_body::RequestBody;
+use crate::route::trust::{Id, Signers, Trust};
 use crate::route::{Millis, millis};
 use crate::stream::Stream;
 
 pub mod connect;
+mod exchange;
 pub mod guard;
 mod http2;
+mod socket;
 pub mod trust;
 pub mod wire;
 
 use connect::{ConnectError, Connector};
+use exchange::Sender;
+pub use exchange::{Exchange, SendError};
 use http2::Multiplexed;
-use trust::Trust;
-use wire::Wire;
 
 /// An unused connection is closed after this. Backends commonly close theirs after 60 s or
 /// more; those that do sooner are noticed before the connection is used.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
-/// Bytes of the first read of an answer, which is looked at on its way to hyper: most answers
-/// to small requests are smaller.
-const HEAD_READ: usize = 4096;
 /// Largest head of a response, more than any sane backend sends; also the largest read buffer.
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
 
@@ -55,12 +47,15 @@ pub enum LeaseError {
     /// The backend could not be connected to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// A protocol was asked for that HTTP/2, which is all that the backend speaks, cannot change to.
-    #[error("the backend speaks HTTP/2 only, which cannot be upgraded")]
+    /// A protocol was asked for that the backend, which speaks HTTP/2 only, cannot change to.
+    #[error("the backend speaks HTTP/2 only, and not the protocol that was asked for over it")]
     NoTunnel,
     /// All connections that `maxSockets` allows stayed in use for too long.
     #[error("all {0} connections to the backend (maxSockets) are in use")]
     QueueTimedOut(usize),
+    /// How the backend is to be verified cannot be read.
+    #[error("backend-ca, backend-name or backend-verify of the host's options cannot be read")]
+    UnreadableTrust,
 }
 
 /// Whom a connection is for.
@@ -68,22 +63,36 @@ pub enum LeaseError {
 pub struct Peer<'a> {
     /// The backend.
     pub origin: &'a Origin,
-    /// By what its certificate is verified, if it has one.
-    pub trust: &'a Trust,
-    /// The connection may be upgraded to another protocol, which only HTTP/1.1 can be.
-    pub for_tunnel: bool,
+    /// By what its certificate is verified, where it is not by what the configuration says.
+    pub trust: Option<&'a Trust>,
+    /// What it is wanted for.
+    pub purpose: Purpose,
     /// Time for connecting, TLS included, where it is not `server.connectTimeout`.
     pub connect_timeout: Option<Duration>,
 }
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// A request and its answer.
+    Exchange,
+    /// A change to another protocol, which only HTTP/1.1 can make.
+    Upgrade,
+    /// A WebSocket, which HTTP/2 can carry, too, if the backend allows that (RFC 8441).
+    WebSocket,
+}
+
+type Pools = HashMap<Origin, Arc<Pool>, foldhash::fast::RandomState>;
 
 /// The pools of one worker.
 #[derive(Debug)]
 pub struct Upstreams {
     /// Looked up once or twice a request. The keys come from Redis, not from clients, and the hash
     /// is seeded all the same.
-    pools: Mutex<HashMap<Origin, Arc<Pool>, foldhash::fast::RandomState>>,
-    /// Pools of those who verify certificates in ways of their own, which hardly anybody does.
-    special: Mutex<HashMap<(Origin, Trust), Arc<Pool>>>,
+    pools: Mutex<Pools>,
+    /// Pools of hosts that verify certificates by a rule of their own, by that rule: what was verified
+    /// by one is never used by another.
+    special: Mutex<HashMap<Id, Pools, foldhash::fast::RandomState>>,
     connector: Arc<Connector>,
     max_sockets: usize,
     queue_timeout: Duration,
@@ -104,29 +113,14 @@ struct Pool {
     /// The one that all requests share where the backend speaks HTTP/2. `maxSockets` is then the
     /// requests at a time.
     multiplexed: Mutex<Option<Multiplexed>>,
+    /// The backend chose HTTP/2 and allowed no WebSocket over it.
+    wants_http1_for_websocket: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Idle {
     exchange: Box<Exchange>,
     since: Millis,
-}
-
-/// A connection and the means to run one request at a time on it.
-#[derive(Debug)]
-pub struct Exchange {
-    sender: Sender,
-    /// None once it has ended and is not needed for a tunnel.
-    driver: Option<http1::Connection<UpstreamIo, RequestBody>>,
-    wire: Arc<Wire>,
-    is_done: bool,
-}
-
-#[derive(Debug)]
-enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
-    /// The scheme goes into the request.
-    Http2(http2::Sender, Scheme),
 }
 
 /// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
@@ -163,20 +157,16 @@ impl Upstreams {
                 max_sockets: self.max_sockets,
                 idle: Mutex::default(),
                 multiplexed: Mutex::default(),
+                wants_http1_for_websocket: AtomicBool::new(false),
             })
         };
-        if *trust != Trust::Configured && origin.scheme == Scheme::Https {
-            let mut special = lock(&self.special);
-            let key = (origin.clone(), trust.clone());
-            return Arc::clone(special.entry(key).or_insert_with(make));
+        match trust {
+            Some(trust) if origin.scheme == Scheme::Https => {
+                let mut special = lock(&self.special);
+                entry(special.entry(*trust.id()).or_default(), origin, make)
+            }
+            _ => entry(&mut lock(&self.pools), origin, make),
         }
-        let mut pools = lock(&self.pools);
-        if let Some(pool) = pools.get(origin) {
-            return Arc::clone(pool);
-        }
-        let pool = make();
-        pools.insert(origin.clone(), Arc::clone(&pool));
-        pool
     }
 
     /// A connection that was used before, if one is at hand. The backend may have closed it
@@ -184,7 +174,7 @@ impl Upstreams {
     pub fn lease_idle(&self, peer: Peer<'_>) -> Option<Lease> {
         let pool = self.pool(peer);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
-        let exchange = pool.take_idle(peer.for_tunnel)?;
+        let exchange = pool.take_idle(peer.purpose)?;
         Some(Lease::new(exchange, pool, permit, true))
     }
 
@@ -195,8 +185,12 @@ impl Upstreams {
     ///
     /// [`LeaseError`] when the wait is too long or the backend cannot be connected to.
     pub async fn lease_new(&self, peer: Peer<'_>) -> Result<Lease, LeaseError> {
-        if peer.for_tunnel && peer.origin.scheme == Scheme::H2c {
+        if peer.purpose == Purpose::Upgrade && peer.origin.scheme == Scheme::H2c {
             return Err(LeaseError::NoTunnel);
+        }
+        let is_unreadable = |trust: &Trust| matches!(trust.signers, Signers::Nobody);
+        if peer.origin.scheme == Scheme::Https && peer.trust.is_some_and(is_unreadable) {
+            return Err(LeaseError::UnreadableTrust);
         }
         let pool = self.pool(peer);
         let permits = Arc::clone(&pool.permits);
@@ -208,27 +202,16 @@ impl Upstreams {
                 let Ok(Ok(permit)) = turn else {
                     return Err(LeaseError::QueueTimedOut(self.max_sockets));
                 };
-                if let Some(exchange) = pool.take_idle(peer.for_tunnel) {
+                if let Some(exchange) = pool.take_idle(peer.purpose) {
                     return Ok(Lease::new(exchange, pool, permit, true));
                 }
                 permit
             }
         };
-        let stream = pool.connector.connect(peer).await?;
-        if peer.origin.scheme == Scheme::H2c || stream.speaks_http2() {
-            let sender = Box::pin(http2::handshake(stream)).await?;
-            let exchange = pool.share(sender);
-            return Ok(Lease::new(exchange, pool, permit, false));
-        }
-        let wire = Arc::new(Wire::default());
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(UpstreamIo::new(stream, Arc::clone(&wire)))
-            .await
-            .map_err(ConnectError::Handshake)?;
-        let driver = Some(driver);
-        let sender = Sender::Http1(sender);
-        let exchange = Box::new(Exchange { sender, driver, wire, is_done: false });
+        let exchange = match peer.purpose {
+            Purpose::WebSocket => Box::pin(pool.connect_for_websocket(peer)).await?,
+            Purpose::Exchange | Purpose::Upgrade => pool.connect(peer).await?,
+        };
         Ok(Lease::new(exchange, pool, permit, false))
     }
 
@@ -251,15 +234,30 @@ impl Upstreams {
             pool.keeps_multiplexed(now) || !idle.is_empty() || Arc::strong_count(pool) > 1
         };
         lock(&self.pools).retain(|_, pool| keep(pool));
-        lock(&self.special).retain(|_, pool| keep(pool));
+        lock(&self.special).retain(|_, pools| {
+            pools.retain(|_, pool| keep(pool));
+            !pools.is_empty()
+        });
         // Sockets are closed without the locks.
         drop(expired);
     }
 }
 
+/// The pool of `origin`, made if there is none.
+fn entry(pools: &mut Pools, origin: &Origin, make: impl FnOnce() -> Arc<Pool>) -> Arc<Pool> {
+    if let Some(pool) = pools.get(origin) {
+        return Arc::clone(pool);
+    }
+    let pool = make();
+    pools.insert(origin.clone(), Arc::clone(&pool));
+    pool
+}
+
 impl Pool {
-    fn take_idle(&self, for_tunnel: bool) -> Option<Box<Exchange>> {
-        if !for_tunnel && let Some(shared) = &mut *lock(&self.multiplexed) {
+    fn take_idle(&self, purpose: Purpose) -> Option<Box<Exchange>> {
+        if purpose == Purpose::Exchange
+            && let Some(shared) = &mut *lock(&self.multiplexed)
+        {
             // One that is about to end takes no more requests.
             if shared.sender.is_ready() {
                 shared.uses += 1;
@@ -270,8 +268,51 @@ impl Pool {
     }
 
     fn multiplexed(&self, sender: http2::Sender) -> Box<Exchange> {
-        let sender = Sender::Http2(sender, self.scheme);
-        Box::new(Exchange { sender, driver: None, wire: Arc::default(), is_done: false })
+        Exchange::over_http2(Sender::Http2(sender, self.scheme))
+    }
+
+    async fn connect(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
+        let is_exchange = peer.purpose == Purpose::Exchange;
+        let stream = match self.connector.connect(peer, is_exchange).await {
+            Err(error) if !is_exchange && connect::refuses_protocols(&error) => {
+                return Err(LeaseError::NoTunnel);
+            }
+            stream => stream?,
+        };
+        if self.scheme == Scheme::H2c || stream.speaks_http2() {
+            return Ok(self.share(Box::pin(http2::handshake(stream)).await?));
+        }
+        Ok(Exchange::over_http1(stream).await?)
+    }
+
+    /// A connection for a WebSocket: of HTTP/2 if the backend chooses that and allows WebSockets over it,
+    /// else of HTTP/1.1, as browsers do it.
+    async fn connect_for_websocket(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
+        if !self.wants_http1_for_websocket.load(Ordering::Relaxed) {
+            let stream = self.connector.connect(peer, true).await?;
+            if self.scheme != Scheme::H2c && !stream.speaks_http2() {
+                return Ok(Exchange::over_http1(stream).await?);
+            }
+            let (sender, allows) = http2::handshake_for_websocket(stream).await?;
+            let limit = self.connector.limit(peer);
+            let allows = tokio::time::timeout(limit, allows).await;
+            if allows.map_err(|_elapsed| ConnectError::TimedOut(limit))?.unwrap_or(false) {
+                return Ok(Exchange::over_http2(Sender::WebSocket(sender, self.scheme)));
+            }
+            if self.scheme == Scheme::H2c {
+                return Err(LeaseError::NoTunnel);
+            }
+            self.wants_http1_for_websocket.store(true, Ordering::Relaxed);
+        }
+        match self.connector.connect(peer, false).await {
+            Ok(stream) => Ok(Exchange::over_http1(stream).await?),
+            // With HTTP/2 there was TLS: the backend does not want HTTP/1.1, or has changed since.
+            Err(ConnectError::Tls { .. }) => {
+                self.wants_http1_for_websocket.store(false, Ordering::Relaxed);
+                Err(LeaseError::NoTunnel)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Has further requests use this connection, too.
@@ -326,7 +367,7 @@ impl Lease {
     /// requests, which end (Node's agent lets upgraded sockets go, too).
     pub fn into_tunnel(mut self) -> Option<(Stream, bytes::Bytes)> {
         let parts = self.exchange.take()?.driver?.into_parts();
-        Some((parts.io.inner.into_inner(), parts.read_buf))
+        Some((parts.io.into_stream(), parts.read_buf))
     }
 
     /// Gives the connection back to the pool if it can carry another request.
@@ -335,8 +376,8 @@ impl Lease {
         if self.is_doubtful {
             return;
         }
-        if matches!(exchange.sender, Sender::Http2(..)) {
-            // Others use it all the time.
+        if !matches!(exchange.sender, Sender::Http1(_)) {
+            // Others use it all the time, or nobody will.
             return;
         }
         // hyper takes another request once it has seen the end of this exchange; mostly it has.
@@ -345,225 +386,5 @@ impl Lease {
         }
         // Before the permit is released: whoever waits for it finds the connection.
         lock(&self.pool.idle).push(Idle { exchange, since: now });
-    }
-}
-
-impl Exchange {
-    /// Hands `request` to the connection; [`Exchange::drive`] then does the work. `records` keeps
-    /// it for being sent again.
-    pub fn send(
-        &mut self,
-        mut request: http::Request<RequestBody>,
-        records: bool,
-    ) -> impl Future<Output = SendResult> + use<> {
-        match &mut self.sender {
-            Sender::Http1(sender) => {
-                self.wire.begin(records);
-                let sent = sender.try_send_request(request);
-                Either::Left(async move { sent.await.map_err(SendError::from) })
-            }
-            Sender::Http2(sender, scheme) => {
-                if records {
-                    self.wire.keep(&request);
-                }
-                http2::encode(&mut request, *scheme);
-                let sent = sender.try_send_request(request);
-                Either::Right(async move {
-                    sent.await.map_err(|error| match SendError::from(error) {
-                        SendError::Unsent(mut request) => {
-                            http2::decode(&mut request);
-                            SendError::Unsent(request)
-                        }
-                        error @ SendError::Broken(_) => error,
-                    })
-                })
-            }
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        match &self.sender {
-            Sender::Http1(sender) => sender.is_ready(),
-            Sender::Http2(sender, _) => sender.is_ready(),
-        }
-    }
-
-    /// Reads and writes as far as possible without waiting; where others share the connection, a task
-    /// does so. Ready when the connection has ended,
-    /// by closing or by an upgrade.
-    pub fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_done {
-            return Poll::Ready(());
-        }
-        let Some(driver) = &mut self.driver else {
-            return match self.sender {
-                Sender::Http1(_) => Poll::Ready(()),
-                Sender::Http2(..) => Poll::Pending,
-            };
-        };
-        match driver.poll_without_shutdown(cx) {
-            Poll::Pending => Poll::Pending,
-            // The error goes to the request as well, which is who can tell what it means.
-            Poll::Ready(_result) => {
-                self.is_done = true;
-                Poll::Ready(())
-            }
-        }
-    }
-
-    /// Drops a connection that has ended, which hands back a request that it did not get to.
-    pub fn abandon(&mut self) {
-        self.is_done = true;
-        self.driver = None;
-    }
-
-    /// Whether the connection has ended for HTTP, by closing or by an upgrade.
-    pub fn has_ended(&self) -> bool {
-        self.is_done
-    }
-
-    /// What was seen on the wire.
-    pub fn wire(&self) -> &Wire {
-        &self.wire
-    }
-
-    fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx).is_pending() && self.is_ready()
-    }
-}
-
-/// Why a request gave no response.
-#[derive(Debug)]
-pub enum SendError {
-    /// The connection ended, or what came is no HTTP.
-    Broken(hyper::Error),
-    /// The connection ended before anything of the request was written.
-    Unsent(Box<http::Request<RequestBody>>),
-}
-
-impl From<TrySendError<http::Request<RequestBody>>> for SendError {
-    fn from(mut error: TrySendError<http::Request<RequestBody>>) -> Self {
-        match error.take_message() {
-            Some(request) => Self::Unsent(Box::new(request)),
-            None => Self::Broken(error.into_error()),
-        }
-    }
-}
-
-/// What a request on a connection gives: a response, or an error that holds the request again if
-/// no byte of it was sent.
-pub type SendResult = Result<http::Response<hyper::body::Incoming>, SendError>;
-
-/// The backend's socket. When writing fails it goes on reading: a backend that refuses an upload
-/// answers and closes without reading the rest, and that answer is what the client is to get.
-#[derive(Debug)]
-struct UpstreamIo {
-    inner: TokioIo<Stream>,
-    wire: Arc<Wire>,
-    is_write_broken: bool,
-}
-
-impl UpstreamIo {
-    fn new(stream: Stream, wire: Arc<Wire>) -> Self {
-        Self { inner: TokioIo::new(stream), wire, is_write_broken: false }
-    }
-
-    fn survive(
-        &mut self,
-        result: Poll<io::Result<usize>>,
-        length: usize,
-    ) -> Poll<io::Result<usize>> {
-        match result {
-            Poll::Ready(Err(error))
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-                ) =>
-            {
-                self.is_write_broken = true;
-                Poll::Ready(Ok(length))
-            }
-            result => result,
-        }
-    }
-}
-
-impl Read for UpstreamIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.wire.awaits_head() {
-            let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-            if result.is_ready() {
-                self.wire.note_progress();
-            }
-            return result;
-        }
-        // The first bytes of an answer are looked at on their way to hyper.
-        let mut head = [const { MaybeUninit::uninit() }; HEAD_READ];
-        let length = HEAD_READ.min(buf.remaining());
-        let mut window = hyper::rt::ReadBuf::uninit(head.get_mut(..length).unwrap_or_default());
-        ready!(Pin::new(&mut self.inner).poll_read(cx, window.unfilled()))?;
-        self.wire.received(window.filled());
-        buf.put_slice(window.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Write for UpstreamIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.is_write_broken {
-            return Poll::Ready(Ok(buf.len()));
-        }
-        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
-        if let Poll::Ready(Ok(count)) = result
-            && let Some(sent) = buf.get(..count)
-        {
-            self.wire.sent(sent);
-        }
-        self.survive(result, buf.len())
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = bufs.iter().map(|buf| buf.len()).sum();
-        if self.is_write_broken {
-            return Poll::Ready(Ok(length));
-        }
-        let result = write_vectored(&mut self.inner, cx, bufs);
-        if let Poll::Ready(Ok(mut count)) = result {
-            for buf in bufs {
-                let (sent, _rest) = buf.split_at(count.min(buf.len()));
-                self.wire.sent(sent);
-                count -= sent.len();
-            }
-        }
-        self.survive(result, length)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_write_broken {
-            return Poll::Ready(Ok(()));
-        }
-        // Encrypted bytes that waited for room may be what the backend does not take any more.
-        let result = Pin::new(&mut self.inner).poll_flush(cx).map_ok(|()| 0);
-        self.survive(result, 0).map_ok(|_count| ())
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -92,6 +92,7 @@ const PURE: &[&str] = &[
     "route/options.rs",
     "route/saved.rs",
     "route/sticky.rs",
+    "route/trust.rs",
     "snapshot/format.rs",
     "listen/proxy_protocol.rs",
     "upstream/guard.rs",

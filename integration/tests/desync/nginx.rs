@@ -1,6 +1,6 @@
 //! Debian's nginx as a backend, which writes down each request and its body.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration::eventually::{DEADLINE, eventually};
@@ -19,10 +19,9 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it; `None` where it is not installed.
+    /// Starts it; `None` where there is none.
     pub(crate) fn start() -> Option<Self> {
-        let places = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
-        let program = places.iter().find(|place| Path::new(place).exists())?;
+        let program = program()?;
         let dir = tempfile::Builder::new().prefix("nginx").tempdir().expect("a directory");
         let port = Reserved::new();
         // nginx keeps a body in memory only for somebody: a second server, behind a socket.
@@ -86,6 +85,14 @@ impl Nginx {
         }
         seen
     }
+}
+
+/// The installed one, or what `test.sh` has unpacked.
+fn program() -> Option<PathBuf> {
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/nginx/usr/sbin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain([unpacked]);
+    places.map(|place| place.join("nginx")).find(|program| program.is_file())
 }
 
 /// Reads back what nginx writes as `\x0A`.

@@ -37,8 +37,15 @@ pub(super) struct Upgrade {
     /// To this one.
     pub(super) protocol: HeaderValue,
     pub(super) client: OnUpgrade,
-    /// The key of the handshake that was made for a client of HTTP/2, which knows of none.
+    /// The key of the handshake of a WebSocket; for a client of HTTP/2, which knows of none, one was made.
     pub(super) key: Option<HeaderValue>,
+}
+
+impl Upgrade {
+    /// Whether it is to a WebSocket, by a handshake that can be answered (RFC 6455 4.2.1).
+    pub(super) fn is_websocket(&self) -> bool {
+        self.key.is_some() && self.protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
+    }
 }
 
 /// What is to happen with informational responses.
@@ -153,8 +160,8 @@ impl Client {
         let upgrade_asked = upgrade_asked.filter(|_| may_upgrade && !has_body);
         let upgrade = upgrade_asked.map(|protocol| Upgrade {
             protocol,
-            key: match request.version() {
-                Version::HTTP_2 => request.headers().get(SEC_WEBSOCKET_KEY).cloned(),
+            key: match *request.method() {
+                Method::GET => request.headers().get(SEC_WEBSOCKET_KEY).cloned(),
                 _ => None,
             },
             client: hyper::upgrade::on(&mut request),

@@ -132,7 +132,9 @@ impl ProxyError {
             Self::UpstreamTimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::BrokenFrontend(_)
             | Self::InvalidBackends
-            | Self::Lease(LeaseError::Connect(_) | LeaseError::NoTunnel)
+            | Self::Lease(
+                LeaseError::Connect(_) | LeaseError::NoTunnel | LeaseError::UnreadableTrust,
+            )
             | Self::NoBackend
             | Self::Upstream(_)
             | Self::UpstreamProtocol(_) => StatusCode::BAD_GATEWAY,
@@ -146,6 +148,8 @@ impl ProxyError {
             Self::Lease(LeaseError::Connect(error)) => {
                 !matches!(error, ConnectError::Exhausted { .. })
             }
+            // Another backend may have no certificate to be verified.
+            Self::Lease(LeaseError::UnreadableTrust) => true,
             _ => false,
         }
     }
@@ -205,7 +209,9 @@ impl ProxyError {
             ) => Side::Router,
             Self::BrokenFrontend(_)
             | Self::InvalidBackends
-            | Self::Lease(LeaseError::Connect(_) | LeaseError::NoTunnel)
+            | Self::Lease(
+                LeaseError::Connect(_) | LeaseError::NoTunnel | LeaseError::UnreadableTrust,
+            )
             | Self::NoBackend
             | Self::Upstream(_)
             | Self::UpstreamProtocol(_)
@@ -233,8 +239,11 @@ impl ProxyError {
             Self::NotAllowed => "address not allowed",
             Self::PasswordsBusy => "too many passwords to check",
             Self::Unauthorized => "password needed",
-            Self::Lease(LeaseError::NoTunnel) => "backend speaks HTTP/2 only",
+            Self::Lease(LeaseError::NoTunnel) => "backend speaks HTTP/2 only, without this upgrade",
             Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
+            Self::Lease(LeaseError::UnreadableTrust) => {
+                "backend-ca, backend-name or backend-verify of options cannot be read"
+            }
             Self::MethodNotAllowed => "method not allowed",
             Self::Misdirected => "connection is for another host",
             Self::Overloaded => "too many requests",
@@ -294,6 +303,7 @@ mod tests {
                 Side::Backend,
             ),
             (ProxyError::Lease(LeaseError::NoTunnel), 502, false, false, Side::Backend),
+            (ProxyError::Lease(LeaseError::UnreadableTrust), 502, true, false, Side::Backend),
             (ProxyError::Lease(LeaseError::QueueTimedOut(1)), 503, false, false, Side::Router),
             (ProxyError::Store(StoreError::Unavailable), 503, false, false, Side::Router),
             (ProxyError::UpstreamTimedOut, 504, false, true, Side::Backend),

@@ -18,8 +18,7 @@ use crate::connection::BodyState;
 use crate::dead_marks::Reason;
 use crate::request_body::{Gate, RequestBody};
 use crate::route::{Pick, Route, Target};
-use crate::upstream::trust::Trust;
-use crate::upstream::{Exchange, Lease, Peer, SendError};
+use crate::upstream::{Exchange, Lease, Peer, Purpose, SendError};
 
 /// A response of a backend with what belongs to it.
 pub(super) struct Answered {
@@ -32,9 +31,6 @@ pub(super) struct Answered {
     /// Brings the client back to this backend.
     pub(super) cookie: Option<HeaderValue>,
 }
-
-/// By what `https://` backends are verified: one rule for all hosts.
-const TRUST: Trust = Trust::Configured;
 
 impl Client {
     /// Finds the route, picks a backend, sends the request, and tries again where that is safe.
@@ -73,7 +69,15 @@ impl Client {
         // Only now: the host's own limit may be a higher one.
         request.body().check_length()?;
         let limit = self.settings.read_timeout(&route);
-        let connect_timeout = route.options.as_ref().and_then(|options| options.connect_timeout);
+        let (connect_timeout, trust) = match &route.options {
+            Some(options) => (options.connect_timeout, options.trust.as_ref()),
+            None => (None, None),
+        };
+        let purpose = match &upgrade {
+            None => Purpose::Exchange,
+            Some(upgrade) if upgrade.is_websocket() => Purpose::WebSocket,
+            Some(_) => Purpose::Upgrade,
+        };
         let mut slot = Some(request);
         let mut tried: Vec<usize> = Vec::new();
         let mut last_error = None;
@@ -96,12 +100,7 @@ impl Client {
             if let Some(record) = log.record() {
                 record.backend_started.get_or_insert(started);
             }
-            let peer = Peer {
-                origin: &url.origin,
-                trust: &TRUST,
-                for_tunnel: upgrade.is_some(),
-                connect_timeout,
-            };
+            let peer = Peer { origin: &url.origin, trust, purpose, connect_timeout };
             match self.attempt(peer, limit, &mut slot, &expectations).await {
                 Ok((lease, response)) => {
                     let route = Arc::clone(&route);

@@ -6,8 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry, HOST, HeaderMap, HeaderName,
+    HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Version};
 
@@ -22,6 +22,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// Some programs take this for the environment variable `HTTP_PROXY` ("httpoxy").
 const PROXY: HeaderName = HeaderName::from_static("proxy");
+/// Trailers of every call of gRPC, and of one that failed with details.
+const GRPC_TRAILERS: &str = "grpc-status, grpc-message, grpc-status-details-bin";
 /// The address of the client, for the backend and the access log.
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -206,6 +208,8 @@ pub struct Scan {
     pub expects: bool,
     /// `X-Debug` is there.
     pub wants_debug: bool,
+    /// `TE` says that trailers are taken.
+    pub takes_trailers: bool,
 }
 
 impl Scan {
@@ -224,8 +228,13 @@ impl Scan {
                 "host" => scan.has_several_hosts = true,
                 "transfer-encoding" => scan.has_transfer_encoding = true,
                 "x-debug" => scan.wants_debug = true,
-                "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings"
-                | "proxy" => scan.has_hop_by_hop = true,
+                "te" => {
+                    scan.has_hop_by_hop = true;
+                    scan.takes_trailers |= names_trailers(value);
+                }
+                "keep-alive" | "proxy-connection" | "upgrade" | "http2-settings" | "proxy" => {
+                    scan.has_hop_by_hop = true;
+                }
                 _ => {}
             }
         }
@@ -382,8 +391,20 @@ fn is_protected(name: &HeaderName) -> bool {
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
-    let has = |wanted: &[u8], value| tokens(value).any(|t| t.eq_ignore_ascii_case(wanted));
-    headers.get_all(TE).iter().any(|value| has(b"trailers", value))
+    headers.get_all(TE).iter().any(names_trailers)
+}
+
+fn names_trailers(value: &HeaderValue) -> bool {
+    tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Announces what a call of gRPC ends with, for a client of HTTP/1.1. Backends of HTTP/2 need not announce
+/// it, while the encoder of HTTP/1.1 drops what is not announced (RFC 9110 6.6.2).
+pub fn announce_grpc(headers: &mut HeaderMap) {
+    let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+    if headers.get(CONTENT_TYPE).is_some_and(is_grpc) && !headers.contains_key(TRAILER) {
+        headers.insert(TRAILER, HeaderValue::from_static(GRPC_TRAILERS));
+    }
 }
 
 /// The protocol of a real upgrade: `Connection: upgrade`, one `Upgrade` value, and not HTTP/2,
@@ -418,8 +439,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Forwarded, Framing, HeaderName, Scan, Style, Trust, check_framing, echoes_upgrade,
-        strip_request, strip_response,
+        Forwarded, Framing, HeaderName, Scan, Style, Trust, announce_grpc, check_framing,
+        echoes_upgrade, strip_request, strip_response,
     };
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
@@ -626,6 +647,33 @@ mod tests {
         }
         let chunked = map(&[("transfer-encoding", "chunked")]);
         assert!(check_framing(&chunked, &Scan::new(&chunked), Version::HTTP_10).is_err());
+    }
+
+    #[test]
+    fn only_answers_of_grpc_without_announcement_get_one() {
+        let all = "grpc-status, grpc-message, grpc-status-details-bin";
+        for (given, trailer) in [
+            (&[("content-type", "application/grpc")][..], Some(all)),
+            (&[("content-type", "application/grpc+proto")], Some(all)),
+            (&[("content-type", "application/grpc"), ("trailer", "x-sum")], Some("x-sum")),
+            (&[("content-type", "text/plain")], None),
+            (&[], None),
+        ] {
+            let mut headers = map(given);
+            announce_grpc(&mut headers);
+            let given_now = headers.get("trailer").map(|value| value.to_str().unwrap());
+            assert_eq!(given_now, trailer, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn who_takes_trailers() {
+        for (value, expected) in
+            [("trailers", true), ("gzip, Trailers", true), ("gzip", false), ("trailers;q=1", false)]
+        {
+            assert_eq!(Scan::new(&map(&[("te", value)])).takes_trailers, expected, "{value}");
+        }
+        assert!(!Scan::new(&map(&[("accept", "trailers")])).takes_trailers);
     }
 
     proptest! {

@@ -107,11 +107,15 @@ fn host(authority: Option<&str>, headers: &HeaderMap) -> Result<HeaderValue, Pro
 
 /// Whether a backend's `101` answers the handshake with this key.
 pub(super) fn accepts(key: &HeaderValue, answer: &HeaderMap) -> bool {
+    answer.get(SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| *accept == accept_for(key))
+}
+
+/// `Sec-WebSocket-Accept` of a handshake with this key.
+pub(super) fn accept_for(key: &HeaderValue) -> String {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(key.as_bytes());
     context.update(GUID);
-    let expected = BASE64_STANDARD.encode(context.finish().as_ref());
-    answer.get(SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| accept.as_bytes() == expected.as_bytes())
+    BASE64_STANDARD.encode(context.finish().as_ref())
 }
 
 /// Removes from a response what HTTP/2 says in frames.

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue, LOCATION, PRAGMA,
-    RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue,
+    LOCATION, PRAGMA, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SET_COOKIE, WWW_AUTHENTICATE,
 };
+use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode, Version};
+use hyper::body::Body as _;
+use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
+use super::admit::Upgrade;
 use super::body::{RequestLog, ResponseBody};
 use super::error::ProxyError;
 use super::forward::Answered;
@@ -18,6 +22,7 @@ use super::tunnel::{Downstream, Upstream};
 use super::{Client, Debugging};
 use crate::dead_marks::Reason;
 use crate::route::Route;
+use crate::upstream::Lease;
 
 impl Client {
     /// Turns the backend's answer into ours.
@@ -30,25 +35,13 @@ impl Client {
         let Answered { response, mut lease, route, position, version, upgrade, cookie } = answered;
         let (mut parts, incoming) = response.into_parts();
         self.judge(&route, position, &parts);
-        let upgraded = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            let agreed = upgrade
-                .filter(|asked| headers::echoes_upgrade(&parts.headers, &asked.protocol))
-                .filter(|asked| {
-                    asked.key.as_ref().is_none_or(|key| http2::accepts(key, &parts.headers))
-                })
-                .filter(|_| lease.exchange().has_ended());
-            if agreed.is_none() {
-                let error = ProxyError::UpstreamProtocol("101 that was not asked for");
+        let is_http2 = version == Version::HTTP_2;
+        let upgraded = match agreed(&mut parts, upgrade, &mut lease, is_http2) {
+            Ok(upgraded) => upgraded,
+            Err(reason) => {
+                let error = ProxyError::UpstreamProtocol(reason);
                 return self.refuse(&error, debugging, false, log);
             }
-            agreed
-        } else {
-            // Over HTTP/2 a success is what begins a tunnel (RFC 8441 5).
-            if parts.status.is_success() && upgrade.is_some_and(|asked| asked.key.is_some()) {
-                let error = ProxyError::UpstreamProtocol("an answer that begins no WebSocket");
-                return self.refuse(&error, debugging, false, log);
-            }
-            None
         };
         let framing = headers::strip_response(&mut parts.headers, version == Version::HTTP_11);
         if framing == Framing::Unknown {
@@ -57,6 +50,10 @@ impl Client {
         }
         if framing == Framing::Ambiguous {
             lease.never_again();
+        }
+        let has_trailers = parts.version == Version::HTTP_2 && !incoming.is_end_stream();
+        if debugging.takes_trailers && has_trailers {
+            headers::announce_grpc(&mut parts.headers);
         }
         parts.version = Version::HTTP_11;
         if debugging.is_wanted {
@@ -68,14 +65,19 @@ impl Client {
         log.answer(parts.status);
         let now = self.shared.clock.coarse();
         match upgraded {
-            Some(upgrade) => {
-                if upgrade.key.is_some() {
+            Some((upgrade, over_http2)) => {
+                if is_http2 {
                     parts.status = StatusCode::OK;
                 }
                 parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 parts.headers.insert(http::header::UPGRADE, upgrade.protocol);
-                if let Some((stream, early)) = lease.into_tunnel() {
-                    let upstream = Upstream { stream, early };
+                let upstream = match over_http2 {
+                    Some(upgrade) => Some(Upstream::Http2(upgrade)),
+                    None => {
+                        lease.into_tunnel().map(|(stream, early)| Upstream::Socket(stream, early))
+                    }
+                };
+                if let Some(upstream) = upstream {
                     let idle_timeout = self.settings.tunnel_idle_timeout;
                     let idle_timeout = match &route.options {
                         Some(options) => options.tunnel_timeout(idle_timeout),
@@ -96,7 +98,7 @@ impl Client {
     }
 
     /// Marks the backend dead when its answer says so (hipache-contract 2).
-    fn judge(&self, route: &Arc<Route>, position: usize, parts: &http::response::Parts) {
+    fn judge(&self, route: &Arc<Route>, position: usize, parts: &Parts) {
         let ttl = self.settings.dead_backend_ttl;
         match parts.status.as_u16() {
             500 if self.settings.dead_backend_on_500 => {
@@ -163,7 +165,7 @@ impl Client {
         headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
         headers.insert(EXPIRES, HeaderValue::from_static("-1"));
         if is_head {
-            headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         if let Some(seconds) = error.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -200,6 +202,53 @@ impl Client {
         }
         response
     }
+}
+
+/// The change of protocol that client and backend agree on, if they do, and the backend's side of it
+/// where that is a stream of HTTP/2.
+///
+/// # Errors
+///
+/// What is wrong with the answer.
+fn agreed(
+    parts: &mut Parts,
+    asked: Option<Upgrade>,
+    lease: &mut Lease,
+    is_http2: bool,
+) -> Result<Option<(Upgrade, Option<OnUpgrade>)>, &'static str> {
+    const NONE: &str = "an answer that begins no WebSocket";
+    let exchange = lease.exchange();
+    if exchange.is_websocket() {
+        // Over HTTP/2 a success is what begins a tunnel (RFC 8441 5).
+        if !parts.status.is_success() {
+            return Ok(None);
+        }
+        let begun = parts.extensions.remove::<OnUpgrade>();
+        let (Some(asked), Some(begun)) = (asked, begun) else { return Err(NONE) };
+        parts.status = StatusCode::SWITCHING_PROTOCOLS;
+        parts.headers.remove(CONTENT_LENGTH);
+        if let Some(key) = &asked.key
+            && let Ok(accept) = HeaderValue::try_from(http2::accept_for(key))
+        {
+            parts.headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        return Ok(Some((asked, Some(begun))));
+    }
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        // A client of HTTP/2 sees no key, so we have to check the answer to it.
+        let is_right =
+            |key: Option<&HeaderValue>| key.is_some_and(|key| http2::accepts(key, &parts.headers));
+        let asked = asked
+            .filter(|asked| headers::echoes_upgrade(&parts.headers, &asked.protocol))
+            .filter(|asked| !is_http2 || is_right(asked.key.as_ref()))
+            .filter(|_| exchange.has_ended());
+        return match asked {
+            Some(asked) => Ok(Some((asked, None))),
+            None => Err("101 that was not asked for"),
+        };
+    }
+    let would_begin = is_http2 && asked.is_some() && parts.status.is_success();
+    if would_begin { Err(NONE) } else { Ok(None) }
 }
 
 fn add_version(headers: &mut HeaderMap) {

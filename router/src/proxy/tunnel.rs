@@ -28,11 +28,11 @@ const HALF_CLOSED: Duration = Duration::from_secs(60);
 
 /// The backend's side of a tunnel.
 #[derive(Debug)]
-pub struct Upstream {
-    /// The connection.
-    pub stream: Stream,
-    /// What the backend sent right behind its 101.
-    pub early: Bytes,
+pub enum Upstream {
+    /// A stream of HTTP/2.
+    Http2(OnUpgrade),
+    /// A connection, and what the backend sent right behind its 101.
+    Socket(Stream, Bytes),
 }
 
 /// The client's side of a tunnel that is about to begin.
@@ -64,11 +64,21 @@ pub async fn run(
         Ok(parts) => (parts.io.into_stream(), parts.read_buf),
         Err(upgraded) => (Stream::Http2(TokioIo::new(upgraded)), Bytes::new()),
     };
+    let (backend, first) = match upstream {
+        Upstream::Socket(stream, early) => (stream, early),
+        Upstream::Http2(upgrade) => match upgrade.await {
+            Ok(upgraded) => (Stream::Http2(TokioIo::new(upgraded)), Bytes::new()),
+            Err(error) => {
+                debug!(%error, "backend went away before its tunnel began");
+                return;
+            }
+        },
+    };
     let mut pipe = Pipe {
         client: stream,
-        backend: upstream.stream,
+        backend,
         to_backend: Direction::new(early),
-        to_client: Direction::new(upstream.early),
+        to_client: Direction::new(first),
         idle_timeout,
         idle: Box::pin(tokio::time::sleep(idle_timeout.unwrap_or(Duration::ZERO))),
         last_activity: Instant::now(),

@@ -2,7 +2,7 @@
 //!
 //! Each field is read for itself: what is unknown or wrong is a [`Problem`] to be logged and harms no
 //! other field. Those that keep people out (`allow`, `basic-auth`) keep out everybody when nothing of
-//! their value can be read.
+//! their value can be read, and those about certificates of backends (`backend-…`) then trust none.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use shared::store::RawOptions;
+
+use super::trust::{Draft, Trust};
 
 /// Name of the sticky cookie when the option names none.
 const STICKY_COOKIE: &str = "router_sticky";
@@ -44,6 +46,8 @@ pub struct Options {
     pub basic_auth: Option<Box<[User]>>,
     /// Longest request body, in bytes.
     pub max_body: Option<u64>,
+    /// By what `https://` backends are verified, where it is not by what the configuration says.
+    pub trust: Option<Trust>,
     /// What could not be used.
     pub problems: Box<[Problem]>,
     raw: Option<Box<RawOptions>>,
@@ -76,6 +80,9 @@ pub struct Problem {
 /// The names of all fields.
 const FIELDS: &[&str] = &[
     "allow",
+    "backend-ca",
+    "backend-name",
+    "backend-verify",
     "basic-auth",
     "hsts",
     "https-redirect",
@@ -92,18 +99,18 @@ impl Options {
     pub fn parse(raw: RawOptions) -> Self {
         let mut options = Self::default();
         let mut problems = Vec::new();
+        let mut trust = Draft::default();
         for (field, value) in &raw.fields {
             let field = String::from_utf8_lossy(field);
-            let read = match std::str::from_utf8(value) {
-                Ok(text) => options.set(&field, text.trim()),
-                // Only these two have a meaning when nothing of them can be read.
-                Err(_) => options.set(&field, "\u{fffd}"),
-            };
+            // Some fields have a meaning when nothing of them can be read.
+            let text = std::str::from_utf8(value).map_or("\u{fffd}", str::trim);
+            let read = trust.set(&field, text).unwrap_or_else(|| options.set(&field, text));
             if let Err(problem) = read {
                 let field = field.chars().take(64).flat_map(char::escape_default).collect();
                 problems.push(Problem { field, problem: problem.into() });
             }
         }
+        options.trust = trust.finish();
         Self { problems: problems.into(), raw: Some(Box::new(raw)), ..options }
     }
 
@@ -202,7 +209,7 @@ fn or_never(own: Option<Duration>, default: Option<Duration>) -> Option<Duration
     }
 }
 
-fn switch(value: &str) -> Option<bool> {
+pub(super) fn switch(value: &str) -> Option<bool> {
     match value {
         "on" | "true" | "yes" | "1" => Some(true),
         "off" | "false" | "no" | "0" | "" => Some(false),
@@ -346,6 +353,9 @@ mod tests {
             "allow" => format!("{:?}", options.allow.map(|list| list.len())),
             "basic-auth" => format!("{:?}", options.basic_auth.map(|list| list.len())),
             "max-body" => format!("{:?}", options.max_body),
+            "backend-ca" | "backend-name" | "backend-verify" => {
+                format!("{:?}", options.trust.map(|trust| trust.signers))
+            }
             _ => String::new(),
         };
         (shown, options.problems.first().map(|problem| problem.problem.to_string()))
@@ -383,6 +393,9 @@ mod tests {
             ("max-body", "10m", "Some(10485760)"),
             ("max-body", "2K", "Some(2048)"),
             ("max-body", "off", "None"),
+            ("backend-verify", "off\n", "Some(Anyone)"),
+            ("backend-verify", " on", "None"),
+            ("backend-name", "b.test", "Some(Configured)"),
         ] {
             assert_eq!(read(field, value), (shown.to_owned(), None), "{field} = {value}");
         }
@@ -410,7 +423,9 @@ mod tests {
             ("max-body", "10x", "None", "number of bytes"),
             ("max-body", "+5", "None", "number of bytes"),
             ("max-body", "99999999999g", "None", "number of bytes"),
-            ("max_body", "1", "", "it is not known; there are allow, basic-auth"),
+            ("max_body", "1", "", "it is not known; there are allow, backend-ca"),
+            ("backend-ca", "x", "Some(Nobody)", "PEM"),
+            ("backend-verify", "none", "Some(Nobody)", "no requests until it is right"),
         ] {
             let (seen, said) = read(field, value);
             assert_eq!(seen, shown, "{field} = {value}");
@@ -443,6 +458,7 @@ mod tests {
             if !options.problems.is_empty() {
                 prop_assert_eq!(options.allow.is_some(), field == "allow");
                 prop_assert_eq!(options.basic_auth.is_some(), field == "basic-auth");
+                prop_assert_eq!(options.trust.is_some(), field.starts_with("backend-"));
             }
         }
 

@@ -18,6 +18,7 @@ use super::Peer;
 use super::guard::{Forbidden, Guard};
 use super::trust::Trusts;
 use crate::clock::Clock;
+use crate::route::trust::{Id, Signers};
 use crate::route::{Millis, millis};
 use crate::seldom::Seldom;
 use crate::stream::Stream;
@@ -92,8 +93,8 @@ pub struct Connector {
     refusals: Seldom,
     names: Mutex<HashMap<Box<str>, Resolved>>,
     trusts: Trusts,
-    /// Backends whose TLS was complained about.
-    reported: Mutex<HashSet<Origin>>,
+    /// Backends whose TLS was complained about, and by whose rule.
+    reported: Mutex<HashSet<(Origin, Option<Id>)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -116,19 +117,28 @@ impl Connector {
         Self { timeout, guard, clock, refusals, names, trusts, reported }
     }
 
-    /// Connects to a backend. Over TLS, HTTP/2 is offered unless the connection is for a tunnel.
+    /// Time for connecting to a backend.
+    pub(super) fn limit(&self, peer: Peer<'_>) -> Duration {
+        peer.connect_timeout.unwrap_or(self.timeout)
+    }
+
+    /// Connects to a backend. Over TLS HTTP/1.1 is offered, and HTTP/2 if `offers_http2`.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] once every address failed or the time is over.
-    pub async fn connect(&self, peer: Peer<'_>) -> Result<Stream, ConnectError> {
+    pub async fn connect(
+        &self,
+        peer: Peer<'_>,
+        offers_http2: bool,
+    ) -> Result<Stream, ConnectError> {
         let origin = peer.origin;
-        let limit = peer.connect_timeout.unwrap_or(self.timeout);
+        let limit = self.limit(peer);
         let connected = async {
             let stream = self.connect_any(origin, limit).await?;
             match origin.scheme {
                 Scheme::H2c | Scheme::Http => Ok(Stream::Plain(stream)),
-                Scheme::Https => Box::pin(self.encrypt(stream, peer)).await,
+                Scheme::Https => Box::pin(self.encrypt(stream, peer, offers_http2)).await,
             }
         };
         match tokio::time::timeout(limit, connected).await {
@@ -137,36 +147,49 @@ impl Connector {
         }
     }
 
-    async fn encrypt(&self, stream: TcpStream, peer: Peer<'_>) -> Result<Stream, ConnectError> {
+    async fn encrypt(
+        &self,
+        stream: TcpStream,
+        peer: Peer<'_>,
+        offers_http2: bool,
+    ) -> Result<Stream, ConnectError> {
         let origin = peer.origin;
         let name = origin.host.to_string();
         let failed = |source| ConnectError::Tls { name: name.as_str().into(), source };
-        let configs = self.trusts.config(peer.trust).await.map_err(failed)?;
-        let config = if peer.for_tunnel { configs.http1 } else { configs.any };
-        let server = match &origin.host {
-            BackendHost::Ip(address) => Ok(ServerName::from(*address)),
-            BackendHost::Name(name) => ServerName::try_from(name.to_string()),
+        let signers = peer.trust.map_or(&Signers::Configured, |trust| &trust.signers);
+        let configs = self.trusts.config(signers).await.map_err(failed)?;
+        let config = if offers_http2 { configs.any } else { configs.http1 };
+        let own = peer.trust.and_then(|trust| trust.name.clone());
+        let server = match (own, &origin.host) {
+            (Some(name), _) => Ok(name),
+            (None, BackendHost::Ip(address)) => Ok(ServerName::from(*address)),
+            (None, BackendHost::Name(name)) => ServerName::try_from(name.to_string()),
         };
         let server = server.map_err(|error| failed(io::Error::other(error)))?;
         let result = TlsConnector::from(config).connect(server, stream).await;
-        self.report(origin, result.as_ref().err());
+        // One that does not want HTTP/1.1 may well be fine.
+        if offers_http2 {
+            self.report(peer, result.as_ref().err());
+        }
         Ok(Stream::Tls(Box::new(result.map_err(failed)?.into())))
     }
 
     /// Says once that there is no TLS with a backend: where it is the only one of its frontend, it
     /// is never marked dead, and nothing else would say so.
-    fn report(&self, origin: &Origin, error: Option<&io::Error>) {
+    fn report(&self, peer: Peer<'_>, error: Option<&io::Error>) {
+        let key = (peer.origin.clone(), peer.trust.map(|trust| *trust.id()));
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
             None => {
-                reported.remove(origin);
+                reported.remove(&key);
             }
             Some(error) => {
-                if reported.len() < MAX_NAMES && reported.insert(origin.clone()) {
+                if reported.len() < MAX_NAMES && reported.insert(key) {
                     warn!(
-                        backend = %origin, %error,
+                        backend = %peer.origin, %error,
                         "no TLS with the backend; its certificate has to be valid for its host and \
-                         signed by an authority of the system or of server.backendCa"
+                         signed by an authority of the system or of server.backendCa, or be what \
+                         backend-name and backend-ca of the host's options say"
                     );
                 }
             }
@@ -281,6 +304,14 @@ fn is_local(address: IpAddr) -> bool {
     socket.is_ok_and(|local| local.ip() == address)
 }
 
+/// Whether a backend refused TLS because none of the protocols offered is one of its own.
+pub(super) fn refuses_protocols(error: &ConnectError) -> bool {
+    let ConnectError::Tls { source, .. } = error else { return false };
+    let error = source.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    let alert = rustls::AlertDescription::NoApplicationProtocol;
+    matches!(error, Some(rustls::Error::AlertReceived(received)) if *received == alert)
+}
+
 /// Errors that come from our own side: too many open files, no memory, no local port.
 fn is_exhaustion(error: &io::Error) -> bool {
     use nix::errno::Errno;
@@ -299,10 +330,10 @@ mod tests {
     use shared::backend::BackendUrl;
 
     use super::{Clock, ConnectError, Connector, Guard, Peer};
-    use crate::upstream::trust::Trust;
+    use crate::upstream::Purpose;
 
     fn peer(origin: &shared::backend::Origin) -> Peer<'_> {
-        Peer { origin, trust: &Trust::Configured, for_tunnel: false, connect_timeout: None }
+        Peer { origin, trust: None, purpose: Purpose::Exchange, connect_timeout: None }
     }
 
     fn connector() -> Connector {
@@ -318,7 +349,7 @@ mod tests {
         let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
         for _ in 0..2 {
-            let stream = connector.connect(peer(&origin)).await.unwrap();
+            let stream = connector.connect(peer(&origin), true).await.unwrap();
             assert_eq!(
                 stream.socket().unwrap().peer_addr().unwrap(),
                 listener.local_addr().unwrap()
@@ -333,10 +364,10 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
-        let error = connector.connect(peer(&origin)).await.unwrap_err();
+        let error = connector.connect(peer(&origin), true).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
         let origin = BackendUrl::parse(b"http://no-such-host.invalid").unwrap().origin;
-        let error = connector.connect(peer(&origin)).await.unwrap_err();
+        let error = connector.connect(peer(&origin), true).await.unwrap_err();
         assert!(
             matches!(error, ConnectError::Resolve { .. } | ConnectError::TimedOut(_)),
             "{error:?}"

@@ -1,14 +1,24 @@
-//! Backends of HTTP/2: one connection per worker carries all requests.
+//! Backends of HTTP/2: one connection per worker carries all requests. A WebSocket has a connection of its
+//! own: on a shared one a few tunnels would take the window and the streams of all requests.
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
-use http::{Request, Uri, Version};
+use http::{Method, Request, Uri, Version};
 use hyper::client::conn::http2;
+use hyper::ext::Protocol;
+use hyper::rt::{Read, Write};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use shared::backend::Scheme;
+use tokio::sync::oneshot;
 use tracing::debug;
+
+mod settings;
+
+use settings::Watched;
 
 use super::MAX_RESPONSE_HEAD;
 use super::connect::ConnectError;
@@ -36,9 +46,23 @@ pub(super) struct Multiplexed {
     pub(super) since: Millis,
 }
 
-/// Begins HTTP/2 on a connection. It is driven by a task of the worker, which ends with the last of
-/// its senders and requests.
+/// Begins HTTP/2 on a connection.
 pub(super) async fn handshake(stream: Stream) -> Result<Sender, ConnectError> {
+    begin(TokioIo::new(stream)).await
+}
+
+/// Begins HTTP/2 on a connection that is for a WebSocket. The second future says whether the backend
+/// allows that, once its settings have come; an error is that none have.
+pub(super) async fn handshake_for_websocket(
+    stream: Stream,
+) -> Result<(Sender, oneshot::Receiver<bool>), ConnectError> {
+    let (stream, allows_websocket) = Watched::new(TokioIo::new(stream));
+    Ok((begin(stream).await?, allows_websocket))
+}
+
+/// The connection is driven by a task of the worker, which ends with the last of its senders and
+/// requests.
+async fn begin(stream: impl Read + Write + Send + Unpin + 'static) -> Result<Sender, ConnectError> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOWS.0)
@@ -47,7 +71,7 @@ pub(super) async fn handshake(stream: Stream) -> Result<Sender, ConnectError> {
         .max_header_list_size(u32::try_from(MAX_RESPONSE_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
-        .handshake(TokioIo::new(stream))
+        .handshake(stream)
         .await
         .map_err(ConnectError::Handshake)?;
     drop(tokio::spawn(async move {
@@ -80,6 +104,17 @@ pub(super) fn encode<B>(request: &mut Request<B>, scheme: Scheme) {
     *request.version_mut() = Version::HTTP_2;
 }
 
+/// The handshake of a WebSocket as HTTP/2 writes it (RFC 8441 5): a `CONNECT` that names the protocol. There
+/// is no key, for nothing but HTTP/2 could answer it.
+pub(super) fn encode_websocket<B>(request: &mut Request<B>, scheme: Scheme) {
+    encode(request, scheme);
+    *request.method_mut() = Method::CONNECT;
+    for name in [UPGRADE, SEC_WEBSOCKET_KEY, CONTENT_LENGTH] {
+        request.headers_mut().remove(name);
+    }
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+}
+
 /// Undoes [`encode`] for a request that was not sent.
 pub(super) fn decode<B>(request: &mut Request<B>) {
     let authority = request.uri().authority().cloned();
@@ -97,7 +132,7 @@ mod tests {
     use http::{HeaderValue, Request, Version};
     use shared::backend::Scheme;
 
-    use super::{decode, encode};
+    use super::{Method, Protocol, decode, encode, encode_websocket};
 
     #[test]
     fn a_request_is_written_for_http_2_and_back() {
@@ -120,5 +155,30 @@ mod tests {
             );
             assert_eq!(request.headers()[HOST], "a.test:81");
         }
+    }
+    #[test]
+    fn a_websocket_is_asked_for_as_rfc_8441_does() {
+        let mut request = Request::new(());
+        *request.uri_mut() = "/chat?room=1".parse().unwrap();
+        for (name, value) in [
+            ("host", "a.test"),
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-protocol", "chat"),
+            ("content-length", "0"),
+        ] {
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        encode_websocket(&mut request, Scheme::Https);
+        assert_eq!(request.method(), Method::CONNECT);
+        assert_eq!(request.uri().to_string(), "https://a.test/chat?room=1");
+        let protocol = request.extensions().get::<Protocol>().unwrap();
+        assert_eq!(protocol.as_str(), "websocket");
+        let names: Vec<_> = request.headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(names.contains(&"sec-websocket-version"));
+        assert!(names.contains(&"sec-websocket-protocol"));
     }
 }

@@ -3,32 +3,21 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use shared::lock::lock;
 use tokio::sync::OnceCell;
 use tracing::warn;
 
-/// Authorities of hosts of their own that are kept ready.
-const MAX_OTHERS: usize = 1000;
+use crate::route::trust::{Authorities, Id, Signers};
 
-/// By what the certificate of an `https://` backend is verified. Connections are shared only between
-/// those who agree on it.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
-pub enum Trust {
-    /// Not at all: encrypted, but perhaps to the wrong one.
-    Anyone,
-    /// By these authorities, PEM.
-    Authority(Arc<str>),
-    /// By `server.backendCa`, or by the authorities of the system.
-    #[default]
-    Configured,
-}
+/// Authorities of single hosts whose settings are kept ready.
+const MAX_SPECIAL: usize = 1000;
 
 /// Settings of handshakes with backends, made when they are first needed.
 #[derive(Debug)]
@@ -37,7 +26,9 @@ pub(super) struct Trusts {
     authorities: Option<Arc<RootCertStore>>,
     provider: Arc<CryptoProvider>,
     configured: OnceCell<Configs>,
-    others: Mutex<HashMap<Trust, Configs>>,
+    anyone: OnceCell<Configs>,
+    /// By the digest of the PEM.
+    special: Mutex<HashMap<Id, Configs>>,
 }
 
 /// Settings by what is offered to the backend.
@@ -58,21 +49,9 @@ pub fn read_authorities(path: &Path) -> anyhow::Result<Arc<RootCertStore>> {
     let pem = std::fs::read(path).map_err(|error| {
         anyhow::anyhow!("server.backendCa: {} cannot be read: {error}", path.display())
     })?;
-    let roots = parse_authorities(&pem)
+    let authorities = Authorities::parse(&pem)
         .map_err(|error| anyhow::anyhow!("server.backendCa: {}: {error}", path.display()))?;
-    Ok(Arc::new(roots))
-}
-
-fn parse_authorities(pem: &[u8]) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(io::Error::other)?;
-        roots.add(certificate).map_err(io::Error::other)?;
-    }
-    if roots.is_empty() {
-        return Err(io::Error::other("there is no `-----BEGIN CERTIFICATE-----` in it"));
-    }
-    Ok(roots)
+    Ok(authorities.roots)
 }
 
 impl Trusts {
@@ -81,38 +60,48 @@ impl Trusts {
             authorities,
             provider: Arc::new(aws_lc_rs::default_provider()),
             configured: OnceCell::new(),
-            others: Mutex::default(),
+            anyone: OnceCell::new(),
+            special: Mutex::default(),
         }
     }
 
-    /// The settings of `trust`.
-    pub(super) async fn config(&self, trust: &Trust) -> io::Result<Configs> {
-        if *trust == Trust::Configured {
-            let config = self.configured.get_or_try_init(|| async {
-                let roots = match &self.authorities {
-                    Some(roots) => Arc::clone(roots),
-                    // Files of the system are read, some hundred of them.
-                    None => tokio::task::spawn_blocking(system_authorities)
-                        .await
-                        .map_err(io::Error::other)?,
-                };
-                self.verified(roots)
-            });
-            return config.await.cloned();
+    /// The settings for certificates that these have signed.
+    pub(super) async fn config(&self, signers: &Signers) -> io::Result<Configs> {
+        match signers {
+            Signers::Anyone => {
+                self.anyone.get_or_try_init(|| async { self.unverified() }).await.cloned()
+            }
+            Signers::Authorities(authorities) => self.special(authorities),
+            Signers::Configured => {
+                let config = self.configured.get_or_try_init(|| async {
+                    let roots = match &self.authorities {
+                        Some(roots) => Arc::clone(roots),
+                        // Files of the system are read, some hundred of them.
+                        None => tokio::task::spawn_blocking(system_authorities)
+                            .await
+                            .map_err(io::Error::other)?,
+                    };
+                    self.verified(roots)
+                });
+                config.await.cloned()
+            }
+            Signers::Nobody => {
+                Err(io::Error::other("backend-… of the host's options is unreadable"))
+            }
         }
-        if let Some(config) = self.others.lock().unwrap_or_else(PoisonError::into_inner).get(trust)
-        {
+    }
+
+    /// The settings of a host's own authorities: made once, for all hosts that name the same ones.
+    fn special(&self, authorities: &Authorities) -> io::Result<Configs> {
+        let mut special = lock(&self.special);
+        if let Some(config) = special.get(authorities.id()) {
             return Ok(config.clone());
         }
-        let config = match trust {
-            Trust::Authority(pem) => self.verified(Arc::new(parse_authorities(pem.as_bytes())?))?,
-            Trust::Anyone | Trust::Configured => self.unverified()?,
-        };
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        if others.len() >= MAX_OTHERS {
-            others.clear();
+        if special.len() >= MAX_SPECIAL {
+            special.clear();
         }
-        others.insert(trust.clone(), config.clone());
+        let config = self.verified(Arc::clone(&authorities.roots))?;
+        special.insert(*authorities.id(), config.clone());
         Ok(config)
     }
 
@@ -202,24 +191,39 @@ impl ServerCertVerifier for Unverified {
 
 #[cfg(test)]
 mod tests {
-    use super::{Trust, Trusts};
+    use std::sync::Arc;
+
+    use super::{MAX_SPECIAL, Trusts};
+    use crate::route::trust::{Authorities, Signers};
+
+    const CA: &str = include_str!("../../../integration/tests/pem/ca.crt");
+
+    fn authorities(pem: &str) -> Signers {
+        Signers::Authorities(Authorities::parse(pem.as_bytes()).unwrap())
+    }
 
     #[tokio::test]
-    async fn each_rule_has_settings_of_its_own_and_broken_authorities_have_none() {
+    async fn each_rule_has_settings_of_its_own_and_mistakes_have_none() {
         let trusts = Trusts::new(None);
-        let authority = include_str!("../../../integration/tests/pem/ca.crt");
-        for (trust, is_good) in [
-            (Trust::Anyone, true),
-            (Trust::Authority(authority.into()), true),
-            (Trust::Authority("garbage".into()), false),
-            (Trust::Configured, true),
-        ] {
-            let configs = trusts.config(&trust).await;
-            assert_eq!(configs.is_ok(), is_good, "{trust:?}");
-            if let Ok(configs) = configs {
-                assert_eq!(configs.any.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
-                assert_eq!(configs.http1.alpn_protocols, [b"http/1.1"]);
-            }
+        let mut seen = Vec::new();
+        for signers in [Signers::Anyone, authorities(CA), Signers::Configured] {
+            let configs = trusts.config(&signers).await.unwrap();
+            assert_eq!(configs.any.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+            assert_eq!(configs.http1.alpn_protocols, [b"http/1.1"]);
+            let again = trusts.config(&signers).await.unwrap();
+            assert!(Arc::ptr_eq(&configs.any, &again.any), "{signers:?} are made once");
+            assert!(!seen.iter().any(|other| Arc::ptr_eq(other, &configs.any)));
+            seen.push(configs.any);
         }
+        assert!(trusts.config(&Signers::Nobody).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_ready_is_bounded() {
+        let trusts = Trusts::new(None);
+        for number in 0..=MAX_SPECIAL {
+            let _config = trusts.config(&authorities(&format!("{CA}# {number}"))).await.unwrap();
+        }
+        assert!(trusts.special.lock().unwrap().len() <= MAX_SPECIAL);
     }
 }

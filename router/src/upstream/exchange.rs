@@ -1,0 +1,165 @@
+//! One connection to a backend and the means to run a request on it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::Either;
+use hyper::client::conn::{TrySendError, http1};
+use shared::backend::Scheme;
+
+use super::connect::ConnectError;
+use super::socket::UpstreamIo;
+use super::wire::Wire;
+use super::{MAX_RESPONSE_HEAD, http2};
+use crate::request_body::RequestBody;
+use crate::stream::Stream;
+
+/// A connection and the means to run one request at a time on it.
+#[derive(Debug)]
+pub struct Exchange {
+    pub(super) sender: Sender,
+    /// None once it has ended and is not needed for a tunnel.
+    pub(super) driver: Option<http1::Connection<UpstreamIo, RequestBody>>,
+    wire: Arc<Wire>,
+    is_done: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    /// The scheme goes into the request.
+    Http2(http2::Sender, Scheme),
+    /// The same for a connection that is there for one WebSocket.
+    WebSocket(http2::Sender, Scheme),
+}
+
+impl Exchange {
+    pub(super) async fn over_http1(stream: Stream) -> Result<Box<Self>, ConnectError> {
+        let wire = Arc::new(Wire::default());
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(MAX_RESPONSE_HEAD)
+            .handshake(UpstreamIo::new(stream, Arc::clone(&wire)))
+            .await
+            .map_err(ConnectError::Handshake)?;
+        let (sender, driver) = (Sender::Http1(sender), Some(driver));
+        Ok(Box::new(Self { sender, driver, wire, is_done: false }))
+    }
+
+    pub(super) fn over_http2(sender: Sender) -> Box<Self> {
+        Box::new(Self { sender, driver: None, wire: Arc::default(), is_done: false })
+    }
+
+    /// Whether a WebSocket was asked for by HTTP/2, so that a success is what begins it.
+    pub fn is_websocket(&self) -> bool {
+        matches!(self.sender, Sender::WebSocket(..))
+    }
+
+    /// Hands `request` to the connection; [`Exchange::drive`] then does the work. `records` keeps
+    /// it for being sent again.
+    pub fn send(
+        &mut self,
+        mut request: http::Request<RequestBody>,
+        records: bool,
+    ) -> impl Future<Output = SendResult> + use<> {
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                self.wire.begin(records);
+                let sent = sender.try_send_request(request);
+                Either::Left(async move { sent.await.map_err(SendError::from) })
+            }
+            Sender::WebSocket(sender, scheme) => {
+                http2::encode_websocket(&mut request, *scheme);
+                let sent = sender.try_send_request(request);
+                Either::Right(Either::Left(async move { sent.await.map_err(SendError::from) }))
+            }
+            Sender::Http2(sender, scheme) => {
+                if records {
+                    self.wire.keep(&request);
+                }
+                http2::encode(&mut request, *scheme);
+                let sent = sender.try_send_request(request);
+                Either::Right(Either::Right(async move {
+                    sent.await.map_err(|error| match SendError::from(error) {
+                        SendError::Unsent(mut request) => {
+                            http2::decode(&mut request);
+                            SendError::Unsent(request)
+                        }
+                        error @ SendError::Broken(_) => error,
+                    })
+                }))
+            }
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender, _) | Sender::WebSocket(sender, _) => sender.is_ready(),
+        }
+    }
+
+    /// Reads and writes as far as possible without waiting; where others share the connection, a task
+    /// does so. Ready when the connection has ended,
+    /// by closing or by an upgrade.
+    pub fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_done {
+            return Poll::Ready(());
+        }
+        let Some(driver) = &mut self.driver else {
+            return match self.sender {
+                Sender::Http1(_) => Poll::Ready(()),
+                Sender::Http2(..) | Sender::WebSocket(..) => Poll::Pending,
+            };
+        };
+        match driver.poll_without_shutdown(cx) {
+            Poll::Pending => Poll::Pending,
+            // The error goes to the request as well, which is who can tell what it means.
+            Poll::Ready(_result) => {
+                self.is_done = true;
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Drops a connection that has ended, which hands back a request that it did not get to.
+    pub fn abandon(&mut self) {
+        self.is_done = true;
+        self.driver = None;
+    }
+
+    /// Whether the connection has ended for HTTP, by closing or by an upgrade.
+    pub fn has_ended(&self) -> bool {
+        self.is_done
+    }
+
+    /// What was seen on the wire.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx).is_pending() && self.is_ready()
+    }
+}
+
+/// Why a request gave no response.
+#[derive(Debug)]
+pub enum SendError {
+    /// The connection ended, or what came is no HTTP.
+    Broken(hyper::Error),
+    /// The connection ended before anything of the request was written.
+    Unsent(Box<http::Request<RequestBody>>),
+}
+
+impl From<TrySendError<http::Request<RequestBody>>> for SendError {
+    fn from(mut error: TrySendError<http::Request<RequestBody>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None => Self::Broken(error.into_error()),
+        }
+    }
+}
+
+/// What a request on a connection gives: a response, or an error that holds the request again if
+/// no byte of it was sent.
+pub(super) type SendResult = Result<http::Response<hyper::body::Incoming>, SendError>;
