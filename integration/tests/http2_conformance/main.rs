@@ -36,6 +36,7 @@ const MALFORMED: Header<'static> = (b"x-malformed", b"1");
 const MARK: [u8; 8] = *b"goes on?";
 
 type Header<'a> = (&'a [u8], &'a [u8]);
+type Connect = fn(&Stage) -> Conn;
 
 /// Request headers that every case begins with.
 const METHOD: Header<'static> = (b":method", b"GET");
@@ -114,7 +115,7 @@ impl Case {
         Self { name, steps, expected, instead: None }
     }
 
-    /// The library calls this error PROTOCOL_ERROR, "for use when a more specific error code is not available"
+    /// The library calls this error `PROTOCOL_ERROR`, "for use when a more specific error code is not available"
     /// (RFC 9113 7), and ends the connection. The public suite counts its orderly end as right.
     fn unspecific(mut self) -> Self {
         self.instead = Some(Expected::Ends(&[codes::PROTOCOL_ERROR]));
@@ -353,7 +354,7 @@ impl Stage {
 #[track_caller]
 fn play(cases: &[Case]) {
     let stage = Stage::new();
-    let ways: [(&str, fn(&Stage) -> Conn); 2] =
+    let ways: [(&str, Connect); 2] =
         [("without TLS", Stage::cleartext), ("over TLS", Stage::encrypted)];
     let mut wrong = Vec::new();
     for case in cases {
