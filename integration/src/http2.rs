@@ -412,6 +412,7 @@ pub mod kind {
     pub const PRIORITY: u8 = 2;
     pub const RST_STREAM: u8 = 3;
     pub const SETTINGS: u8 = 4;
+    pub const PUSH_PROMISE: u8 = 5;
     pub const PING: u8 = 6;
     pub const GOAWAY: u8 = 7;
     pub const WINDOW_UPDATE: u8 = 8;
@@ -422,6 +423,12 @@ pub mod kind {
 pub const END_STREAM: u8 = 1;
 /// The flag of HEADERS and CONTINUATION that ends a header block.
 pub const END_HEADERS: u8 = 4;
+/// The flag of DATA and HEADERS that says that there is padding.
+pub const PADDED: u8 = 8;
+/// The flag of HEADERS that says that there is a priority.
+pub const PRIORITY: u8 = 32;
+/// The flag of SETTINGS and PING that makes them an answer.
+pub const ACK: u8 = 1;
 
 /// What became of one request.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -441,14 +448,14 @@ pub struct Outcome {
 impl Raw {
     /// Connects, and sends the preface and these settings.
     pub fn connect(addr: SocketAddr, settings: &[(u16, u32)]) -> Self {
-        let mut raw = Self { conn: Conn::connect(addr).expect("a connection") };
-        raw.conn.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
-        let payload: Vec<u8> = settings
-            .iter()
-            .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
-            .collect();
-        raw.send(kind::SETTINGS, 0, 0, &payload).expect("sent");
+        let mut raw = Self::over(Conn::connect(addr).expect("a connection"));
+        raw.send_bytes(&[PREFACE, &settings_frame(settings)].concat()).expect("sent");
         raw
+    }
+
+    /// Takes over a connection, such as one inside TLS, and sends nothing yet.
+    pub fn over(conn: Conn) -> Self {
+        Self { conn }
     }
 
     /// Sends a frame.
@@ -476,11 +483,20 @@ impl Raw {
 
     /// The next frame; `None` at the end of the connection.
     pub fn frame(&mut self) -> Option<Frame> {
-        let head = self.conn.read_exact(9).ok()?;
+        self.read_frame().ok()
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends, and when nothing comes in time.
+    pub fn read_frame(&mut self) -> io::Result<Frame> {
+        let head = self.conn.read_exact(9)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        let payload = self.conn.read_exact(length as usize).ok()?;
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+        let payload = self.conn.read_exact(length as usize)?;
+        Ok(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
     /// Reads until the stream or the connection ends.
@@ -514,6 +530,32 @@ impl Raw {
         }
         outcome
     }
+}
+
+impl Frame {
+    /// The code of a `RST_STREAM` or a `GOAWAY`.
+    pub fn code(&self) -> Option<u32> {
+        match self.kind {
+            kind::RST_STREAM => self.payload.get(..4).map(code),
+            kind::GOAWAY => self.payload.get(4..8).map(code),
+            _ => None,
+        }
+    }
+
+    /// The `:status` of `HEADERS` that begin a response.
+    pub fn status(&self) -> Option<u16> {
+        (self.kind == kind::HEADERS).then(|| status(&self.payload)).flatten()
+    }
+}
+
+/// What a connection of a client begins with (RFC 9113 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The bytes of a frame of settings.
+pub fn settings_frame(settings: &[(u16, u32)]) -> Vec<u8> {
+    let pair =
+        |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+    frame(kind::SETTINGS, 0, 0, &settings.iter().flat_map(pair).collect::<Vec<_>>())
 }
 
 /// The bytes of a frame.

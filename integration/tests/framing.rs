@@ -205,7 +205,7 @@ fn a_line_that_is_no_request_line_is_refused() {
 fn a_target_that_is_neither_path_nor_url_is_refused() {
     let backend = Backend::start("b");
     let (_redis, router) = stage(&backend);
-    for target in ["a.test", "a.test:80", "ftp://a.test/", "http:///path", "*"] {
+    for target in ["a.test", "a.test:80", "ftp://a.test/", "http:///path", "*", "#a", "?a"] {
         let mut client = Client::connect(router.addr());
         client.send(format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
         assert_eq!(client.response().status(), 400, "{target}");

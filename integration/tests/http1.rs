@@ -394,13 +394,18 @@ fn the_authority_of_an_absolute_target_wins() {
     let response =
         client.send("GET http://A.test:81/p?q HTTP/1.1\r\nHost: other.test\r\n\r\n").response();
     assert_eq!(response.text(), "b");
-    let response = client.send("GET http://a.test HTTP/1.1\r\nHost: a.test\r\n\r\n").response();
-    assert_eq!(response.text(), "b");
+    for empty in ["http://a.test", "http://a.test#fragment", "http://a.test?q"] {
+        let request = format!("GET {empty} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(client.send(request).response().text(), "b", "{empty}");
+    }
     let requests = backend.requests();
     assert_eq!(requests[0].head.start_line, "GET /p?q HTTP/1.1");
     assert_eq!(requests[0].head.values("host").len(), 1);
     assert_eq!(requests[0].head.values("host")[0].to_ascii_lowercase(), "a.test:81");
+    // An empty path is `/` (RFC 9112 3.2.1).
     assert_eq!(requests[1].head.start_line, "GET / HTTP/1.1");
+    assert_eq!(requests[2].head.start_line, "GET / HTTP/1.1");
+    assert_eq!(requests[3].head.start_line, "GET /?q HTTP/1.1");
     assert_eq!(other.connections(), 0);
 }
 

@@ -89,7 +89,9 @@ fn as_test(text: &str) -> Option<(String, &str)> {
     let path = module.replace("::", "/");
     Some(match path.split_once('/') {
         // Groups of tests with a directory of their own.
-        Some(("probes" | "desync", _)) => (format!("integration/tests/{path}.rs"), name),
+        Some(("probes" | "desync" | "http2_conformance", _)) => {
+            (format!("integration/tests/{path}.rs"), name)
+        }
         None if path == "desync" => ("integration/tests/desync/main.rs".to_owned(), name),
         Some((member, rest)) => (format!("{member}/src/{rest}.rs"), name),
         None => (format!("integration/tests/{path}.rs"), name),

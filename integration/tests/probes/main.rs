@@ -1,5 +1,5 @@
 //! Probes: one small attack or fault each, by name, and the right answer to it. `names.txt` lists
-//! those of HTTP/1; a test holds that each is played.
+//! them; a test holds that each is played.
 //!
 //! A group is a list of probes and a `#[test]` that plays them all, so that one failure does not hide the
 //! next.
@@ -16,6 +16,7 @@ mod chunks;
 mod heads;
 mod hop_by_hop;
 mod hosts;
+mod http2;
 mod resources;
 mod responses;
 mod retries;
@@ -132,7 +133,7 @@ fn play(stage: &Stage, probes: &[Probe]) {
     assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), probes.len(), wrong.join("\n"));
 }
 
-/// Every probe of HTTP/1 is played, once.
+/// Every probe is played, once.
 #[test]
 fn no_probe_is_left_out() {
     let groups = [
@@ -140,6 +141,7 @@ fn no_probe_is_left_out() {
         heads::probes(),
         hop_by_hop::probes(),
         hosts::probes(),
+        http2::probes(),
         resources::probes(),
         responses::probes(),
         retries::probes(),
@@ -150,5 +152,5 @@ fn no_probe_is_left_out() {
     let mut names: Vec<_> = include_str!("names.txt").lines().collect();
     names.sort_unstable();
     assert_eq!(played, names);
-    assert_eq!(names.len(), 131);
+    assert_eq!(names.len(), 183);
 }

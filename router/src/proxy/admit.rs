@@ -228,8 +228,10 @@ fn make_origin_form(request: &mut Request<Incoming>) -> Result<String, ProxyErro
     let address = authority.rsplit_once('@').map_or(authority, |(_userinfo, address)| address);
     let host = host::normalize(address.as_bytes()).map_err(|_error| bad())?.into_owned();
     let value = HeaderValue::from_str(address).map_err(|_invalid| bad())?;
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    let path = request.uri().path_and_query().cloned().map(Uri::from);
+    // Of a fragment right behind the authority nothing is left: an empty path is `/` (RFC 9112 3.2.1).
+    let path = path.filter(|path| !path.path().is_empty());
+    *request.uri_mut() = path.unwrap_or_else(|| Uri::from_static("/"));
     if let Some(header) = request.headers_mut().get_mut(HOST) {
         *header = value;
     }

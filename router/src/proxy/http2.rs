@@ -11,7 +11,6 @@ use http::header::{
     CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
 };
-use http::uri::PathAndQuery;
 use http::{Extensions, Method, Request, Uri};
 use hyper::ext::Protocol;
 
@@ -31,7 +30,7 @@ pub(super) fn is_websocket(extensions: &Extensions) -> bool {
 ///
 /// # Errors
 ///
-/// When the request names its host in two ways, or in one that is none.
+/// When the request names its host in two ways, or in one that is none, or has no path.
 pub(super) fn translate<B>(
     request: &mut Request<B>,
     random: impl FnOnce() -> [u8; 16],
@@ -43,6 +42,7 @@ pub(super) fn translate<B>(
     if !matches!(request.uri().scheme_str(), Some("http" | "https") | None) {
         return Err(ProxyError::BadRequest("invalid scheme"));
     }
+    let path = path(request.uri())?;
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let host = host(authority.as_deref(), request.headers())?;
     let headers = std::mem::take(request.headers_mut());
@@ -80,9 +80,18 @@ pub(super) fn translate<B>(
         }
     }
     *request.headers_mut() = rewritten;
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    *request.uri_mut() = path;
     Ok(())
+}
+
+/// `:path` as a target: it begins with a slash, or is the `*` of OPTIONS (RFC 9113 8.3.1). `http` takes a query
+/// or a fragment without a path, too, and cuts off the fragment, of which nothing is left.
+fn path(uri: &Uri) -> Result<Uri, ProxyError> {
+    let invalid = ProxyError::BadRequest("invalid :path");
+    let Some(path) = uri.path_and_query() else { return Err(invalid) };
+    let begins_well = path.as_str().starts_with(['/', '*']);
+    let path = Uri::from(path.clone());
+    if begins_well && !path.path().is_empty() { Ok(path) } else { Err(invalid) }
 }
 
 /// The one host of a request. `:authority` and `Host` have to agree (RFC 9113 8.3.1).
@@ -182,6 +191,24 @@ mod tests {
         ] {
             let said = translated(uri, headers).unwrap_err();
             assert!(said.contains(error), "{uri} {headers:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_path() {
+        let target = |path: &'static str| {
+            let mut request = Request::new(());
+            let path = http::uri::PathAndQuery::from_maybe_shared(path).unwrap();
+            let uri = http::Uri::builder().scheme("https").authority("a.test").path_and_query(path);
+            *request.uri_mut() = uri.build().unwrap();
+            translate(&mut request, || [0; 16]).ok().map(|()| request.uri().to_string())
+        };
+        for path in ["/", "/a", "/a?b", "*", "/?"] {
+            assert_eq!(target(path).as_deref(), Some(path));
+        }
+        assert_eq!(target("/a#b").as_deref(), Some("/a"));
+        for path in ["#", "#a", "?a", "?", "?a#b"] {
+            assert_eq!(target(path), None, "{path}");
         }
     }
 
