@@ -4,12 +4,13 @@
 //! in their bounded queue, where equal ones are one. `schedule` (pure) says when to ask Marathon,
 //! `seen` (pure) remembers what events said for sure, `matters` (pure) says which of it is worth a
 //! pass. `look` makes passes, `write` carries them out, `stale` (pure) says what an old answer may
-//! do, `news` (pure) what is worth a line in the log. `state` is what others may look at, `once` is
+//! do, `narrow` looks at single apps, `news` (pure) what is worth a line in the log. `state` is what others may look at, `once` is
 //! for passes on the command line.
 
 pub mod errors;
 pub mod look;
 pub mod matters;
+mod narrow;
 pub mod news;
 pub mod once;
 pub mod schedule;
@@ -44,7 +45,7 @@ use crate::routes::lease::{self, Lease, Standing};
 
 use look::{LookError, Looker};
 use news::{News, Newsroom, printable};
-use schedule::Schedule;
+use schedule::{Schedule, Scope};
 use seen::SeenLog;
 use state::{AnswerSeen, Failure, State, Stream};
 
@@ -164,9 +165,15 @@ pub fn own_name() -> String {
     format!("{}/{}", host.as_deref().unwrap_or("?"), std::process::id())
 }
 
+/// What a fetch brings.
+enum Brought {
+    Apps(Vec<(Arc<str>, narrow::Told)>),
+    Everything(Result<Fetched, FetchError>),
+}
+
 /// A fetch on its way: a task of its own, so that it goes on while a pass is made.
 struct Fetch {
-    answer: AbortOnDropHandle<Result<Fetched, FetchError>>,
+    answer: AbortOnDropHandle<Result<Brought, JoinError>>,
     asked: Instant,
     event: Option<Instant>,
 }
@@ -218,17 +225,34 @@ impl Running {
         }
         let now = Instant::now();
         let due = self.schedule.due(now);
-        if due.fetch {
-            let client = self.agent.client.clone();
-            let answer = spawn_local(async move { client.fetch_apps().await });
-            let answer = AbortOnDropHandle::new(answer);
-            self.fetch = Some(Fetch { answer, asked: now, event: self.event.take() });
-        }
-        if due.again {
+        self.begin(due.fetch, now);
+        let is_done = match due.again {
+            Scope::Nothing => true,
+            Scope::Apps(apps) => self.narrow_again(apps).await,
+            Scope::All => false,
+        };
+        if !is_done {
             self.pass().await?;
             self.schedule.looked_again(Instant::now());
         }
         Ok(())
+    }
+
+    /// Begins to ask Marathon.
+    fn begin(&mut self, scope: Scope, now: Instant) {
+        let client = self.agent.client.clone();
+        let answer = match scope {
+            Scope::Nothing => return,
+            Scope::Apps(apps) => spawn_local(async move {
+                let apps: Vec<_> = apps.into_iter().collect();
+                narrow::fetch(&client, &apps).await.map(Brought::Apps)
+            }),
+            Scope::All => {
+                spawn_local(async move { Ok(Brought::Everything(client.fetch_apps().await)) })
+            }
+        };
+        let answer = AbortOnDropHandle::new(answer);
+        self.fetch = Some(Fetch { answer, asked: now, event: self.event.take() });
     }
 
     fn on_standing(&mut self) {
@@ -255,7 +279,11 @@ impl Running {
         while let Some(hint) = next {
             if self.on_hint(&hint, now) {
                 self.certain.get_or_insert(now);
-                self.schedule.certain(now);
+                let app = match &hint {
+                    Hint::TaskGone { app_id, .. } if self.is_alone(app_id) => Some(app_id),
+                    _ => None,
+                };
+                self.schedule.certain(now, app);
             }
             next = self.hints.take();
         }
@@ -280,7 +308,7 @@ impl Running {
                 self.schedule.stream_lost(now);
                 ("lost", false)
             }
-            Hint::Look { kind } => (*kind, false),
+            Hint::Look { kind, .. } => (*kind, false),
             // All are noted, since an answer that is on its way may still list them.
             Hint::AppDeleted { app_id } => {
                 let is_news = self.seen.deleted(app_id, now);
@@ -303,14 +331,27 @@ impl Running {
                 }
                 _ => Urgency::Soon,
             };
+            let app = match hint {
+                Hint::Look { app_id, .. } => app_id.as_ref(),
+                Hint::TaskGone { app_id, .. } => Some(app_id),
+                Hint::AppDeleted { .. } | Hint::Connected | Hint::Lost { .. } => None,
+            };
+            let pass = self.last.as_deref();
+            if app.is_some_and(|app| pass.is_some_and(|pass| matters::is_unrouted(pass, app))) {
+                return certain;
+            }
             self.event.get_or_insert(now);
-            self.schedule.hint(now, urgency);
+            self.schedule.hint(now, urgency, app.filter(|app| self.is_alone(app)));
         }
         certain
     }
 
     async fn on_fetched(&mut self, fetched: Arrival) -> Result<(), LookError> {
-        let Arrival { result, asked, event } = fetched;
+        let Arrival { brought, asked, event } = fetched;
+        let result = match brought {
+            Brought::Apps(told) => return self.on_told(told, event).await,
+            Brought::Everything(result) => result,
+        };
         let counters = &self.agent.state.counters;
         let (body, mut seen) = match result {
             Ok(Fetched { body, endpoint, duration, leader }) => {
@@ -407,7 +448,7 @@ impl Running {
 
 /// What came of a fetch.
 struct Arrival {
-    result: Result<Fetched, FetchError>,
+    brought: Brought,
     asked: Instant,
     event: Option<Instant>,
 }
@@ -415,7 +456,7 @@ struct Arrival {
 /// Waits for the fetch on its way, for ever if there is none.
 async fn arrival(fetch: &mut Option<Fetch>) -> Result<Arrival, JoinError> {
     let Some(Fetch { answer, asked, event }) = fetch else { return pending().await };
-    let arrival = Arrival { result: answer.await?, asked: *asked, event: *event };
+    let arrival = Arrival { brought: answer.await??, asked: *asked, event: *event };
     *fetch = None;
     Ok(arrival)
 }

@@ -9,6 +9,7 @@
 //! hosts that the wish names in between, and so calls the two halves.
 
 mod listed;
+pub mod narrow;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -73,7 +74,7 @@ pub struct Pass {
     /// What each host is to have, after the guard.
     pub plan: Arc<Plan>,
     /// What became of each app, by id.
-    pub apps: BTreeMap<String, AppReport>,
+    pub apps: BTreeMap<String, Arc<AppReport>>,
     /// Hosts that several apps claim, with their ids.
     pub shared: BTreeMap<String, Vec<String>>,
     /// Removals that are not believed yet.

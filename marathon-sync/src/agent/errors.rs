@@ -28,12 +28,13 @@ impl Counters {
 }
 
 /// Kinds of [`Counters::fetch_errors`].
-pub const FETCH_ERRORS: [&str; 9] = [
+pub const FETCH_ERRORS: [&str; 10] = [
     "answer",
     "body",
     "connect",
     "exchange",
     "login",
+    "no_app",
     "redirect",
     "status",
     "timed_out",
@@ -47,6 +48,7 @@ fn fetch_error(error: &AttemptError) -> &'static str {
         AttemptError::Connect(_) => "connect",
         AttemptError::Exchange(_) => "exchange",
         AttemptError::Login(_) => "login",
+        AttemptError::NoApp => "no_app",
         AttemptError::Redirect(_) | AttemptError::RedirectedTwice { .. } => "redirect",
         AttemptError::Status { .. } => "status",
         AttemptError::TimedOut { .. } => "timed_out",

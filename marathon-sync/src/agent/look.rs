@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::document::{Answer, DocumentError, parse};
+use crate::document::{Answer, App, DocumentError, Problem, parse};
 use crate::guard::Limits;
 use crate::pass::{Occasion, Pass, State, conclude, restore};
 use crate::plan::Plan;
 use crate::routes::Routes;
 use crate::routes::snapshot::{RoutesError, Snapshot};
+use crate::rules::desired::narrow::{self, Narrow};
 use crate::rules::{Options, Seen, desired};
 
 /// Limit for connecting to Redis.
@@ -117,6 +118,19 @@ impl Looker {
         .await?;
         self.state = Some(state);
         Ok((pass, snapshot))
+    }
+
+    /// Looks at one app; see [`narrow`](mod@narrow).
+    pub fn narrow(
+        &mut self,
+        app: &App,
+        problems: Vec<Problem>,
+        before: &Pass,
+        seen: &Seen,
+    ) -> Option<Narrow> {
+        let report = before.apps.get(&app.id)?;
+        let memory = &mut self.state.as_mut()?.memory;
+        narrow::narrow(app, problems, report, memory, &self.options, seen, Timestamp::now())
     }
 
     /// Only a panic leaves nothing behind, and ends the process.

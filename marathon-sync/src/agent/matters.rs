@@ -22,6 +22,12 @@ pub fn app(pass: &Pass, app: &str) -> bool {
     }
 }
 
+/// Whether events about the tasks of `app` concern no route: it has none, and gets none without a
+/// deployment, which other events announce.
+pub fn is_unrouted(pass: &Pass, app: &str) -> bool {
+    pass.apps.get(app).is_some_and(|report| matches!(report.state, AppState::Skipped(_)))
+}
+
 /// Keeps backends of earlier answers, which the report does not list.
 fn is_doubtful(report: &AppReport) -> bool {
     matches!(report.state, AppState::Quarantined(_) | AppState::MappedInPart(_))
@@ -65,7 +71,7 @@ mod tests {
             ("/other", report(AppState::Skipped("no label".to_owned()), &[])),
             ("/doubtful", report(AppState::Quarantined("garbage".to_owned()), &[])),
         ];
-        let apps = apps.map(|(id, report)| (id.to_owned(), report)).into();
+        let apps = apps.map(|(id, report)| (id.to_owned(), report.into())).into();
         let mut pass = Pass { apps, ..Pass::default() };
         for (app, id, expected) in [
             ("/routed", "routed.1", true),
@@ -76,6 +82,8 @@ mod tests {
         ] {
             assert_eq!(task(&pass, app, id), expected, "{id}");
         }
+        let unrouted = ["/routed", "/other", "/doubtful", "/unknown"];
+        assert_eq!(unrouted.map(|id| is_unrouted(&pass, id)), [false, true, false, false]);
         assert!(app(&pass, "/doubtful") && !app(&pass, "/other") && !app(&pass, "/unknown"));
         let (rows, reason) = (Default::default(), "missing".to_owned());
         pass.held = Some(Held { rows, reason, until: Duration::ZERO, observations_left: 1 });

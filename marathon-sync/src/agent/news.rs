@@ -154,7 +154,7 @@ mod tests {
     fn everything_is_said_once_until_it_changes() {
         let quarantined = |why: &str| {
             let state = AppState::Quarantined(why.to_owned());
-            Pass { apps: [("/a".to_owned(), report(state))].into(), ..Pass::default() }
+            Pass { apps: [("/a".to_owned(), report(state).into())].into(), ..Pass::default() }
         };
         let held = Held {
             rows: [("h".to_owned(), vec!["b".to_owned()])].into(),
@@ -182,8 +182,9 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_off() {
-        let apps = (0..500)
-            .map(|number| (format!("/{number}"), report(AppState::Quarantined("x".to_owned()))));
+        let apps = (0..500).map(|number| {
+            (format!("/{number}"), report(AppState::Quarantined("x".to_owned())).into())
+        });
         let pass = Pass { apps: apps.collect(), ..Pass::default() };
         assert_eq!(Newsroom::default().of_pass(&pass).len(), MAX_LINES + 1);
     }

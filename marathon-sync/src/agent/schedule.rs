@@ -1,5 +1,8 @@
-//! When to ask Marathon, and when to look at its last answer again. Pure; instants are handed in.
+//! When to ask Marathon, for what, and when to look at its last answer again. Pure; instants are
+//! handed in.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,17 +12,54 @@ use crate::marathon::debounce::{Debounce, Urgency};
 /// How long the first look waits for the stream of events: whoever subscribes first misses nothing.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Rest after looking at the last answer again before an event makes us do so once more: many tasks
-/// end together, and each look reads all lists.
+/// Rest after looking at the whole last answer again before an event makes us do so once more: many
+/// tasks end together, and each look reads all lists.
 const REST: Duration = Duration::from_millis(100);
 
+/// Apps that are asked for one by one, at most. Beyond that the whole list costs Marathon less.
+const MAX_APPS: usize = 8;
+
+/// What is looked at.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Scope {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// These apps, at most [`MAX_APPS`].
+    Apps(BTreeSet<Arc<str>>),
+    /// Everything.
+    All,
+}
+
+impl Scope {
+    /// Adds an app; `None` is everything.
+    fn add(&mut self, app: Option<&Arc<str>>) {
+        match (&mut *self, app) {
+            (Self::All, _) => {}
+            (Self::Apps(apps), Some(app)) if apps.len() < MAX_APPS || apps.contains(app) => {
+                let _new = apps.insert(Arc::clone(app));
+            }
+            (Self::Nothing, Some(app)) => *self = Self::Apps([Arc::clone(app)].into()),
+            (Self::Apps(_), Some(_)) | (Self::Apps(_) | Self::Nothing, None) => *self = Self::All,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        match other {
+            Self::Nothing => {}
+            Self::Apps(apps) => apps.iter().for_each(|app| self.add(Some(app))),
+            Self::All => *self = Self::All,
+        }
+    }
+}
+
 /// What is due.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Due {
-    /// Marathon is to be asked.
-    pub fetch: bool,
-    /// The last answer is to be looked at again.
-    pub again: bool,
+    /// What Marathon is to be asked for.
+    pub fetch: Scope,
+    /// What of the last answer is to be looked at again.
+    pub again: Scope,
 }
 
 /// All that is planned.
@@ -27,10 +67,19 @@ pub struct Due {
 pub struct Schedule {
     debounce: Debounce,
     interval: Duration,
+    quiet: Duration,
     at_most: Duration,
     full_at: Instant,
+    /// What the next fetch asks for.
+    next: Scope,
+    /// What the one on its way, or the last one, asks for.
+    asked: Scope,
+    /// When an event about an app last made us ask at once.
+    at_once: BTreeMap<Arc<str>, Instant>,
     again_at: Option<Instant>,
+    again: Scope,
     rests_until: Option<Instant>,
+    /// When everything was last asked for.
     last_start: Option<Instant>,
 }
 
@@ -40,9 +89,14 @@ impl Schedule {
         Self {
             debounce: Debounce::new(quiet, at_most),
             interval,
+            quiet,
             at_most,
             full_at: now + START_PATIENCE,
+            next: Scope::Nothing,
+            asked: Scope::Nothing,
+            at_once: BTreeMap::new(),
             again_at: None,
+            again: Scope::Nothing,
             rests_until: None,
             last_start: None,
         }
@@ -50,6 +104,7 @@ impl Schedule {
 
     /// Everything may have changed: Marathon is asked as soon as no answer is on its way.
     pub fn full(&mut self, now: Instant) {
+        self.next = Scope::All;
         self.debounce.hint(now, Urgency::Now);
     }
 
@@ -60,10 +115,16 @@ impl Schedule {
         }
     }
 
-    /// Something has changed. After a time of quiet Marathon is asked at once, and once more after
-    /// the burst: the first event of it is often the only one.
-    pub fn hint(&mut self, now: Instant, urgency: Urgency) {
-        let is_first = self.last_start.is_some_and(|start| now >= start + self.at_most);
+    /// Something has changed: tasks of this app, or `None`, anything. After a time of quiet Marathon
+    /// is asked at once, and once more after the burst: the first event of it is often the only one.
+    pub fn hint(&mut self, now: Instant, urgency: Urgency, app: Option<&Arc<str>>) {
+        self.next.add(app);
+        let is_first = match app {
+            // A look at everything that waits for the end of a burst waits on.
+            Some(_) if self.next == Scope::All => false,
+            Some(app) => self.is_first_of(app, now),
+            None => self.last_start.is_some_and(|start| now >= start + self.at_most),
+        };
         if is_first {
             self.debounce.hint(now, Urgency::Now);
             self.debounce.hint(now, Urgency::SoonAndAgain);
@@ -72,25 +133,42 @@ impl Schedule {
         }
     }
 
-    /// The last answer is to be looked at again at `when`, or before.
+    fn is_first_of(&mut self, app: &Arc<str>, now: Instant) -> bool {
+        let quiet = self.quiet;
+        let is_recent = |when: &Instant| now.saturating_duration_since(*when) < quiet;
+        if self.at_once.get(app).is_some_and(is_recent) {
+            return false;
+        }
+        self.at_once.retain(|_, when| is_recent(when));
+        let _before = self.at_once.insert(Arc::clone(app), now);
+        true
+    }
+
+    /// The whole last answer is to be looked at again at `when`, or before.
     pub fn again(&mut self, when: Instant) {
+        self.again = Scope::All;
         self.again_at = Some(self.again_at.map_or(when, |planned| planned.min(when)));
     }
 
-    /// An event said for sure what the last answer does not know: it is looked at again, at once or
-    /// after a rest.
-    pub fn certain(&mut self, now: Instant) {
-        self.again(self.rests_until.map_or(now, |until| until.max(now)));
+    /// An event said for sure what the last answer does not know of this app, or of `None`, any: it is
+    /// looked at again, at once or after a rest.
+    pub fn certain(&mut self, now: Instant, app: Option<&Arc<str>>) {
+        self.again.add(app);
+        let when = match self.again {
+            Scope::All => self.rests_until.map_or(now, |until| until.max(now)),
+            Scope::Nothing | Scope::Apps(_) => now,
+        };
+        self.again_at = Some(self.again_at.map_or(when, |planned| planned.min(when)));
     }
 
-    /// A look at the last answer again has ended.
+    /// A look at the whole last answer again has ended.
     pub fn looked_again(&mut self, now: Instant) {
         self.rests_until = Some(now + REST);
     }
 
-    /// The last answer is being looked at.
+    /// The whole last answer is being looked at.
     pub fn looked(&mut self) {
-        self.again_at = None;
+        (self.again, self.again_at) = (Scope::Nothing, None);
     }
 
     /// When [`due`](Self::due) has something to say next.
@@ -99,24 +177,38 @@ impl Schedule {
         others.fold(self.full_at, Instant::min)
     }
 
-    /// What is due now. A fetch that is due counts as started.
+    /// What is due now. A fetch that is due counts as started, a look as done.
     pub fn due(&mut self, now: Instant) -> Due {
         if now >= self.full_at {
             self.full_at = now + self.interval;
             self.full(now);
         }
-        let fetch = self.debounce.start(now);
-        if fetch {
-            self.last_start = Some(now);
-            self.full_at = now + self.interval;
+        let mut due = Due::default();
+        if self.debounce.start(now) {
+            due.fetch = match std::mem::take(&mut self.next) {
+                // Whoever asks for nothing would wait for ever for the answer.
+                Scope::Nothing => Scope::All,
+                next => next,
+            };
+            self.asked.clone_from(&due.fetch);
+            if due.fetch == Scope::All {
+                self.last_start = Some(now);
+                self.full_at = now + self.interval;
+            }
         }
-        let again = self.again_at.is_some_and(|when| now >= when);
-        Due { fetch, again }
+        if self.again_at.is_some_and(|when| now >= when) {
+            due.again = std::mem::take(&mut self.again);
+            self.again_at = None;
+        }
+        due
     }
 
     /// The fetch has ended; after a failure the next one comes in `retry`.
     pub fn fetched(&mut self, now: Instant, retry: Option<Duration>) {
-        self.debounce.finished(now);
+        if self.debounce.finished(now) {
+            let asked = std::mem::take(&mut self.asked);
+            self.next.merge(&asked);
+        }
         if let Some(retry) = retry {
             self.full_at = self.full_at.min(now + retry);
         }
@@ -128,8 +220,9 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(30);
-    const FETCH: Due = Due { fetch: true, again: false };
-    const NOTHING: Due = Due { fetch: false, again: false };
+    const FETCH: Due = Due { fetch: Scope::All, again: Scope::Nothing };
+    const NOTHING: Due = Due { fetch: Scope::Nothing, again: Scope::Nothing };
+    const AGAIN: Due = Due { fetch: Scope::Nothing, again: Scope::All };
 
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
@@ -177,10 +270,10 @@ mod tests {
         assert_eq!(schedule.due(zero), FETCH);
         schedule.fetched(zero, None);
         let event = zero + ms(5000);
-        schedule.hint(event, Urgency::Soon);
+        schedule.hint(event, Urgency::Soon, None);
         assert_eq!(schedule.due(event), FETCH);
         for more in 1..100 {
-            schedule.hint(event + ms(more), Urgency::Soon);
+            schedule.hint(event + ms(more), Urgency::Soon, None);
         }
         schedule.fetched(event + ms(100), None);
         assert_eq!(schedule.due(event + ms(100)), NOTHING);
@@ -200,7 +293,7 @@ mod tests {
         schedule.again(zero + ms(900));
         schedule.again(zero + ms(800));
         assert_eq!(schedule.wake(), zero + ms(800));
-        assert_eq!(schedule.due(zero + ms(800)), Due { fetch: false, again: true });
+        assert_eq!(schedule.due(zero + ms(800)), AGAIN);
         schedule.looked();
         assert_eq!(schedule.due(zero + ms(900)), NOTHING);
     }
@@ -209,18 +302,81 @@ mod tests {
     fn certainties_are_looked_after_at_once_and_in_a_flood_together() {
         let zero = Instant::now();
         let mut schedule = schedule(zero);
-        let again = |schedule: &mut Schedule, now| schedule.due(now).again;
-        schedule.certain(zero);
+        let again = |schedule: &mut Schedule, now| schedule.due(now).again == Scope::All;
+        schedule.certain(zero, None);
         assert!(again(&mut schedule, zero));
         schedule.looked();
         schedule.looked_again(zero + ms(5));
         for more in 5..105 {
-            schedule.certain(zero + ms(more));
+            schedule.certain(zero + ms(more), None);
             assert!(!again(&mut schedule, zero + ms(more)), "{more}");
         }
         assert!(again(&mut schedule, zero + ms(105)));
         schedule.looked();
-        schedule.certain(zero + ms(500));
+        schedule.certain(zero + ms(500), None);
         assert!(again(&mut schedule, zero + ms(500)), "after a rest at once again");
+    }
+
+    fn apps(ids: &[&str]) -> Scope {
+        Scope::Apps(ids.iter().map(|id| Arc::from(*id)).collect())
+    }
+
+    /// Ready for events: everything was just asked for.
+    fn started(zero: Instant) -> Schedule {
+        let mut schedule = schedule(zero);
+        schedule.full(zero);
+        assert_eq!(schedule.due(zero), FETCH);
+        schedule.fetched(zero, None);
+        schedule
+    }
+
+    #[test]
+    fn an_event_about_an_app_asks_for_it_at_once_and_once_more() {
+        let zero = Instant::now();
+        let mut schedule = started(zero);
+        let (a, b): (Arc<str>, Arc<str>) = ("/a".into(), "/b".into());
+        let fetch = |schedule: &mut Schedule, at| {
+            let due = schedule.due(zero + ms(at)).fetch;
+            schedule.fetched(zero + ms(at + 1), None);
+            due
+        };
+        schedule.hint(zero + ms(10), Urgency::Soon, Some(&a));
+        assert_eq!(fetch(&mut schedule, 10), apps(&["/a"]));
+        // Another app need not wait for the first one's quiet.
+        schedule.hint(zero + ms(20), Urgency::Soon, Some(&b));
+        assert_eq!(fetch(&mut schedule, 20), apps(&["/a", "/b"]));
+        schedule.hint(zero + ms(30), Urgency::Soon, Some(&a));
+        assert_eq!(fetch(&mut schedule, 40), Scope::Nothing, "it was just asked for");
+        assert_eq!(fetch(&mut schedule, 280), apps(&["/a", "/b"]));
+        assert_eq!(schedule.wake(), zero + INTERVAL, "looking at apps puts nothing off");
+    }
+
+    #[test]
+    fn many_apps_are_asked_for_together_after_the_burst() {
+        let zero = Instant::now();
+        let mut schedule = started(zero);
+        for number in 0..=MAX_APPS {
+            let app: Arc<str> = format!("/{number}").into();
+            schedule.hint(zero + ms(10), Urgency::Soon, Some(&app));
+        }
+        assert_eq!(schedule.due(zero + ms(10)).fetch, Scope::All);
+        schedule.fetched(zero + ms(11), None);
+        // What may be anything waits for the quiet, and apps do not hurry it.
+        schedule.hint(zero + ms(600), Urgency::Soon, None);
+        schedule.hint(zero + ms(610), Urgency::Soon, Some(&"/x".into()));
+        assert_eq!(schedule.due(zero + ms(620)), NOTHING);
+        assert_eq!(schedule.due(zero + ms(860)).fetch, Scope::All);
+    }
+
+    #[test]
+    fn certainties_about_apps_rest_after_nothing() {
+        let zero = Instant::now();
+        let mut schedule = started(zero);
+        schedule.looked_again(zero);
+        schedule.certain(zero + ms(1), Some(&"/a".into()));
+        assert_eq!(schedule.due(zero + ms(1)).again, apps(&["/a"]));
+        schedule.certain(zero + ms(2), Some(&"/a".into()));
+        schedule.again(zero + ms(3));
+        assert_eq!(schedule.due(zero + ms(3)).again, Scope::All, "all is more than one");
     }
 }

@@ -74,7 +74,7 @@ impl Running {
 
     /// Whether another process wrote since our last write, and the last answer is too old to
     /// contradict it.
-    fn is_stale(&self) -> bool {
+    pub(super) fn is_stale(&self) -> bool {
         let limit = STALE.max(self.agent.config.interval.saturating_mul(2));
         self.was_standby && self.known.as_ref().is_some_and(|known| known.asked.elapsed() > limit)
     }
@@ -120,8 +120,8 @@ impl Running {
         self.note_failure(message);
     }
 
-    /// `left`: changes that were not even tried, so that this is no success.
-    fn written(&mut self, applied: &Applied, event: Option<Instant>, left: usize) {
+    /// Says, counts and shows what was written and what was not.
+    pub(super) fn note_changes(&mut self, applied: &Applied, event: Option<Instant>) {
         say(&news::of_changes(&applied.written));
         let counters = &self.agent.state.counters;
         counters.write_failed(applied);
@@ -139,29 +139,34 @@ impl Running {
         {
             counters.lag_seconds.observe(event.elapsed().as_secs_f64());
         }
-        let lines = applied.written.iter().take(MAX_CHANGES).map(ToString::to_string);
-        let lines: Vec<String> = lines.collect();
-        let first = applied.failed.iter().next();
-        if first.is_none() && left == 0 {
-            self.succeeded(lines, applied.written.len(), true);
-            return;
-        }
         let count = applied.failed.len();
         counters.failed_changes.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        if count == 0 && applied.written.is_empty() {
+            return;
+        }
+        let lines = applied.written.iter().take(MAX_CHANGES).map(ToString::to_string).collect();
         let failed = applied.failed.iter().take(MAX_CHANGES);
         let failed = failed.map(|(host, error)| format!("{host}: {error}")).collect();
         self.agent.state.update(|view| {
             view.changes = Changes {
                 at: Some(Timestamp::now()),
                 is_written: true,
-                lines: lines.into(),
+                lines,
                 count: applied.written.len(),
                 failed,
             };
         });
-        let Some((host, error)) = first else { return };
+        let Some((host, error)) = applied.failed.iter().next() else { return };
         let text = format!("{count} lists could not be written, {host} first: {}", chain(error));
         self.redis_failed("write_failed", text);
+    }
+
+    /// `left`: changes that were not even tried, so that this is no success.
+    fn written(&mut self, applied: &Applied, event: Option<Instant>, left: usize) {
+        self.note_changes(applied, event);
+        if applied.failed.is_empty() && left == 0 {
+            self.succeeded(Vec::new(), 0, true);
+        }
     }
 
     /// Redis is as it should be, as far as that is our business.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::reader::{Raw, Reader, is_empty, object, shorten};
 use super::{
     Answer, App, DiscoveryPort, DocumentError, HealthCheck, HealthResult, IpAddress, Network,
-    PortDefinition, PortMapping, Readiness, State, Task,
+    PortDefinition, PortMapping, Problem, Readiness, State, Task,
 };
 
 /// Marathon's default of `maxConsecutiveFailures`.
@@ -50,6 +50,16 @@ pub fn parse(body: &[u8]) -> Result<Answer, DocumentError> {
     Ok(answer)
 }
 
+/// Reads the answer to `GET /v2/apps/{id}`, with what of it could not be read. `None`: it shows no app.
+pub fn parse_app(body: &[u8]) -> Option<(App, Vec<Problem>)> {
+    let text = String::from_utf8_lossy(body);
+    let whole: &RawValue = serde_json::from_str(&text).ok()?;
+    let fields: RawAppAnswer<'_> = object(whole).ok()?;
+    let mut reader = Reader::default();
+    let app = app(fields.app?, 0, &mut reader)?;
+    Some((app, reader.problems))
+}
+
 macro_rules! raw_object {
     ($(#[$doc:meta])* $name:ident { $($field:ident),+ $(,)? }) => {
         $(#[$doc])*
@@ -63,6 +73,7 @@ macro_rules! raw_object {
 }
 
 raw_object!(RawAnswer { apps, message });
+raw_object!(RawAppAnswer { app });
 raw_object!(RawApp {
     id,
     version,

@@ -192,6 +192,17 @@ impl Client {
         .await
     }
 
+    /// One app with its tasks, from the first endpoint that has it. Every version shows the tasks
+    /// without being asked.
+    pub async fn fetch_app(&self, id: &str) -> Result<Bytes, FetchError> {
+        self.each(async |endpoint| {
+            let url = endpoint.app_url(id).ok_or(AttemptError::NoApp)?;
+            let (body, _leader) = self.json(endpoint, url).await?;
+            Ok(body)
+        })
+        .await
+    }
+
     /// What `GET path` gives: `path` begins with a slash, is below the base path and has no query.
     /// At most 1 MiB of a 200, as it is.
     pub async fn fetch_text(&self, path: &str) -> Result<String, FetchError> {

@@ -87,12 +87,14 @@ impl Debounce {
     }
 
     /// Notes that the fetch in flight has ended, well or not. Trying again after a failure is the
-    /// caller's business: it has the back-off.
-    pub fn finished(&mut self, now: Instant) {
+    /// caller's business: it has the back-off. Returns whether the same is due once more.
+    pub fn finished(&mut self, now: Instant) -> bool {
         self.is_in_flight = false;
-        if std::mem::take(&mut self.again_after) {
+        let again = std::mem::take(&mut self.again_after);
+        if again {
             self.hint(now, Urgency::Soon);
         }
+        again
     }
 }
 

@@ -105,6 +105,21 @@ impl Endpoint {
         url
     }
 
+    /// The URL of one app. `None`: `id` is nothing that Marathon calls an app.
+    pub fn app_url(&self, id: &str) -> Option<Url> {
+        let mut url = self.apps_url();
+        let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+        let parts = || id.split('/').skip(1);
+        if !id.starts_with('/') || !parts().all(is_plain) {
+            return None;
+        }
+        // Whatever is in them, it stays within the path.
+        let mut path = url.path_segments_mut().ok()?;
+        let _path = path.pop_if_empty().extend(parts());
+        drop(path);
+        Some(url)
+    }
+
     /// User and password of the URL.
     pub fn login(&self) -> Option<&Basic> {
         self.login.as_ref()

@@ -234,7 +234,7 @@ impl Listener<'_> {
             }
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        self.hints.send(Hint::Look { kind });
+        self.hints.send(Hint::Look { kind, app_id: None });
     }
 
     fn complain(&mut self, what: &str) {

@@ -29,6 +29,9 @@ pub(super) enum Accept {
 /// Why one endpoint gave no answer. The source of an error is part of its message.
 #[derive(Debug, Error)]
 pub enum AttemptError {
+    /// Asked for something that is no app.
+    #[error("this is no path of an app")]
+    NoApp,
     /// Status 200, but not Marathon's kind of body.
     #[error(transparent)]
     Answer(#[from] NotAnswer),

@@ -229,6 +229,8 @@ impl<'a> Owners<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
     use shared::store::KeyProblem;
 
@@ -349,7 +351,7 @@ Change    MULTI
     fn what_apps_are_called_and_say_does_nothing_to_a_terminal() {
         let mut pass = pass();
         let app = pass.apps.get_mut("/q").expect("an app");
-        app.problems[0].reason = "\u{1b}[2J\r\n".to_owned();
+        Arc::make_mut(app).problems[0].reason = "\u{1b}[2J\r\n".to_owned();
         for id in ["/q", "/no\u{1b}[2J"] {
             let (text, _) = explain(id, &pass, &Snapshot::default(), "", "default");
             assert!(text.contains("\\u{1b}[2J"), "{text}");

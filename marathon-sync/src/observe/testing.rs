@@ -109,7 +109,7 @@ fn app(state: AppState, hosts: &[&str], tasks: Vec<TaskReport>) -> AppReport {
     }
 }
 
-fn apps() -> BTreeMap<String, AppReport> {
+fn apps() -> BTreeMap<String, Arc<AppReport>> {
     let sick = Verdict::Down(Reason::Sick);
     let mut a = app(
         AppState::Mapped,
@@ -138,7 +138,9 @@ fn apps() -> BTreeMap<String, AppReport> {
     });
     let skipped = AppState::Skipped("it has no label `hipacheFrontend` with a host".to_owned());
     let s = app(skipped, &[], Vec::new());
-    [("/a", a), ("/b", b), ("/q", q), ("/s", s)].map(|(id, app)| (id.to_owned(), app)).into()
+    [("/a", a), ("/b", b), ("/q", q), ("/s", s)]
+        .map(|(id, app)| (id.to_owned(), Arc::new(app)))
+        .into()
 }
 
 fn plan() -> Plan {

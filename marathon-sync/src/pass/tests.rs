@@ -232,7 +232,7 @@ fn a_broken_app_keeps_nothing_of_those_that_it_shared_a_host_with() {
     let (a, b) = (app("/a", "x.test", [1]), app("/b", "x.test", [2]));
     world.look(&json!([a, b]), Occasion::Answer);
     world.restart();
-    let mut broken = a.clone();
+    let mut broken = a;
     broken["labels"] = json!(7);
     world.look(&json!([broken, app("/b", "x.test", [3])]), Occasion::Answer);
     assert_eq!(world.list("x.test"), ["x", "http://10.0.0.1:80", "http://10.0.0.3:80"]);
@@ -257,6 +257,119 @@ fn health_outlives_answers_that_do_not_show_the_tasks() {
         world.look(&between, Occasion::Answer);
         let pass = world.look(&json!([unknown]), Occasion::Answer);
         assert_eq!(pass.plan["a.test"].up, ["http://10.0.0.1:80"], "{between}");
+    }
+}
+
+impl World {
+    /// What the agent does with one app that Marathon shows now. Returns whether that was enough.
+    fn glance(&mut self, last: &mut Pass, shown: &Value) -> bool {
+        let body = json!({ "app": shown }).to_string();
+        let (app, problems) = crate::document::parse_app(body.as_bytes()).unwrap();
+        if !narrow::is_alone(last, &app.id) {
+            return false;
+        }
+        let before = Arc::clone(&last.apps[&app.id]);
+        let now = Timestamp::from_second(1_600_000_000).unwrap();
+        let (memory, options) = (&mut self.state.memory, Options::default());
+        let found =
+            desired::narrow::narrow(&app, problems, &before, memory, &options, &self.seen, now);
+        let Some(found) = found else { return false };
+        // As the agent reads them: these hosts and no others.
+        let mut snapshot = self.redis.clone();
+        snapshot.lists.retain(|host, _| found.hosts.contains_key(host));
+        snapshot.owned.retain(|host, _| found.hosts.contains_key(host));
+        let difference = diff(&narrow::plan(&found, &snapshot), &snapshot);
+        self.write(&Pass { difference, ..Pass::default() });
+        narrow::absorb(last, found);
+        true
+    }
+}
+
+#[test]
+fn one_app_alone_gets_and_loses_what_needs_nothing_of_the_others() {
+    let mut world = World::new();
+    let other = app("/b", "b.test", [9]);
+    let mut last = world.look(&json!([app("/a", "a.test", [1, 2]), other]), Occasion::Answer);
+    let listed = |world: &World| world.list("a.test").join(" ");
+    // One comes.
+    assert!(world.glance(&mut last, &app("/a", "a.test", [1, 2, 3])));
+    assert_eq!(listed(&world), "a http://10.0.0.1:80 http://10.0.0.2:80 http://10.0.0.3:80");
+    // One is being killed.
+    let mut killing = app("/a", "a.test", [1, 2, 3]);
+    killing["tasks"][0]["state"] = json!("TASK_KILLING");
+    assert!(world.glance(&mut last, &killing));
+    assert_eq!(listed(&world), "a http://10.0.0.2:80 http://10.0.0.3:80");
+    assert_eq!(last.plan["a.test"].up, ["http://10.0.0.2:80", "http://10.0.0.3:80"]);
+    // One is gone, as an event said.
+    world.seen.ended.insert("t.2".to_owned());
+    assert!(world.glance(&mut last, &app("/a", "a.test", [3])));
+    assert_eq!(listed(&world), "a http://10.0.0.3:80");
+    // What somebody has put there is the business of a look at everything.
+    let Some(Ok(list)) = world.redis.lists.get_mut("a.test") else { panic!("no list") };
+    list.push(b"http://by.hand:1".to_vec());
+    assert!(world.glance(&mut last, &app("/a", "a.test", [3, 4])));
+    assert_eq!(listed(&world), "a http://10.0.0.3:80 http://by.hand:1 http://10.0.0.4:80");
+    assert_eq!(world.list("b.test"), ["b", "http://10.0.0.9:80"]);
+}
+
+#[test]
+fn one_app_alone_does_not_tell_what_is_merely_missing() {
+    let mut without = app("/a", "a.test", []);
+    drop(without.as_object_mut().unwrap().remove("tasks"));
+    let mut broken = app("/a", "a.test", [1, 2]);
+    broken["labels"] = json!(7);
+    for shown in [
+        app("/a", "a.test", [1]),
+        app("/a", "a.test", []),
+        app("/a", "other.test", [1, 2]),
+        app("/a", "a.test,other.test", [1, 2]),
+        without,
+        broken,
+        app("/c", "c.test", [5]),
+    ] {
+        let mut world = World::new();
+        let shared = [app("/b", "b.test", [8]), app("/b2", "b.test", [9])];
+        let apps = json!([app("/a", "a.test", [1, 2]), shared[0], shared[1]]);
+        let mut last = world.look(&apps, Occasion::Answer);
+        let before = world.redis.clone();
+        assert!(!world.glance(&mut last, &shown), "{shown}");
+        assert!(!world.glance(&mut last, &app("/b", "b.test", [7, 8])), "two apps share it");
+        assert_eq!(world.redis, before);
+    }
+}
+
+proptest! {
+    /// What one app alone leads to is what a look at everything leads to.
+    #[test]
+    fn a_look_at_one_app_leaves_a_look_at_everything_nothing_to_do(
+        states in proptest::collection::vec((0..6_u32, 0..4_usize), 1..12),
+        first in 0..4_u32,
+    ) {
+        let mut world = World::new();
+        let names = ["TASK_RUNNING", "TASK_KILLING", "TASK_UNREACHABLE", "TASK_STAGING"];
+        let mut shown = app("/a", "a.test", 0..first + 1);
+        let other = app("/b", "b.test", [99]);
+        let mut last = world.look(&json!([shown, other]), Occasion::Answer);
+        for (task, state) in states {
+            let mut changed = app("/a", "a.test", 0..6);
+            for (number, entry) in changed["tasks"].as_array_mut().unwrap().iter_mut().enumerate() {
+                entry["state"] = match shown["tasks"].get(number) {
+                    _ if number == task as usize => json!(names[state]),
+                    Some(before) => before["state"].clone(),
+                    None => json!("TASK_STAGING"),
+                };
+            }
+            shown = changed;
+            if world.glance(&mut last, &shown) {
+                let after = world.redis.clone();
+                let pass = world.look(&json!([shown, other]), Occasion::Again);
+                prop_assert_eq!(&pass.difference, &Difference::default());
+                prop_assert_eq!(after, world.redis.clone());
+                last = pass;
+            } else {
+                last = world.look(&json!([shown, other]), Occasion::Answer);
+            }
+        }
     }
 }
 

@@ -71,7 +71,11 @@ impl Routes {
     }
 
     /// Reads the lists and notes of these hosts.
-    pub(super) async fn read(&self, hosts: &[&String]) -> Result<Snapshot, RoutesError> {
+    ///
+    /// # Errors
+    ///
+    /// As [`snapshot`](Self::snapshot).
+    pub async fn read(&self, hosts: &[&String]) -> Result<Snapshot, RoutesError> {
         let mut snapshot = Snapshot::default();
         for batch in hosts.chunks(BATCH) {
             self.read_batch(batch, &mut snapshot).await?;

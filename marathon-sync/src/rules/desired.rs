@@ -2,6 +2,7 @@
 
 mod app;
 mod evidence;
+pub mod narrow;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub struct Desired {
     /// What each claimed host is to have.
     pub plan: Plan,
     /// What became of each app, by id.
-    pub apps: BTreeMap<String, AppReport>,
+    pub apps: BTreeMap<String, Arc<AppReport>>,
     /// Hosts that several apps claim, with their ids: all of them serve it.
     pub shared: BTreeMap<String, Vec<String>>,
     /// Why backends may go: what [`crate::guard`] asks for.
@@ -81,7 +82,7 @@ pub fn desired(
         }
         remember(&id, &share, memory);
         let report = share.into_report(problems.remove(id.as_str()).unwrap_or_default());
-        let _new = desired.apps.insert(id, report);
+        let _new = desired.apps.insert(id, Arc::new(report));
     }
     for (host, wanted) in &mut desired.plan {
         let up = &wanted.up;

@@ -184,6 +184,11 @@ impl Memory {
         hosts.flat_map(|host| &host.backends).map(|backend| address(&backend.url))
     }
 
+    /// Adds what was learnt of the tasks of one app.
+    pub(super) fn learn(&mut self, tasks: HashMap<Arc<str>, KnownTask>) {
+        self.tasks.extend(tasks);
+    }
+
     /// Forgets tasks that are not in `tasks` and of no app that is away, and apps that have been away
     /// for long.
     pub(super) fn settle(

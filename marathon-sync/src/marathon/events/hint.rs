@@ -20,6 +20,8 @@ pub enum Hint {
     Look {
         /// The type of the event, or `garbage`, `oversized`, `overflow` for hints that got lost.
         kind: &'static str,
+        /// The path of the app, when it is about the tasks of one app and nothing else.
+        app_id: Option<Arc<str>>,
     },
     /// No events arrive any more, for now; looking at intervals must do.
     Lost {
@@ -43,7 +45,7 @@ impl Hint {
         match self {
             Self::AppDeleted { .. } => Some("app_terminated_event"),
             Self::Connected | Self::Lost { .. } => None,
-            Self::Look { kind } => Some(kind),
+            Self::Look { kind, .. } => Some(kind),
             Self::TaskGone { .. } => Some("status_update_event"),
         }
     }
@@ -95,6 +97,9 @@ struct Event {
     event_type: String,
     #[serde(default)]
     app_id: Option<String>,
+    /// The app of an instance, from 1.4 on.
+    #[serde(default)]
+    run_spec_id: Option<String>,
     #[serde(default)]
     task_id: Option<String>,
     #[serde(default)]
@@ -114,7 +119,19 @@ pub(super) fn hints(data: &[u8], mut each: impl FnMut(Hint)) -> Result<(), serde
 impl Event {
     fn hint(self) -> Option<Hint> {
         let kind = LOOK_AT.into_iter().find(|kind| *kind == self.event_type)?;
-        Some(self.certainty(kind).unwrap_or(Hint::Look { kind }))
+        Some(self.certainty(kind).unwrap_or_else(|| Hint::Look { kind, app_id: self.app(kind) }))
+    }
+
+    /// The app, of events after which nothing but its tasks may differ. Labels and ports of an app
+    /// change by deployments, which are announced by others.
+    fn app(&self, kind: &'static str) -> Option<Arc<str>> {
+        match kind {
+            "health_status_changed_event" | "status_update_event" => id(self.app_id.as_ref()),
+            "instance_changed_event" | "instance_health_changed_event" => {
+                id(self.run_spec_id.as_ref())
+            }
+            _ => None,
+        }
     }
 
     /// What the event says for sure.
@@ -164,7 +181,11 @@ mod tests {
     }
 
     fn look(kind: &'static str) -> Hint {
-        Hint::Look { kind }
+        Hint::Look { kind, app_id: None }
+    }
+
+    fn look_at(kind: &'static str, app: &str) -> Hint {
+        Hint::Look { kind, app_id: Some(app.into()) }
     }
 
     #[test]
@@ -179,7 +200,7 @@ mod tests {
             (r#"{"eventType":"new_in_2_0"}"#, Some(vec![])),
             (
                 r#"{"taskId":"t.1","taskStatus":"TASK_RUNNING","appId":"/t","eventType":"status_update_event"}"#,
-                Some(vec![look("status_update_event")]),
+                Some(vec![look_at("status_update_event", "/t")]),
             ),
             (
                 r#"{"taskId":"t.1","taskStatus":"TASK_KILLING","appId":"/t","eventType":"status_update_event"}"#,
@@ -191,11 +212,19 @@ mod tests {
             ),
             (
                 r#"{"taskId":"t.1","taskStatus":"TASK_UNREACHABLE","appId":"/t","eventType":"status_update_event"}"#,
-                Some(vec![look("status_update_event")]),
+                Some(vec![look_at("status_update_event", "/t")]),
+            ),
+            (
+                r#"{"eventType":"instance_health_changed_event","runSpecId":"/t","healthy":true}"#,
+                Some(vec![look_at("instance_health_changed_event", "/t")]),
+            ),
+            (
+                r#"{"eventType":"deployment_success","appId":"/t"}"#,
+                Some(vec![look("deployment_success")]),
             ),
             (
                 r#"{"taskId":null,"taskStatus":"TASK_KILLED","appId":"/t","eventType":"status_update_event"}"#,
-                Some(vec![look("status_update_event")]),
+                Some(vec![look_at("status_update_event", "/t")]),
             ),
             (
                 r#"{"appId":"/t","eventType":"app_terminated_event"}"#,

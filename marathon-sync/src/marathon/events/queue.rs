@@ -12,7 +12,7 @@ use super::hint::Hint;
 const CAPACITY: usize = 1024;
 
 /// What is put instead of a hint for which there is no room.
-const OVERFLOW: Hint = Hint::Look { kind: "overflow" };
+const OVERFLOW: Hint = Hint::Look { kind: "overflow", app_id: None };
 
 /// The hints that wait. Equal ones are one; of the changes of the connection only the last counts.
 /// Pure.
@@ -110,10 +110,10 @@ mod tests {
     async fn a_flood_of_equal_hints_is_one() {
         let (sender, mut hints) = channel();
         for _ in 0..1000 {
-            sender.send(Hint::Look { kind: "status_update_event" });
+            sender.send(Hint::Look { kind: "status_update_event", app_id: None });
         }
         sender.send(gone(1));
-        assert_eq!(hints.next().await, Hint::Look { kind: "status_update_event" });
+        assert_eq!(hints.next().await, Hint::Look { kind: "status_update_event", app_id: None });
         assert_eq!(rest(&mut hints), [gone(1)]);
         sender.send(gone(1));
         assert_eq!(hints.next().await, gone(1), "what was taken may come again");

@@ -236,7 +236,7 @@ async fn what_cannot_be_read_is_counted_and_looked_after_and_the_stream_goes_on(
     bytes.extend(b"data: {\"eventType\":\"\xff\"}\n\n");
     let (lost, hints, counters) = read(vec![bytes], true).await;
     assert!(lost.starts_with("the stream was closed"), "{lost}");
-    let look = |kind| Hint::Look { kind };
+    let look = |kind| Hint::Look { kind, app_id: None };
     assert_eq!(
         hints,
         [Hint::Connected, look("garbage"), look("oversized"), look("deployment_success")]
@@ -251,7 +251,7 @@ async fn a_flood_of_a_thousand_events_is_one_hint() {
     let event =
         "data: {\"eventType\":\"status_update_event\",\"taskStatus\":\"TASK_RUNNING\"}\r\n\r\n";
     let (_, hints, counters) = read(vec![event.repeat(1000).into_bytes()], true).await;
-    assert_eq!(hints, [Hint::Connected, Hint::Look { kind: "status_update_event" }]);
+    assert_eq!(hints, [Hint::Connected, Hint::Look { kind: "status_update_event", app_id: None }]);
     assert_eq!(counters.events.load(Ordering::Relaxed), 1000);
     let kinds: Vec<_> = counters.by_kind().filter(|(_, count)| *count > 0).collect();
     assert_eq!(kinds, [("status_update_event", 1000)]);

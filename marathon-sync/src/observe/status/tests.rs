@@ -116,8 +116,8 @@ fn long_lists_are_counted_and_shown_in_part() {
         let skipped = pass.apps.remove("/s").expect("an app");
         for number in 0..5001 {
             let reason = AppState::Skipped("x".to_owned());
-            let app = crate::rules::report::AppReport { state: reason, ..skipped.clone() };
-            pass.apps.insert(format!("/s/{number}"), app);
+            let app = crate::rules::report::AppReport { state: reason, ..(*skipped).clone() };
+            pass.apps.insert(format!("/s/{number}"), app.into());
         }
         facts.view.pass = Some(Arc::new(pass));
     });

@@ -67,6 +67,11 @@ impl Share {
         Self::new(AppState::Skipped(reason), Claims { refused, ..Claims::default() })
     }
 
+    /// The hosts that it claims.
+    pub(super) fn hosts(&self) -> &[Claim] {
+        &self.hosts
+    }
+
     /// What the app had last, on doubt.
     pub(super) fn quarantined(id: &str, reason: String, memory: &Memory) -> Self {
         let mut share = Self::new(AppState::Quarantined(reason), Claims::default());

@@ -1,0 +1,89 @@
+//! What one app asks for, between two looks at everything.
+//!
+//! An event names its app. To judge that app alone is a matter of milliseconds, whatever the size of
+//! the cluster, but it shows nothing of the others. So only what needs nothing of them is decided
+//! here: backends of the same hosts come, and go when something positive is known of them. Everything
+//! else (other hosts, doubt, backends that are merely missing) is left to a look at everything.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::app::{self, Context};
+use super::{Seen, remember};
+use crate::document::{App, Problem};
+use crate::rules::liveness::Verdict;
+use crate::rules::memory::{Memory, address};
+use crate::rules::report::{AppReport, AppState};
+use crate::rules::{Options, glob};
+
+/// What became of one app.
+#[derive(Clone, Debug)]
+pub struct Narrow {
+    /// Its id.
+    pub id: String,
+    /// The report that stands for it from now on.
+    pub report: AppReport,
+    /// What it has on each of its hosts, all of which are its alone.
+    pub hosts: BTreeMap<String, Part>,
+}
+
+/// What an app has on a host.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Item 0 of the list, if it is made anew.
+    pub identifier: String,
+    /// URLs of live backends.
+    pub up: Vec<String>,
+    /// `host:port`s of what is positively not to be used any more.
+    pub gone: HashSet<String>,
+}
+
+/// Looks at `app`, of whom `before` is known. `None`: only a look at everything can tell, and nothing
+/// is remembered.
+pub fn narrow(
+    app: &App,
+    problems: Vec<Problem>,
+    before: &AppReport,
+    memory: &mut Memory,
+    options: &Options,
+    seen: &Seen,
+    now: Timestamp,
+) -> Option<Narrow> {
+    let is_excluded = options.exclude.iter().any(|pattern| glob::matches(pattern, &app.id));
+    if is_excluded || before.state != AppState::Mapped || seen.deleted.contains(&app.id) {
+        return None;
+    }
+    let mut tasks = HashMap::new();
+    let mut share = app::share(app, Context { memory, options, seen, now }, &mut tasks);
+    if share.state != AppState::Mapped || share.hosts() != before.hosts {
+        return None;
+    }
+    share.drop_ended(seen);
+    let mut gone: HashSet<String> = share.gone.iter().cloned().collect();
+    let known = |task: &crate::rules::report::TaskReport| -> Vec<String> {
+        let found = task.addresses.iter().filter_map(|address| address.found.as_ref().ok());
+        found.map(|found| address(&found.url)).collect()
+    };
+    gone.extend(before.tasks.iter().filter(|task| seen.ended.contains(&task.id)).flat_map(known));
+    let parts = share.parts.values();
+    let stays: HashSet<String> = parts
+        .flat_map(|part| part.up.iter().chain(&part.unsure))
+        .map(|b| address(&b.url))
+        .collect();
+    gone.retain(|address| !stays.contains(address));
+    let were_listed = before.tasks.iter().filter(|task| !matches!(task.verdict, Verdict::Down(_)));
+    let is_missing = |address: &String| !stays.contains(address) && !gone.contains(address);
+    if were_listed.flat_map(known).any(|address| is_missing(&address)) {
+        return None;
+    }
+    let part = |(host, part): (&String, &app::Part)| {
+        let up = part.up.iter().map(|backend| backend.url.to_string()).collect();
+        let part = Part { identifier: part.identifier.clone(), up, gone: gone.clone() };
+        (host.clone(), part)
+    };
+    let hosts = share.parts.iter().map(part).collect();
+    memory.learn(tasks);
+    remember(&app.id, &share, memory);
+    Some(Narrow { id: app.id.clone(), report: share.into_report(problems), hosts })
+}
