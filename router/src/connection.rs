@@ -17,6 +17,7 @@ use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use shared::lock::lock;
+use socket2::SockRef;
 use tokio::io::Interest;
 
 use crate::access_log::Record;
@@ -332,7 +333,8 @@ impl Connection {
         }
     }
 
-    fn wake(&self) {
+    /// Has its task look at what has changed.
+    pub fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
@@ -502,22 +504,25 @@ impl Connections {
         lock(&self.list).push(Arc::downgrade(connection));
     }
 
-    /// Wakes every connection whose deadline has passed.
-    pub fn sweep(&self, now: Millis) {
+    /// Marks every connection whose deadline has passed. They are to be woken.
+    #[must_use]
+    pub fn sweep(&self, now: Millis) -> Vec<Weak<Connection>> {
+        let mut expired = Vec::new();
         lock(&self.list).retain(|connection| {
             let Some(connection) = connection.upgrade() else {
                 return false;
             };
-            if connection.deadline.load(Ordering::Relaxed) <= now {
-                connection.deadline.store(NEVER, Ordering::Relaxed);
-                connection.expired.store(true, Ordering::Relaxed);
-                connection.wake();
-            }
             if connection.phase() == Phase::Busy {
                 connection.grow_older();
             }
+            if connection.deadline.load(Ordering::Relaxed) <= now {
+                connection.deadline.store(NEVER, Ordering::Relaxed);
+                connection.expired.store(true, Ordering::Relaxed);
+                expired.push(Arc::downgrade(&connection));
+            }
             true
         });
+        expired
     }
 
     /// Has every connection end with the next answer that it carries.
@@ -630,11 +635,26 @@ impl ClientIo {
     }
 
     fn note_written(&self, result: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = result {
-            self.connection.count_written(*count);
-            if self.connection.phase() == Phase::Streaming {
-                self.connection.allow(self.connection.stream_timeout.load(Ordering::Relaxed));
+        match result {
+            Poll::Ready(Ok(count)) => {
+                self.connection.count_written(*count);
+                if self.connection.phase() == Phase::Streaming {
+                    self.connection.allow(self.connection.stream_timeout.load(Ordering::Relaxed));
+                }
             }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.note_stalled(),
+        }
+    }
+
+    /// The client takes nothing. Once its time is over the connection ends by a reset: else the
+    /// kernel would keep what was written, and offer it to the client for minutes.
+    fn note_stalled(&self) {
+        if self.connection.has_expired()
+            && self.connection.phase() == Phase::Streaming
+            && let Some(socket) = self.inner.inner().socket()
+        {
+            let _is_set = SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
     }
 }
@@ -711,7 +731,13 @@ impl Write for ClientIo {
             std::task::ready!(self.poll_early(cx))?;
         }
         // Encrypted bytes may still wait for room in the socket.
-        std::task::ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        match Pin::new(&mut self.inner).poll_flush(cx) {
+            Poll::Ready(flushed) => flushed?,
+            Poll::Pending => {
+                self.note_stalled();
+                return Poll::Pending;
+            }
+        }
         self.connection.flushed();
         if self.connection.is_in_question.load(Ordering::Relaxed) {
             self.ask_socket(cx);
