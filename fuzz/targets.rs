@@ -9,6 +9,7 @@ use marathon_sync::marathon::sse;
 use shared::backend::BackendUrl;
 use shared::driver::Driver;
 use shared::host;
+use shared::secret::Secret;
 
 type Target = fn(&[u8]);
 
@@ -43,17 +44,14 @@ pub(crate) fn backend_row(bytes: &[u8]) {
     assert_eq!(again.origin, url.origin);
 }
 
-/// A Redis address.
+/// A Redis address. What is shown of it does not depend on the password.
 pub(crate) fn driver(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(driver) = Driver::parse(text) else { return };
-    let Some(password) = &driver.password else { return };
-    let public = Driver { password: None, ..driver.clone() };
-    // A short one may stand in another part by chance, one with asterisks in the mask.
-    let is_distinct = password.expose().len() > 5 && !password.expose().contains('*');
-    let is_secret = |shown: &str| is_distinct && !shown.contains(password.expose());
-    if is_secret(&public.to_string()) && is_secret(&format!("{public:?}")) {
-        assert!(is_secret(&driver.to_string()) && is_secret(&format!("{driver:?}")));
+    if driver.password.is_some() {
+        let other = Driver { password: Some(Secret::new("another")), ..driver.clone() };
+        assert_eq!(driver.to_string(), other.to_string());
+        assert_eq!(format!("{driver:?}"), format!("{other:?}"));
     }
 }
 

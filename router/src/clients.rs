@@ -11,6 +11,9 @@ use crate::route::Millis;
 /// Time between two complaints about one limit: an attack must not fill the log.
 const COMPLAINT_PAUSE: Millis = 60_000;
 
+/// Connections of which each may have what the kernel likes to keep for it.
+const FEW: u32 = 64;
+
 /// Counts the connections of all workers. Addresses are only kept while they have one, so that
 /// there are never more of them than connections.
 #[derive(Debug, Default)]
@@ -78,6 +81,11 @@ impl Clients {
             ticket.address = Some(address);
         }
         Ok(ticket)
+    }
+
+    /// Whether there are so many connections that each has to do with less.
+    pub fn are_many(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > FEW
     }
 
     /// Whether a refusal at `now` is to be said in the log.

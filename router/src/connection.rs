@@ -328,7 +328,8 @@ impl Connection {
         }
     }
 
-    fn wake(&self) {
+    /// Has its task look at what has changed.
+    pub fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }

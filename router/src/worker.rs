@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use shared::accept::accept_loop;
+use socket2::SockRef;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,17 @@ use crate::tls::{HandshakeError, Session, Terminator};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sweeps of the connections for each sweep of the pools.
 const TICKS_PER_POOL_SWEEP: u32 = 20;
+
+/// Bytes that the kernel keeps for a client beyond those that are on their way to it, when there are
+/// many clients. By default it keeps megabytes for each that does not read, until the memory of all
+/// TCP connections (`net.ipv4.tcp_mem`) is used up and everybody's packets are dropped. Large
+/// responses cost some tenth more processor time with it.
+const MAX_UNSENT: u32 = 128 * 1024;
+
+/// Expired connections that are ended at once.
+const ENDED_AT_ONCE: usize = 4;
+/// In how many parts more of them are ended.
+const SLICES: u16 = 25;
 
 /// How long idle connections stay open for further requests when draining: as long as a client
 /// in a steady exchange commonly pauses.
@@ -151,11 +163,30 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
     loop {
         let _ = ticks.tick().await;
         let now = shared.clock.tick();
-        connections.sweep(now);
+        let expired = connections.sweep(now);
+        if expired.len() <= ENDED_AT_ONCE {
+            wake(&expired);
+        } else {
+            drop(tokio::spawn(wake_by_and_by(expired)));
+        }
         count = count.wrapping_add(1);
         if count.is_multiple_of(TICKS_PER_POOL_SWEEP) {
             shared.upstreams.sweep(now);
         }
+    }
+}
+
+fn wake(connections: &[Weak<Connection>]) {
+    connections.iter().filter_map(Weak::upgrade).for_each(|connection| connection.wake());
+}
+
+/// Ends connections spread over the time until the next sweep. Those that began together expire
+/// together, and to end one takes as long as to answer a request, as does the new connection that
+/// its client then makes: all at once they would keep everybody else waiting.
+async fn wake_by_and_by(expired: Vec<Weak<Connection>>) {
+    for some in expired.chunks(expired.len().div_ceil(SLICES.into()).max(1)) {
+        wake(some);
+        tokio::time::sleep(TICK / u32::from(SLICES)).await;
     }
 }
 
@@ -239,6 +270,10 @@ impl Acceptor {
             Ok(ticket) => ticket,
             Err(refusal) => return self.refuse(&stream, peer, refusal),
         };
+        if self.clients.are_many() {
+            // A kernel that does not know it only takes more memory.
+            let _is_set = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
+        }
         let connection = Connection::new(
             peer,
             local,
@@ -426,7 +461,12 @@ async fn serve_http1(io: ClientIo, client: Client, _ticket: Ticket) {
                     let _written = http.as_mut().poll(cx);
                     return Poll::Ready(Ok(()));
                 }
-                Phase::Idle | Phase::Streaming => return Poll::Ready(Ok(())),
+                Phase::Idle => return Poll::Ready(Ok(())),
+                Phase::Streaming => {
+                    // The socket learns that it is the client that everything waits for, if it is.
+                    let _stalled = http.as_mut().poll(cx);
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
         http.as_mut().poll(cx)

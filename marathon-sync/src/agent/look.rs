@@ -130,7 +130,10 @@ impl Looker {
     ) -> Option<Narrow> {
         let report = before.apps.get(&app.id)?;
         let memory = &mut self.state.as_mut()?.memory;
-        narrow::narrow(app, problems, report, memory, &self.options, seen, Timestamp::now())
+        let now = Timestamp::now();
+        let mut found = narrow::narrow(app, report, memory, &self.options, seen, now)?;
+        found.report.problems = problems;
+        Some(found)
     }
 
     /// Only a panic leaves nothing behind, and ends the process.

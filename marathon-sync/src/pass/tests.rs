@@ -264,15 +264,14 @@ impl World {
     /// What the agent does with one app that Marathon shows now. Returns whether that was enough.
     fn glance(&mut self, last: &mut Pass, shown: &Value) -> bool {
         let body = json!({ "app": shown }).to_string();
-        let (app, problems) = crate::document::parse_app(body.as_bytes()).unwrap();
+        let (app, _problems) = crate::document::parse_app(body.as_bytes()).unwrap();
         if !narrow::is_alone(last, &app.id) {
             return false;
         }
         let before = Arc::clone(&last.apps[&app.id]);
         let now = Timestamp::from_second(1_600_000_000).unwrap();
         let (memory, options) = (&mut self.state.memory, Options::default());
-        let found =
-            desired::narrow::narrow(&app, problems, &before, memory, &options, &self.seen, now);
+        let found = desired::narrow::narrow(&app, &before, memory, &options, &self.seen, now);
         let Some(found) = found else { return false };
         // As the agent reads them: these hosts and no others.
         let mut snapshot = self.redis.clone();

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use shared::lock::lock;
+use socket2::SockRef;
 use tokio::io::Interest;
 
 use super::{BodyState, Connection, Phase};
@@ -108,11 +109,26 @@ impl ClientIo {
     }
 
     fn note_written(&self, result: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = result {
-            self.connection.count_written(*count);
-            if self.connection.phase() == Phase::Streaming {
-                self.connection.allow(self.connection.stream_timeout.load(Ordering::Relaxed));
+        match result {
+            Poll::Ready(Ok(count)) => {
+                self.connection.count_written(*count);
+                if self.connection.phase() == Phase::Streaming {
+                    self.connection.allow(self.connection.stream_timeout.load(Ordering::Relaxed));
+                }
             }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.note_stalled(),
+        }
+    }
+
+    /// The client takes nothing. Once its time is over the connection ends by a reset: else the
+    /// kernel would keep what was written, and offer it to the client for minutes.
+    fn note_stalled(&self) {
+        if self.connection.has_expired()
+            && self.connection.phase() == Phase::Streaming
+            && let Some(socket) = self.inner.inner().socket()
+        {
+            let _is_set = SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
     }
 }
@@ -189,7 +205,13 @@ impl Write for ClientIo {
             std::task::ready!(self.poll_early(cx))?;
         }
         // Encrypted bytes may still wait for room in the socket.
-        std::task::ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        match Pin::new(&mut self.inner).poll_flush(cx) {
+            Poll::Ready(flushed) => flushed?,
+            Poll::Pending => {
+                self.note_stalled();
+                return Poll::Pending;
+            }
+        }
         self.connection.flushed();
         if self.connection.is_in_question.load(Ordering::Relaxed) {
             self.ask_socket(cx);

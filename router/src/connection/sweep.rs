@@ -20,22 +20,25 @@ impl Connections {
         lock(&self.list).push(Arc::downgrade(connection));
     }
 
-    /// Wakes every connection whose deadline has passed.
-    pub fn sweep(&self, now: Millis) {
+    /// Marks every connection whose deadline has passed. They are to be woken.
+    #[must_use]
+    pub fn sweep(&self, now: Millis) -> Vec<Weak<Connection>> {
+        let mut expired = Vec::new();
         lock(&self.list).retain(|connection| {
             let Some(connection) = connection.upgrade() else {
                 return false;
             };
-            if connection.deadline.load(Ordering::Relaxed) <= now {
-                connection.deadline.store(NEVER, Ordering::Relaxed);
-                connection.expired.store(true, Ordering::Relaxed);
-                connection.wake();
-            }
             if connection.phase() == Phase::Busy {
                 connection.grow_older();
             }
+            if connection.deadline.load(Ordering::Relaxed) <= now {
+                connection.deadline.store(NEVER, Ordering::Relaxed);
+                connection.expired.store(true, Ordering::Relaxed);
+                expired.push(Arc::downgrade(&connection));
+            }
             true
         });
+        expired
     }
 
     /// Has every connection end with the next answer that it carries.

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::contenders::{AccessLog, Contender, HOST, Mode, Scenario, Setup};
+use crate::contenders::{AccessLog, Contender, Front, HOST, Mode, Scenario, Setup};
 
 /// Requests in both runs: enough to fill pools and caches.
 const BASE_REQUESTS: u64 = 2_000;
@@ -49,7 +49,8 @@ async fn instructions(
 ) -> anyhow::Result<u64> {
     eprintln!("bench: {contender} under callgrind, {requests} requests");
     let out = setup.dir.path().join("callgrind.out");
-    let proxy = contender.start_in(setup, AccessLog::Off, &Mode::Callgrind(out.clone())).await?;
+    let mode = Mode::Callgrind(out.clone());
+    let proxy = contender.start_in(setup, AccessLog::Off, Front::Plain, &mode).await?;
 
     let within = Duration::from_secs(60 + requests / SLOWEST_REQUESTS_PER_SECOND);
     timeout(within, drive(proxy.port, connections, requests))

@@ -6,21 +6,23 @@
 
 use std::env;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::process::{Process, free_port};
+use crate::tls::{self, Files};
 
 /// The virtual host of every request.
 pub(crate) const HOST: &str = "bench.test";
@@ -28,8 +30,8 @@ pub(crate) const HOST: &str = "bench.test";
 const SMALL_BODY: &str = "a body of fifty bytes, as a health check answers.\n";
 /// Body of the large answers: 1 MiB.
 const LARGE_BYTES: usize = 1024 * 1024;
-/// Connections that a proxy may open to the origin; above what `--connections` allows.
-const MOST_CONNECTIONS: u32 = 1024;
+/// Body that slow readers ask for: more than any socket buffer holds.
+const HUGE_BYTES: u64 = 16 * 1024 * 1024;
 /// A start takes milliseconds; under valgrind on a busy machine, seconds.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Names of the forwarded headers that every proxy sets, as nginx variables of the origin.
@@ -51,12 +53,35 @@ pub(crate) enum Scenario {
     Connect,
     /// 1 MiB, keep-alive
     Large,
+    /// 50 bytes over TLS 1.3, keep-alive
+    Tls,
+    /// 50 bytes over TLS 1.3, a connection with a full handshake for every request
+    Handshake,
+    /// The same, going on with the session of an earlier connection
+    Resume,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum AccessLog {
     Off,
     On,
+}
+
+/// How clients speak to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Front {
+    Plain,
+    /// TLS 1.3 alone.
+    Tls,
+}
+
+impl Front {
+    pub(crate) fn scheme(self) -> &'static str {
+        match self {
+            Self::Plain => "http",
+            Self::Tls => "https",
+        }
+    }
 }
 
 /// How a contender is started: as an operator would, or under valgrind.
@@ -77,6 +102,8 @@ pub(crate) struct Setup {
     origin_port: u16,
     redis: Process,
     redis_port: u16,
+    tls: Files,
+    room: Room,
     // Declared last, so dropped after the processes that use it.
     pub(crate) dir: TempDir,
 }
@@ -90,16 +117,66 @@ pub(crate) struct Proxy {
     _dir: TempDir,
 }
 
+/// How many connections there is room for, at every program.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Room {
+    Usual,
+    /// For thousands of slow clients, each with a connection to the origin.
+    Storm,
+}
+
+impl Room {
+    fn connections(self) -> u32 {
+        match self {
+            Self::Usual => 4096,
+            Self::Storm => 18_000,
+        }
+    }
+
+    /// To the origin: above what `--connections` allows, or what a storm needs.
+    fn to_origin(self) -> u32 {
+        match self {
+            Self::Usual => 1024,
+            Self::Storm => 8192,
+        }
+    }
+
+    /// For the processes that are started from now on, too.
+    fn raise_open_files(self) -> anyhow::Result<()> {
+        if self == Self::Usual {
+            return Ok(());
+        }
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("no limit of open files")?;
+        let need = u64::from(self.connections()) + 1000;
+        ensure!(hard >= need, "{hard} open files are allowed; a storm needs {need} (ulimit -Hn)");
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files stays")
+    }
+}
+
 impl Setup {
     pub(crate) async fn start(
         proxy_core: u32,
         load_core: u32,
         router: PathBuf,
+        room: Room,
     ) -> anyhow::Result<Self> {
+        room.raise_open_files()?;
         let dir = tempfile::Builder::new().prefix("bench-").tempdir().context("no directory")?;
-        let (origin, origin_port) = start_origin(load_core, dir.path()).await?;
+        let (origin, origin_port) = start_origin(load_core, dir.path(), room).await?;
         let (redis, redis_port) = start_redis(load_core, dir.path(), origin_port).await?;
-        Ok(Self { proxy_core, load_core, router, origin, origin_port, redis, redis_port, dir })
+        let tls = Files::create(dir.path())?;
+        Ok(Self {
+            proxy_core,
+            load_core,
+            router,
+            origin,
+            origin_port,
+            redis,
+            redis_port,
+            tls,
+            room,
+            dir,
+        })
     }
 
     pub(crate) async fn stop(self) {
@@ -112,27 +189,39 @@ impl Setup {
 }
 
 impl Contender {
-    pub(crate) async fn start(self, setup: &Setup, log: AccessLog) -> anyhow::Result<Proxy> {
-        self.start_in(setup, log, &Mode::Normal).await
+    pub(crate) async fn start(
+        self,
+        setup: &Setup,
+        log: AccessLog,
+        front: Front,
+    ) -> anyhow::Result<Proxy> {
+        self.start_in(setup, log, front, &Mode::Normal).await
     }
 
     pub(crate) async fn start_in(
         self,
         setup: &Setup,
         log: AccessLog,
+        front: Front,
         mode: &Mode,
     ) -> anyhow::Result<Proxy> {
         // Twice: between choosing a free port and binding it another process may have taken it.
-        match self.try_start(setup, log, mode).await {
+        match self.try_start(setup, log, front, mode).await {
             Ok(proxy) => Ok(proxy),
             Err(error) => {
                 eprintln!("bench: starting {self} again after: {error:#}");
-                self.try_start(setup, log, mode).await
+                self.try_start(setup, log, front, mode).await
             }
         }
     }
 
-    async fn try_start(self, setup: &Setup, log: AccessLog, mode: &Mode) -> anyhow::Result<Proxy> {
+    async fn try_start(
+        self,
+        setup: &Setup,
+        log: AccessLog,
+        front: Front,
+        mode: &Mode,
+    ) -> anyhow::Result<Proxy> {
         let dir = tempfile::Builder::new()
             .prefix(self.name())
             .tempdir_in(setup.dir.path())
@@ -141,16 +230,17 @@ impl Contender {
         let own = dir.path();
         let command = match self {
             Self::Router => {
-                let config = write(own, "config.json", &router_config(setup, port, log, own))?;
+                let config =
+                    write(own, "config.json", &router_config(setup, port, log, front, own))?;
                 vec![setup.router.clone(), "-c".into(), config]
             }
             Self::Nginx => {
-                let text = nginx_config(setup, port, log, mode, own);
+                let text = nginx_config(setup, port, log, front, mode, own);
                 let config = write(own, "nginx.conf", &text)?;
                 vec!["nginx".into(), "-p".into(), own.into(), "-c".into(), config]
             }
             Self::Haproxy => {
-                let config = write(own, "haproxy.cfg", &haproxy_config(setup, port, log))?;
+                let config = write(own, "haproxy.cfg", &haproxy_config(setup, port, log, front))?;
                 vec!["haproxy".into(), "-db".into(), "-f".into(), config]
             }
         };
@@ -165,8 +255,8 @@ impl Contender {
             }
         };
         let mut process = Process::start(self.name(), setup.proxy_core, own, program, args)?;
-        ready(&mut process, port).await?;
-        verify(port).await.with_context(|| format!("{self}{}", process.log_tail()))?;
+        ready(&mut process, port, front).await?;
+        verify(port, front).await.with_context(|| format!("{self}{}", process.log_tail()))?;
         Ok(Proxy { process, port, _dir: dir })
     }
 
@@ -213,16 +303,24 @@ impl fmt::Display for Contender {
 impl Scenario {
     pub(crate) fn path(self) -> &'static str {
         match self {
-            Self::Small | Self::Connect => "/",
             Self::Large => "/large",
+            _ => "/",
+        }
+    }
+
+    /// What the proxy listens for.
+    pub(crate) fn front(self) -> Front {
+        match self {
+            Self::Small | Self::Connect | Self::Large => Front::Plain,
+            Self::Tls | Self::Handshake | Self::Resume => Front::Tls,
         }
     }
 
     /// Bytes of a complete body.
     pub(crate) fn body_bytes(self) -> usize {
         match self {
-            Self::Small | Self::Connect => SMALL_BODY.len(),
             Self::Large => LARGE_BYTES,
+            _ => SMALL_BODY.len(),
         }
     }
 }
@@ -233,6 +331,9 @@ impl fmt::Display for Scenario {
             Self::Small => "small",
             Self::Connect => "connect",
             Self::Large => "large",
+            Self::Tls => "tls",
+            Self::Handshake => "handshake",
+            Self::Resume => "resume",
         })
     }
 }
@@ -307,15 +408,21 @@ fn executable(line: &str) -> Option<PathBuf> {
     Some(message["executable"].as_str()?.into())
 }
 
-async fn start_origin(core: u32, dir: &Path) -> anyhow::Result<(Process, u16)> {
+async fn start_origin(core: u32, dir: &Path, room: Room) -> anyhow::Result<(Process, u16)> {
     fs::write(dir.join("large"), vec![b'x'; LARGE_BYTES]).context("no file to serve")?;
     let port = free_port()?;
     let (main, http) = (nginx_main(&Mode::Normal), nginx_http());
-    let root = dir.display();
+    File::create(dir.join("huge"))
+        .and_then(|file| file.set_len(HUGE_BYTES))
+        .context("no large file to serve")?;
+    let (root, connections) = (dir.display(), room.connections());
+    // Were it another machine, what it keeps for slow readers would not come out of the memory that
+    // the kernel has for the proxy's connections.
+    let send_buffer = if room == Room::Storm { "sndbuf=32k" } else { "" };
     // Copying 1 MiB out of the page cache costs the same for every contender.
     let config = format!(
         "{main}
-        events {{ worker_connections 4096; }}
+        events {{ worker_connections {connections}; }}
         http {{
             {http}
             access_log off;
@@ -323,11 +430,13 @@ async fn start_origin(core: u32, dir: &Path) -> anyhow::Result<(Process, u16)> {
             open_file_cache max=10 inactive=1h;
             open_file_cache_valid 1h;
             server {{
-                listen 127.0.0.1:{port} backlog=4096;
+                listen 127.0.0.1:{port} backlog=4096 {send_buffer};
                 root {root};
                 default_type text/plain;
                 location = / {{ return 200 '{SMALL_BODY}'; }}
                 location = /large {{ }}
+                location = /huge {{ }}
+                location = /upload {{ proxy_pass http://127.0.0.1:{port}/; }}
                 location = /echo {{ return 200 '{ECHO}'; }}
             }}
         }}\n"
@@ -335,7 +444,7 @@ async fn start_origin(core: u32, dir: &Path) -> anyhow::Result<(Process, u16)> {
     let config = write(dir, "origin.conf", &config)?;
     let args = ["-p".into(), dir.to_path_buf(), "-c".into(), config];
     let mut process = Process::start("origin", core, dir, "nginx", args)?;
-    ready(&mut process, port).await?;
+    ready(&mut process, port, Front::Plain).await?;
     Ok((process, port))
 }
 
@@ -365,7 +474,7 @@ async fn start_redis(core: u32, dir: &Path, origin: u16) -> anyhow::Result<(Proc
     }
 }
 
-fn router_config(setup: &Setup, port: u16, log: AccessLog, dir: &Path) -> String {
+fn router_config(setup: &Setup, port: u16, log: AccessLog, front: Front, dir: &Path) -> String {
     let access_log = match log {
         AccessLog::Off => "none".to_owned(),
         AccessLog::On => dir.join("access.log").display().to_string(),
@@ -376,11 +485,23 @@ fn router_config(setup: &Setup, port: u16, log: AccessLog, dir: &Path) -> String
             "accessLog": access_log,
             "lruCache": { "size": 1000, "ttl": 60 },
             // As many as nginx may keep: the number of clients is the limit, for every contender.
-            "maxSockets": MOST_CONNECTIONS,
+            "maxSockets": setup.room.to_origin(),
         },
-        "http": { "bind": ["127.0.0.1"], "port": port },
         "driver": format!("redis://127.0.0.1:{}", setup.redis_port),
     });
+    match front {
+        Front::Plain => config["http"] = json!({ "bind": ["127.0.0.1"], "port": port }),
+        Front::Tls => {
+            config["http"] = json!({ "bind": [] });
+            config["https"] = json!({
+                "bind": ["127.0.0.1"],
+                "port": port,
+                "cert": setup.tls.certificate,
+                "key": setup.tls.key,
+                "preset": "modern",
+            });
+        }
+    }
     if nix::unistd::geteuid().is_root() {
         // As nginx and HAProxy here: no privileges dropped, the directory stays accessible.
         config["user"] = json!("root");
@@ -389,8 +510,16 @@ fn router_config(setup: &Setup, port: u16, log: AccessLog, dir: &Path) -> String
     config.to_string()
 }
 
-fn nginx_config(setup: &Setup, port: u16, log: AccessLog, mode: &Mode, dir: &Path) -> String {
-    let origin = setup.origin_port;
+fn nginx_config(
+    setup: &Setup,
+    port: u16,
+    log: AccessLog,
+    front: Front,
+    mode: &Mode,
+    dir: &Path,
+) -> String {
+    let (origin, connections) = (setup.origin_port, setup.room.connections());
+    let most = setup.room.to_origin();
     let (main, http) = (nginx_main(mode), nginx_http());
     // Buffers of 16 KiB, HAProxy's default size: with its own default of 4 KiB nginx needs four times
     // the CPU for a large body.
@@ -401,20 +530,32 @@ fn nginx_config(setup: &Setup, port: u16, log: AccessLog, mode: &Mode, dir: &Pat
             format!("{} combined buffer=64k flush=1s", dir.join("access.log").display())
         }
     };
+    let (listen_tls, tls) = match front {
+        Front::Plain => ("", String::new()),
+        Front::Tls => (
+            "ssl",
+            format!(
+                "ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
+                setup.tls.certificate.display(),
+                setup.tls.key.display()
+            ),
+        ),
+    };
     format!(
         "{main}
-        events {{ worker_connections 4096; }}
+        events {{ worker_connections {connections}; }}
         http {{
             {http}
             access_log {access_log};
             upstream origin {{
                 server 127.0.0.1:{origin};
-                keepalive {MOST_CONNECTIONS};
+                keepalive {most};
                 keepalive_requests 1000000000;
                 keepalive_timeout 300s;
             }}
             server {{
-                listen 127.0.0.1:{port} backlog=4096;
+                listen 127.0.0.1:{port} {listen_tls} backlog=4096;
+                {tls}
                 location / {{
                     proxy_pass http://origin;
                     proxy_http_version 1.1;
@@ -452,17 +593,23 @@ fn nginx_http() -> &'static str {
             keepalive_requests 1000000000; keepalive_timeout 300s;"
 }
 
-fn haproxy_config(setup: &Setup, port: u16, log: AccessLog) -> String {
-    let origin = setup.origin_port;
+fn haproxy_config(setup: &Setup, port: u16, log: AccessLog, front: Front) -> String {
+    // In a storm each connection needs two files.
+    let (origin, connections) = (setup.origin_port, setup.room.connections().min(9000));
     // Its standard output is a file; it writes each line by itself, having no buffered log.
     let (global_log, log) = match log {
         AccessLog::Off => ("", ""),
         AccessLog::On => ("log stdout format raw local0", "log global\n    option httplog"),
     };
+    let scheme = front.scheme();
+    let tls = match front {
+        Front::Plain => String::new(),
+        Front::Tls => format!("ssl crt {} ssl-min-ver TLSv1.3", setup.tls.both.display()),
+    };
     format!(
         "global
     nbthread 1
-    maxconn 4096
+    maxconn {connections}
     {global_log}
 defaults
     mode http
@@ -471,11 +618,11 @@ defaults
     timeout server 30s
     {log}
 listen bench
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port} {tls}
     option forwardfor
     http-request set-header X-Real-IP %[src]
-    http-request set-header X-Forwarded-Proto http
-    http-request set-header X-Forwarded-Protocol http
+    http-request set-header X-Forwarded-Proto {scheme}
+    http-request set-header X-Forwarded-Protocol {scheme}
     http-request set-header X-Forwarded-Port %[dst_port]
     http-reuse always
     server origin 127.0.0.1:{origin}\n"
@@ -489,11 +636,11 @@ fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Waits until the process answers 200.
-async fn ready(process: &mut Process, port: u16) -> anyhow::Result<()> {
+async fn ready(process: &mut Process, port: u16, front: Front) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         process.check_alive()?;
-        let last = match get(port, "/").await {
+        let last = match get(port, front, "/").await {
             Ok((200, _)) => return Ok(()),
             Ok((status, _)) => format!("status {status}"),
             Err(error) => format!("{error:#}"),
@@ -506,13 +653,13 @@ async fn ready(process: &mut Process, port: u16) -> anyhow::Result<()> {
 }
 
 /// One request of each kind: bodies are whole, and the origin sees the headers that it should.
-async fn verify(port: u16) -> anyhow::Result<()> {
+async fn verify(port: u16, front: Front) -> anyhow::Result<()> {
     for scenario in [Scenario::Small, Scenario::Large] {
-        let (status, body) = get(port, scenario.path()).await?;
+        let (status, body) = get(port, front, scenario.path()).await?;
         ensure!(status == 200, "{scenario}: status {status}");
         ensure!(body.len() == scenario.body_bytes(), "{scenario}: a body of {} bytes", body.len());
     }
-    let (_, body) = get(port, "/echo").await?;
+    let (_, body) = get(port, front, "/echo").await?;
     let body = String::from_utf8_lossy(&body).into_owned();
     let fields: Vec<&str> = body.split('|').collect();
     // The router writes IPv4 addresses as Hipache did, `::ffff:127.0.0.1`.
@@ -521,8 +668,8 @@ async fn verify(port: u16) -> anyhow::Result<()> {
             host == HOST
                 && forwarded_for.ends_with("127.0.0.1")
                 && real_ip.ends_with("127.0.0.1")
-                && proto == "http"
-                && protocol == "http"
+                && proto == front.scheme()
+                && protocol == front.scheme()
                 && forwarded_port == port.to_string()
         }
         _ => false,
@@ -532,20 +679,32 @@ async fn verify(port: u16) -> anyhow::Result<()> {
 }
 
 /// One request on its own connection.
-async fn get(port: u16, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+async fn get(port: u16, front: Front, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
     let exchange = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        anyhow::Ok(answer)
+        match front {
+            Front::Plain => ask(TcpStream::connect(("127.0.0.1", port)).await?, path).await,
+            Front::Tls => {
+                let (stream, _is_resumed) = tls::Client::new(false)?.connect(port).await?;
+                ask(stream, path).await
+            }
+        }
     };
     let answer = timeout(READY_WITHIN, exchange).await.context("no answer")??;
     parse_answer(&answer).context("no HTTP answer")
 }
 
-fn parse_answer(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    path: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+pub(crate) fn parse_answer(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let (head, body) = answer.split_at(end);
     let head = std::str::from_utf8(head).ok()?;

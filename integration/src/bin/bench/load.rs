@@ -1,4 +1,4 @@
-//! One sample: wrk against a proxy, and what the proxy used meanwhile.
+//! One sample: wrk, or a load generator of our own, against a proxy, and what the proxy used meanwhile.
 //!
 //! A sample in which any request failed is an error, not a slower sample.
 
@@ -81,16 +81,16 @@ pub(crate) async fn sample(
     connections: u64,
     seconds: Duration,
 ) -> anyhow::Result<Sample> {
-    let warm_up = start_wrk(setup, proxy, scenario, connections, WARM_UP)?;
+    let warm_up = start_load(setup, proxy, scenario, connections, WARM_UP)?;
     finish(warm_up, WARM_UP, scenario).await.context("warm-up")?;
 
     let (cpu_before, started) = (proxy.process.cpu()?, Instant::now());
-    let wrk = start_wrk(setup, proxy, scenario, connections, seconds)?;
+    let load = start_load(setup, proxy, scenario, connections, seconds)?;
     let under_load = async {
         sleep(seconds.mul_f64(0.8)).await;
         proxy.process.memory()
     };
-    let (counts, memory) = tokio::join!(finish(wrk, seconds, scenario), under_load);
+    let (counts, memory) = tokio::join!(finish(load, seconds, scenario), under_load);
     let (cpu_after, elapsed) = (proxy.process.cpu()?, started.elapsed());
     let (counts, memory) = (counts?, memory?);
 
@@ -106,6 +106,43 @@ pub(crate) async fn sample(
         busy: ran.as_secs_f64() / elapsed.as_secs_f64(),
         displaced: waited.as_secs_f64() / elapsed.as_secs_f64(),
     })
+}
+
+fn start_load(
+    setup: &Setup,
+    proxy: &Proxy,
+    scenario: Scenario,
+    connections: u64,
+    seconds: Duration,
+) -> anyhow::Result<Process> {
+    match scenario {
+        Scenario::Handshake | Scenario::Resume => {
+            let mut args = vec![
+                "handshakes".to_owned(),
+                format!("--port={}", proxy.port),
+                format!("--seconds={}", seconds.as_secs()),
+                format!("--connections={connections}"),
+            ];
+            if scenario == Scenario::Resume {
+                args.push("--resumes".to_owned());
+            }
+            start_own("handshakes", setup, 0, args)
+        }
+        _ => start_wrk(setup, proxy, scenario, connections, seconds),
+    }
+}
+
+/// This program once more, on the load generator's core, `nice` to whoever shares it.
+pub(crate) fn start_own(
+    name: &'static str,
+    setup: &Setup,
+    nice: u8,
+    args: Vec<String>,
+) -> anyhow::Result<Process> {
+    let own = std::env::current_exe().context("no path of this program")?;
+    let own = own.into_os_string().into_string().ok().context("a path that is text")?;
+    let args = ["-n".to_owned(), nice.to_string(), own].into_iter().chain(args);
+    Process::start(name, setup.load_core, setup.dir.path(), "nice", args)
 }
 
 fn start_wrk(
@@ -128,13 +165,15 @@ fn start_wrk(
     if scenario == Scenario::Connect {
         args.push("--header=Connection: close".to_owned());
     }
-    args.push(format!("http://127.0.0.1:{}{}", proxy.port, scenario.path()));
+    let scheme = scenario.front().scheme();
+    args.push(format!("{scheme}://127.0.0.1:{}{}", proxy.port, scenario.path()));
     Process::start("wrk", setup.load_core, setup.dir.path(), "wrk", args)
 }
 
-async fn finish(wrk: Process, seconds: Duration, scenario: Scenario) -> anyhow::Result<Counts> {
-    let printed = wrk.output(seconds + 3 * ANSWER_WITHIN).await?;
-    let counts = parse(&printed).with_context(|| format!("unexpected output of wrk: {printed}"))?;
+async fn finish(load: Process, seconds: Duration, scenario: Scenario) -> anyhow::Result<Counts> {
+    let printed = load.output(seconds + 3 * ANSWER_WITHIN).await?;
+    let counts = parse(&printed)
+        .with_context(|| format!("unexpected output of the load generator: {printed}"))?;
     ensure!(counts.failed == 0.0, "requests failed: {printed}");
     ensure!(counts.requests > 0.0, "no request was answered: {printed}");
     // Bytes count as they come, requests when they are done: only too few would be wrong.

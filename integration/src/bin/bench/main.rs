@@ -1,8 +1,8 @@
 //! The benchmark: router, nginx and HAProxy in front of the same origin, one after the other in one run.
 //!
 //! Lives here: the command line and the order of the work. Processes are in [`process`], what is
-//! measured in [`contenders`], the load in [`load`], instruction counts in [`callgrind`] and the
-//! tables in [`report`]. `docs/benchmarks.md` says what the numbers mean. Nothing here may be used
+//! measured in [`contenders`] and [`tls`], the load in [`load`] and [`handshakes`], instruction counts in [`callgrind`] and the
+//! tables in [`report`]; [`storm`] is about slow clients. `docs/benchmarks.md` says what the numbers mean. Nothing here may be used
 //! by the tests: a benchmark that changes with the harness cannot be compared with last month's.
 
 #![allow(
@@ -13,21 +13,26 @@
 
 mod callgrind;
 mod contenders;
+mod handshakes;
 mod load;
 mod process;
 mod report;
+mod storm;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use contenders::{AccessLog, Contender, Scenario, Setup};
+use contenders::{AccessLog, Contender, Room, Scenario, Setup};
+use handshakes::Handshakes;
 use load::Sample;
 use report::{Report, Table};
+use storm::Storm;
 
 /// Load before the measured part of a sample: fills connection pools, caches and branch predictors.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -40,8 +45,11 @@ const TRIES: u32 = 3;
 /// Each proxy runs on one core; the load generator, the origin and Redis share another. Everything
 /// is started by this program on loopback and free ports, and stopped by it.
 #[derive(Debug, Parser)]
-#[command(name = "bench")]
+#[command(name = "bench", args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    load: Option<Load>,
+
     /// Seconds of load in each sample, after one second of warm-up
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -74,6 +82,14 @@ struct Args {
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     callgrind_requests: u64,
 
+    /// Let slow clients loose instead of measuring throughput
+    #[arg(long, value_enum, value_delimiter = ',')]
+    storm: Vec<Storm>,
+
+    /// Slow clients of each kind
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=2500))]
+    slow_clients: u64,
+
     /// Core of the proxy [default: the last one this process may use]
     #[arg(long)]
     proxy_core: Option<u32>,
@@ -85,6 +101,20 @@ struct Args {
     /// Measure this router instead of building the release one
     #[arg(long, value_name = "FILE")]
     router_bin: Option<PathBuf>,
+}
+
+/// What this program starts itself as, beside wrk.
+#[derive(Debug, Subcommand)]
+enum Load {
+    /// A TLS connection for every request
+    #[command(hide = true)]
+    Handshakes(Handshakes),
+    /// Well-behaved clients at a fixed rate
+    #[command(hide = true)]
+    Steady(storm::Steady),
+    /// Slow clients
+    #[command(hide = true)]
+    Slow(storm::Slow),
 }
 
 fn main() -> ExitCode {
@@ -120,11 +150,27 @@ fn run(args: &Args) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         // Leaving the select drops the work, and with it every process that it started.
         tokio::select! {
-            result = work(args) => result,
+            result = async {
+                match &args.load {
+                    Some(load) => load.run().await,
+                    None => work(args).await,
+                }
+            } => result,
             _ = interrupt.recv() => bail!("interrupted"),
             _ = terminate.recv() => bail!("terminated"),
         }
     })
+}
+
+impl Load {
+    async fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Handshakes(handshakes) => println!("{}", handshakes.run().await?),
+            Self::Steady(steady) => println!("{}", steady.run()?),
+            Self::Slow(slow) => println!("{}", slow.run().await?),
+        }
+        Ok(())
+    }
 }
 
 async fn work(args: &Args) -> anyhow::Result<()> {
@@ -136,10 +182,14 @@ async fn work(args: &Args) -> anyhow::Result<()> {
         None if args.proxies.contains(&Contender::Router) => contenders::build_router().await?,
         None => PathBuf::new(),
     };
-    let setup = Setup::start(proxy_core, load_core, router).await?;
+    let room = if args.storm.is_empty() { Room::Usual } else { Room::Storm };
+    let setup = Setup::start(proxy_core, load_core, router, room).await?;
 
     let outcome = if args.callgrind {
         callgrind::count(&setup, &args.proxies, args.connections, args.callgrind_requests).await
+    } else if !args.storm.is_empty() {
+        let (clients, seconds) = (args.slow_clients, args.seconds);
+        storm::measure(&setup, &args.proxies, &args.storm, clients, seconds).await
     } else {
         measure(args, &setup).await
     };
@@ -214,7 +264,7 @@ async fn measure_once(
     access_log: AccessLog,
 ) -> anyhow::Result<Sample> {
     let seconds = Duration::from_secs(args.seconds);
-    let mut proxy = contender.start(setup, access_log).await?;
+    let mut proxy = contender.start(setup, access_log, scenario.front()).await?;
     let sample = load::sample(setup, &proxy, scenario, args.connections, seconds).await;
     // A proxy that died explains the failed requests better than they do.
     proxy.process.check_alive()?;

@@ -113,6 +113,9 @@ impl fmt::Display for Table {
             Scenario::Small => "Small GET, keep-alive",
             Scenario::Connect => "Small GET, a connection a request",
             Scenario::Large => "1 MiB body, keep-alive",
+            Scenario::Tls => "Small GET over TLS, keep-alive",
+            Scenario::Handshake => "Small GET over TLS, a full handshake a request",
+            Scenario::Resume => "Small GET over TLS, a resumed handshake a request",
         };
         writeln!(
             f,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::app::{self, Context};
 use super::{Seen, remember};
-use crate::document::{App, Problem};
+use crate::document::App;
 use crate::rules::liveness::Verdict;
 use crate::rules::memory::{Memory, address};
 use crate::rules::report::{AppReport, AppState};
@@ -22,7 +22,7 @@ use crate::rules::{Options, glob};
 pub struct Narrow {
     /// Its id.
     pub id: String,
-    /// The report that stands for it from now on.
+    /// The report that stands for it from now on, without what could not be read.
     pub report: AppReport,
     /// What it has on each of its hosts, all of which are its alone.
     pub hosts: BTreeMap<String, Part>,
@@ -43,7 +43,6 @@ pub struct Part {
 /// is remembered.
 pub fn narrow(
     app: &App,
-    problems: Vec<Problem>,
     before: &AppReport,
     memory: &mut Memory,
     options: &Options,
@@ -85,5 +84,5 @@ pub fn narrow(
     let hosts = share.parts.iter().map(part).collect();
     memory.learn(tasks);
     remember(&app.id, &share, memory);
-    Some(Narrow { id: app.id.clone(), report: share.into_report(problems), hosts })
+    Some(Narrow { id: app.id.clone(), report: share.into_report(Vec::new()), hosts })
 }
