@@ -89,6 +89,23 @@ fn a_task_that_is_being_killed_goes_before_marathon_is_asked_again() {
     eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002"]);
 }
 
+/// The whole list of a large cluster takes Marathon seconds.
+#[test]
+fn a_task_that_starts_or_fails_is_looked_after_by_asking_for_its_app_alone() {
+    let (marathon, redis, sync) = stage();
+    wait_for_stream(&marathon, &sync);
+    marathon.fail(Route::Apps, Fault::Hang);
+    let web = marathon.find("/web");
+    let task = web.launch(("10.0.0.3", 31_003));
+    task.to(State::Running);
+    task.probe(Health::Healthy);
+    eventually_is(&redis, "www.test", &[&WEB[..], &["http://10.0.0.3:31003"]].concat());
+    web.tasks()[0].probe(Health::Sick);
+    let rest = ["www", "http://10.0.0.2:31002", "http://10.0.0.3:31003"];
+    eventually_is(&redis, "www.test", &rest);
+    assert!(marathon.requests(Route::App) > 0);
+}
+
 /// Jobs of others and a scaling app: their ends may not keep the agent from asking Marathon.
 #[test]
 fn a_flood_of_ended_tasks_holds_no_new_task_back() {

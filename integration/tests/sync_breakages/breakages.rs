@@ -25,12 +25,15 @@ fn breakage_07_errors_under_load_change_nothing_and_are_got_over() {
     .enumerate()
     {
         let before = marathon.requests(Route::Apps);
+        // Events make it ask for the app alone, too.
+        marathon.fail(Route::App, fault.clone());
         marathon.fail(Route::Apps, fault);
         let place = u16::try_from(number).unwrap() + 3;
         add(&marathon, place);
         marathon.wait_for_requests(Route::Apps, before + 2);
         let listed = rows(&redis, HOST);
         assert!(listed.len() == number + 3 && !listed.contains(&row(place)), "{listed:?}");
+        marathon.heal(Route::App);
         marathon.heal(Route::Apps);
         is_served_by(&redis, &(1..=place).collect::<Vec<_>>());
     }

@@ -33,7 +33,9 @@ pub(crate) fn memory(body: Vec<u8>, apps: usize, dialect: Dialect) -> anyhow::Re
     for looks in [1, 10] {
         let asked = marathon.requests(Route::Apps);
         eventually(LONG, "it looks again", || marathon.requests(Route::Apps) >= asked + looks);
-        let (peak, now) = (sync.process().memory_kb("VmHWM"), sync.process().memory_kb("VmRSS"));
+        // One after the other: each locks the process.
+        let peak = sync.process().memory_kb("VmHWM");
+        let now = sync.process().memory_kb("VmRSS");
         let missed = verdict(peak > MEMORY_KB);
         println!(
             "  memory {looks} looks later: peak {} MB{missed}, now {} MB",
