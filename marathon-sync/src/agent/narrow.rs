@@ -164,11 +164,6 @@ impl Running {
             return false;
         }
         let applied = self.agent.routes.apply(&plan, difference.changes, &token).await;
-        if applied.is_lease_lost()
-            && let Some(lease) = &self.lease
-        {
-            lease.suspect();
-        }
         self.note_changes(&applied, event);
         self.absorb(found);
         applied.failed.is_empty()

@@ -63,9 +63,6 @@ impl Running {
             return;
         }
         let applied = self.agent.routes.apply(&pass.plan, changes, &token).await;
-        if applied.is_lease_lost() {
-            lease.suspect();
-        }
         if applied.failed.is_empty() {
             (self.was_standby, self.is_rebuilding) = (false, false);
         }
@@ -91,11 +88,6 @@ impl Running {
                 let count = additions.len();
                 warn!("Redis has lost its lists: {count} are made again from an old answer");
                 let applied = self.agent.routes.apply(&plan, additions, token).await;
-                if applied.is_lease_lost()
-                    && let Some(lease) = &self.lease
-                {
-                    lease.suspect();
-                }
                 let is_whole = applied.failed.is_empty();
                 self.written(&applied, None, left);
                 if !is_whole {
@@ -120,8 +112,13 @@ impl Running {
         self.note_failure(message);
     }
 
-    /// Says, counts and shows what was written and what was not.
+    /// Says, counts and shows what was written and what was not, and doubts the lease if Redis does.
     pub(super) fn note_changes(&mut self, applied: &Applied, event: Option<Instant>) {
+        if applied.is_lease_lost()
+            && let Some(lease) = &self.lease
+        {
+            lease.suspect();
+        }
         say(&news::of_changes(&applied.written));
         let counters = &self.agent.state.counters;
         counters.write_failed(applied);

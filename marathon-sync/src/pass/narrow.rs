@@ -24,7 +24,7 @@ pub fn is_alone(pass: &Pass, app: &str) -> bool {
 pub fn plan(narrow: &Narrow, snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::new();
     for (host, part) in &narrow.hosts {
-        let stays = |row: &String| !part.gone.contains(&address(row));
+        let stays = |row: &String| !narrow.gone.contains(&address(row));
         let wanted = Wanted {
             identifier: part.identifier.clone(),
             up: part.up.clone(),
@@ -44,7 +44,7 @@ pub fn absorb(pass: &mut Pass, narrow: Narrow) {
         let Some(wanted) = plan.get_mut(&host) else { continue };
         let up: HashSet<&String> = part.up.iter().collect();
         wanted.unsure.extend(std::mem::take(&mut wanted.up));
-        wanted.unsure.retain(|row| !up.contains(row) && !part.gone.contains(&address(row)));
+        wanted.unsure.retain(|row| !up.contains(row) && !narrow.gone.contains(&address(row)));
         wanted.up = part.up;
     }
     let _before = pass.apps.insert(narrow.id, Arc::new(narrow.report));

@@ -26,6 +26,8 @@ pub struct Narrow {
     pub report: AppReport,
     /// What it has on each of its hosts, all of which are its alone.
     pub hosts: BTreeMap<String, Part>,
+    /// `host:port`s of what is positively not to be used any more, on any of them.
+    pub gone: HashSet<String>,
 }
 
 /// What an app has on a host.
@@ -35,8 +37,6 @@ pub struct Part {
     pub identifier: String,
     /// URLs of live backends.
     pub up: Vec<String>,
-    /// `host:port`s of what is positively not to be used any more.
-    pub gone: HashSet<String>,
 }
 
 /// Looks at `app`, of whom `before` is known. `None`: only a look at everything can tell, and nothing
@@ -78,11 +78,11 @@ pub fn narrow(
     }
     let part = |(host, part): (&String, &app::Part)| {
         let up = part.up.iter().map(|backend| backend.url.to_string()).collect();
-        let part = Part { identifier: part.identifier.clone(), up, gone: gone.clone() };
+        let part = Part { identifier: part.identifier.clone(), up };
         (host.clone(), part)
     };
     let hosts = share.parts.iter().map(part).collect();
     memory.learn(tasks);
     remember(&app.id, &share, memory);
-    Some(Narrow { id: app.id.clone(), report: share.into_report(Vec::new()), hosts })
+    Some(Narrow { id: app.id.clone(), report: share.into_report(Vec::new()), hosts, gone })
 }
