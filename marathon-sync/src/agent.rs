@@ -4,9 +4,11 @@
 //! in their bounded queue, where equal ones are one. `schedule` (pure) says when to ask Marathon,
 //! `seen` (pure) remembers what events said for sure, `matters` (pure) says which of it is worth a
 //! pass. `look` makes passes, `write` carries them out, `stale` (pure) says what an old answer may
-//! do, `narrow` looks at single apps, `news` (pure) what is worth a line in the log. `state` is what others may look at, `once` is
-//! for passes on the command line.
+//! do, `narrow` looks at single apps, `compute` has the thread for what takes long, `news` (pure)
+//! says what is worth a line in the log. `state` is what others may look at, `once` is for passes on
+//! the command line.
 
+pub mod compute;
 pub mod errors;
 pub mod look;
 pub mod matters;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use shared::backoff::Backoff;
 use shared::store;
@@ -35,14 +38,15 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
-use crate::document::Answer;
-use crate::marathon::client::{BuildError, Client, FetchError, Fetched};
+use crate::document::{Answer, parse_and_tell};
+use crate::marathon::client::{Client, FetchError, Fetched};
 use crate::marathon::debounce::Urgency;
 use crate::marathon::events::{self, Hint, Hints};
 use crate::pass::{Occasion, Pass};
 use crate::routes::Routes;
 use crate::routes::lease::{self, Lease, Standing};
 
+use compute::Compute;
 use look::{LookError, Looker};
 use news::{News, Newsroom, printable};
 use schedule::{Schedule, Scope};
@@ -66,6 +70,7 @@ pub struct Agent {
     redis: store::Client,
     routes: Routes,
     state: Arc<State>,
+    compute: Arc<Compute>,
 }
 
 /// The last answer.
@@ -86,12 +91,12 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] when files or settings for Marathon cannot be used.
+    /// When files or settings for Marathon cannot be used, or there is no thread to be had.
     ///
     /// # Panics
     ///
     /// Outside a Tokio runtime.
-    pub fn new(config: Config, shutdown: &CancellationToken) -> Result<Self, BuildError> {
+    pub fn new(config: Config, shutdown: &CancellationToken) -> anyhow::Result<Self> {
         let client = Client::new(
             config.endpoints.clone(),
             config.credentials.clone(),
@@ -101,7 +106,8 @@ impl Agent {
         let redis = look::connect(&config.driver, shutdown);
         let routes = Routes::new(redis.clone(), &config.instance);
         let state = Arc::new(State::new(Timestamp::now()));
-        Ok(Self { config, client, redis, routes, state })
+        let compute = Arc::new(Compute::start().context("cannot start a thread")?);
+        Ok(Self { config, client, redis, routes, state, compute })
     }
 
     /// What it shows of itself.
@@ -127,7 +133,7 @@ impl Agent {
         let _listener = AbortOnDropHandle::new(tokio::spawn(listening));
         let lease = (!self.config.dry_run)
             .then(|| Lease::start(&self.routes, &own_name(), lease::TTL, &shutdown));
-        let looker = Looker::new(&self.routes, &self.config);
+        let looker = Looker::new(&self.routes, &self.config, Arc::clone(&self.compute));
         let (first, last) = FETCH_RETRY;
         let mut running = Running {
             schedule: Schedule::new(Instant::now(), self.config.interval, self.config.debounce),
@@ -243,10 +249,13 @@ impl Running {
         let client = self.agent.client.clone();
         let answer = match scope {
             Scope::Nothing => return,
-            Scope::Apps(apps) => spawn_local(async move {
-                let apps: Vec<_> = apps.into_iter().collect();
-                narrow::fetch(&client, &apps).await.map(Brought::Apps)
-            }),
+            Scope::Apps(apps) => {
+                let compute = Arc::clone(&self.agent.compute);
+                spawn_local(async move {
+                    let apps: Vec<_> = apps.into_iter().collect();
+                    narrow::fetch(&client, &compute, &apps).await.map(Brought::Apps)
+                })
+            }
             Scope::All => {
                 spawn_local(async move { Ok(Brought::Everything(client.fetch_apps().await)) })
             }
@@ -366,9 +375,15 @@ impl Running {
                 return Ok(());
             }
         };
-        let answer = match look::read(body).await? {
-            Ok(answer) => answer,
-            Err(error) => {
+        let mut before = self.known.take();
+        let read = move || {
+            let answer = parse_and_tell(&body, || before = None);
+            (answer, before)
+        };
+        let answer = match self.agent.compute.run(read).await? {
+            (Ok(answer), _) => answer,
+            (Err(error), before) => {
+                self.known = before;
                 let text = format!("{}: {}", seen.endpoint, chain(&error));
                 self.fetch_failed("unusable", &text);
                 return Ok(());

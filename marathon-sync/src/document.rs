@@ -9,7 +9,7 @@ mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use read::{parse, parse_app};
+pub use read::{parse, parse_and_tell, parse_app};
 pub(crate) use reader::shorten;
 
 /// More problems than this are only counted ([`Answer::problems_left_out`]): an answer of nothing

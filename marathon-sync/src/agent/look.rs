@@ -4,16 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use shared::driver::Driver;
 use shared::store::{Client, StoreConfig};
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::compute::Compute;
 use crate::config::Config;
-use crate::document::{Answer, App, DocumentError, Problem, parse};
+use crate::document::{Answer, App, Problem};
 use crate::guard::Limits;
 use crate::pass::{Occasion, Pass, State, conclude, restore};
 use crate::plan::Plan;
@@ -48,20 +48,12 @@ pub fn connect(driver: &Driver, shutdown: &CancellationToken) -> Client {
     Client::start(&config, shutdown)
 }
 
-/// Reads an answer off the thread; the body is gone afterwards.
-///
-/// # Errors
-///
-/// The outer one when that panicked, the inner one when it is no answer.
-pub async fn read(body: Bytes) -> Result<Result<Answer, DocumentError>, JoinError> {
-    spawn_blocking(move || parse(&body)).await
-}
-
 /// Makes passes, one after the other.
 #[derive(Debug)]
 pub struct Looker {
     routes: Routes,
     options: Arc<Options>,
+    compute: Arc<Compute>,
     /// What goes on from pass to pass; away while it is being computed with.
     state: Option<State>,
     is_restored: bool,
@@ -70,10 +62,11 @@ pub struct Looker {
 
 impl Looker {
     /// Knows nothing yet; its first pass asks Redis what was there.
-    pub fn new(routes: &Routes, config: &Config) -> Self {
+    pub fn new(routes: &Routes, config: &Config, compute: Arc<Compute>) -> Self {
         Self {
             routes: routes.clone(),
             options: Arc::new(config.rules.clone()),
+            compute,
             state: Some(State::new(config.limits)),
             is_restored: false,
             start: Instant::now(),
@@ -102,20 +95,20 @@ impl Looker {
         let (answer, options) = (Arc::clone(answer), Arc::clone(&self.options));
         let seen = seen.clone();
         let mut state = self.take();
-        let (state, wish) = spawn_blocking(move || {
+        let wish = move || {
             let wish = desired(&answer, &mut state.memory, &options, &seen, Timestamp::now());
             (state, wish)
-        })
-        .await?;
+        };
+        let (state, wish) = self.compute.run(wish).await?;
         self.state = Some(state);
         let snapshot = self.routes.snapshot(&wish.plan).await?;
         let clock = self.start.elapsed();
         let mut state = self.take();
-        let (state, pass, snapshot) = spawn_blocking(move || {
+        let conclude = move || {
             let pass = conclude(wish, &mut state, &snapshot, occasion, clock);
             (state, pass, snapshot)
-        })
-        .await?;
+        };
+        let (state, pass, snapshot) = self.compute.run(conclude).await?;
         self.state = Some(state);
         Ok((pass, snapshot))
     }

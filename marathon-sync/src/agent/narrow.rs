@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::compute::Compute;
 use super::look::LookError;
 use super::{Known, Running};
 use crate::document::{self, App, Problem};
@@ -27,12 +28,13 @@ pub(super) type Told = Result<Option<(App, Vec<Problem>)>, FetchError>;
 /// Asks for `apps`, one after the other: there is one question at a time.
 pub(super) async fn fetch(
     client: &Client,
+    compute: &Compute,
     apps: &[Arc<str>],
 ) -> Result<Vec<(Arc<str>, Told)>, JoinError> {
     let mut told = Vec::with_capacity(apps.len());
     for id in apps {
         let answer = match client.fetch_app(id).await {
-            Ok(body) => Ok(spawn_blocking(move || document::parse_app(&body)).await?),
+            Ok(body) => Ok(compute.run(move || document::parse_app(&body)).await?),
             Err(error) => Err(error),
         };
         let is_away = answer.is_err();

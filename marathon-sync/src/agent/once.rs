@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::look::{LookError, Looker};
 use super::{Agent, chain, own_name, say};
-use crate::document::{Answer, DocumentError};
+use crate::document::{Answer, DocumentError, parse};
 use crate::marathon::client::FetchError;
 use crate::pass::{Occasion, Pass};
 use crate::routes::lease::{Lease, Standing, TTL};
@@ -81,9 +81,10 @@ impl Agent {
         if !self.redis.wait_until_up(REDIS_PATIENCE).await {
             return Err(OnceError::NoRedis);
         }
-        let answer = super::look::read(fetched.body).await.map_err(LookError::from)??;
+        let answer = self.compute.run(move || parse(&fetched.body)).await;
+        let answer = answer.map_err(LookError::from)??;
         let answer = Arc::new(answer);
-        let mut looker = Looker::new(&self.routes, &self.config);
+        let mut looker = Looker::new(&self.routes, &self.config, Arc::clone(&self.compute));
         let (pass, snapshot) = looker.look(&answer, &Seen::default(), Occasion::Answer).await?;
         Ok(Looked { answer, pass, snapshot })
     }

@@ -27,6 +27,16 @@ const READINESS_TIMEOUT: u32 = 10;
 /// [`DocumentError`] when the bytes are no answer; what is wrong inside an answer is in
 /// [`Answer::problems`] instead.
 pub fn parse(body: &[u8]) -> Result<Answer, DocumentError> {
+    parse_and_tell(body, || ())
+}
+
+/// The same. Calls `accepted` as soon as the bytes are known to be an answer, before its apps are read:
+/// what it replaces need not stay in memory beside it.
+///
+/// # Errors
+///
+/// As [`parse`]; `accepted` has not been called then.
+pub fn parse_and_tell(body: &[u8], accepted: impl FnOnce()) -> Result<Answer, DocumentError> {
     // A byte that is not UTF-8 spoils the text that it is in, and no more.
     let text = String::from_utf8_lossy(body);
     let whole: &RawValue = serde_json::from_str(&text).map_err(DocumentError::NotJson)?;
@@ -37,6 +47,7 @@ pub fn parse(body: &[u8]) -> Result<Answer, DocumentError> {
     };
     let entries: Vec<&RawValue> =
         serde_json::from_str(apps.get()).map_err(|_not_a_list| DocumentError::AppsNotAList)?;
+    accepted();
     let mut reader = Reader::default();
     let mut answer = Answer { apps: Vec::with_capacity(entries.len()), ..Answer::default() };
     for (place, entry) in entries.into_iter().enumerate() {

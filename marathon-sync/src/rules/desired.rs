@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::memory::{KnownTask, Memory};
-use super::report::{AppReport, AppState};
+use super::memory::{KnownTasks, Memory};
+use super::report::AppReport;
 use super::{Options, glob};
 use crate::document::{Answer, App, Problem};
 use crate::plan::Plan;
@@ -56,34 +56,50 @@ pub fn desired(
         problems.entry(&problem.app).or_default().push(problem.clone());
     }
     let mut evidence = Evidence::of(answer, memory, seen, &by_id);
-    let mut shares: BTreeMap<String, Share> = BTreeMap::new();
+    let mut ids: BTreeMap<&str, &[&App]> =
+        by_id.iter().map(|(id, apps)| (*id, apps.as_slice())).collect();
+    if answer.nameless > 0 {
+        // An entry that does not tell its id may be any app that is missing.
+        for id in memory.apps.keys().filter(|id| !seen.deleted.contains(*id)) {
+            let _apps = ids.entry(id).or_default();
+        }
+    }
     let count = answer.apps.iter().flat_map(|app| &app.tasks).map(Vec::len).sum();
-    let mut tasks: HashMap<Arc<str>, KnownTask> = HashMap::with_capacity(count);
-    for (id, apps) in &by_id {
-        let share = match apps.as_slice() {
+    let mut tasks = KnownTasks::with_capacity(count);
+    let mut desired = Desired::default();
+    // Taken in when all apps have been looked at: what one of them had is the same for all.
+    let mut last = Vec::new();
+    for (id, apps) in ids {
+        let mut share = match apps {
+            [] => {
+                let nameless = answer.nameless;
+                let reason = format!(
+                    "it is not in the answer, but may be one of {nameless} entries that cannot be \
+                     read"
+                );
+                Share::quarantined(id, reason, memory)
+            }
             _ if options.exclude.iter().any(|pattern| glob::matches(pattern, id)) => {
                 Share::skipped("it is excluded by its id".to_owned(), Vec::new())
             }
             [app] => app::share(app, Context { memory, options, seen, now }, &mut tasks),
             _ => Share::quarantined(id, "it is in the answer more than once".to_owned(), memory),
         };
-        let _new = shares.insert((*id).to_owned(), share);
-    }
-    if answer.nameless > 0 {
-        hold_absent(answer.nameless, memory, seen, &mut shares);
-    }
-    let mut desired = Desired::default();
-    for (id, mut share) in shares {
-        evidence.note(&id, &share);
+        evidence.note(id, &share);
         share.drop_ended(seen);
-        share.drop_taken(&id, &evidence);
+        share.drop_taken(id, &evidence);
         for (host, part) in &share.parts {
-            desired.add(&id, host, part);
+            desired.add(id, host, part);
         }
-        remember(&id, &share, memory);
-        let report = share.into_report(problems.remove(id.as_str()).unwrap_or_default());
-        let _new = desired.apps.insert(id, Arc::new(report));
+        let hosts = share.last().filter(|hosts| !memory.has(id, hosts));
+        last.extend(hosts.map(|hosts| (id.to_owned(), hosts)));
+        let report = share.into_report(problems.remove(id).unwrap_or_default());
+        let _new = desired.apps.insert(id.to_owned(), memory.shared(id, report));
     }
+    for (id, hosts) in last {
+        memory.keep(&id, hosts);
+    }
+    memory.told(&desired.apps);
     for (host, wanted) in &mut desired.plan {
         let up = &wanted.up;
         wanted.unsure.retain(|url| !up.contains(url));
@@ -125,37 +141,6 @@ impl Desired {
             let more: Vec<String> = more.map(str::to_owned).collect();
             *list = earlier;
             list.extend(more);
-        }
-    }
-}
-
-/// An entry that does not tell its id may be any app that is missing.
-fn hold_absent(
-    nameless: usize,
-    memory: &Memory,
-    seen: &Seen,
-    shares: &mut BTreeMap<String, Share>,
-) {
-    for id in memory.apps.keys() {
-        if !shares.contains_key(id) && !seen.deleted.contains(id) {
-            let reason = format!(
-                "it is not in the answer, but may be one of {nameless} entries that cannot be read"
-            );
-            let _new = shares.insert(id.clone(), Share::quarantined(id, reason, memory));
-        }
-    }
-}
-
-/// Keeps what the app has for the next time. Quarantined apps keep what they had.
-fn remember(id: &str, share: &Share, memory: &mut Memory) {
-    match share.state {
-        AppState::Mapped | AppState::MappedInPart(_) => {
-            let hosts = share.parts.iter();
-            memory.keep(id, hosts.map(|(host, part)| (host.clone(), part.last())).collect());
-        }
-        AppState::Quarantined(_) => {}
-        AppState::Skipped(_) => {
-            let _forgotten = memory.apps.remove(id);
         }
     }
 }

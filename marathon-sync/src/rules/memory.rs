@@ -9,24 +9,33 @@ use shared::backend::Origin;
 
 use super::address::Whereabouts;
 use super::liveness::Health;
+use super::report::AppReport;
 
 /// How long an app that is no longer listed is remembered: for events about it that come late.
 const KEEP_ABSENT: SignedDuration = SignedDuration::from_secs(600);
 
 /// What earlier answers said. Holds the tasks of the last answer, the apps of the last ten minutes,
 /// and the tasks of those that the last answer does not show, no more.
+///
+/// There is much of it, and mostly the same after each answer: what has not changed is shared with what
+/// was, so that there are not two of it while the next answer is looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    pub(super) tasks: HashMap<Arc<str>, KnownTask>,
+    pub(super) tasks: KnownTasks,
     pub(super) apps: BTreeMap<String, LastGood>,
     /// Addresses of tasks that events call ended, by task, for as long as the events are handed in.
     ended: HashMap<String, Vec<String>>,
     /// What Redis listed at the start for hosts whose apps are not known.
     restored: BTreeMap<String, Vec<String>>,
+    /// What was told of each app after the last answer.
+    reports: BTreeMap<String, Arc<AppReport>>,
 }
 
+/// Tasks by id.
+pub(super) type KnownTasks = HashMap<Arc<str>, Arc<KnownTask>>;
+
 /// A task of the last answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct KnownTask {
     pub(super) health: Option<Health>,
     /// Its `host:port`s when it last had any.
@@ -36,7 +45,7 @@ pub(super) struct KnownTask {
 }
 
 /// [`Whereabouts`], kept. There is one for each task, so it is small.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Place {
     host: Option<Box<str>>,
     ports: Box<[Option<u16>]>,
@@ -71,7 +80,7 @@ pub(super) struct LastGood {
 }
 
 /// What an app had on one host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct LastHost {
     pub(super) identifier: String,
     pub(super) backends: Vec<LastBackend>,
@@ -80,7 +89,7 @@ pub(super) struct LastHost {
 }
 
 /// A backend that an app had.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct LastBackend {
     pub(super) url: Arc<str>,
     /// Its task; not known of what came from Redis.
@@ -131,22 +140,38 @@ impl Memory {
     }
 
     /// Keeps what is known of the tasks behind `backends` that an answer does not show.
-    pub(super) fn carry_over(
-        &self,
-        backends: &[LastBackend],
-        known: &mut HashMap<Arc<str>, KnownTask>,
-    ) {
+    pub(super) fn carry_over(&self, backends: &[LastBackend], known: &mut KnownTasks) {
         for id in backends.iter().filter_map(|backend| backend.task.as_ref()) {
             if let Some(task) = self.tasks.get(id)
                 && !known.contains_key(id)
             {
-                let _new = known.insert(Arc::clone(id), task.clone());
+                let _new = known.insert(Arc::clone(id), Arc::clone(task));
             }
         }
     }
 
-    /// Notes what an app has now.
+    /// Whether these hosts are what `app` had last.
+    pub(super) fn has(&self, app: &str, hosts: &BTreeMap<String, LastHost>) -> bool {
+        self.apps.get(app).map_or(hosts.is_empty(), |last| last.hosts == *hosts)
+    }
+
+    /// `report`, or the one of the last time if it says the same.
+    pub(super) fn shared(&self, app: &str, report: AppReport) -> Arc<AppReport> {
+        let before = self.reports.get(app).filter(|before| ***before == report);
+        before.map_or_else(|| Arc::new(report), Arc::clone)
+    }
+
+    /// Notes what was told of each app.
+    pub(super) fn told(&mut self, reports: &BTreeMap<String, Arc<AppReport>>) {
+        self.reports.clone_from(reports);
+    }
+
+    /// Notes what an app has now, be it nothing.
     pub(super) fn keep(&mut self, app: &str, hosts: BTreeMap<String, LastHost>) {
+        if hosts.is_empty() {
+            let _forgotten = self.apps.remove(app);
+            return;
+        }
         for host in hosts.keys() {
             let _known_better = self.restored.remove(host);
         }
@@ -185,7 +210,7 @@ impl Memory {
     }
 
     /// Adds what was learnt of the tasks of one app.
-    pub(super) fn learn(&mut self, tasks: HashMap<Arc<str>, KnownTask>) {
+    pub(super) fn learn(&mut self, tasks: KnownTasks) {
         self.tasks.extend(tasks);
     }
 
@@ -193,7 +218,7 @@ impl Memory {
     /// for long.
     pub(super) fn settle(
         &mut self,
-        mut tasks: HashMap<Arc<str>, KnownTask>,
+        mut tasks: KnownTasks,
         listed: &BTreeSet<&str>,
         now: Timestamp,
     ) {

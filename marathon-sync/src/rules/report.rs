@@ -6,7 +6,7 @@ use super::liveness::Verdict;
 use crate::document::Problem;
 
 /// What became of one app.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AppReport {
     /// What was done with it.
     pub state: AppState,
@@ -36,7 +36,7 @@ pub enum AppState {
 }
 
 /// What became of one task.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TaskReport {
     /// Its id.
     pub id: String,
@@ -47,7 +47,7 @@ pub struct TaskReport {
 }
 
 /// Where a task listens for one port of its app.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TaskAddress {
     /// The port.
     pub port: PortRef,

@@ -1,6 +1,6 @@
 //! What broke agents like this one: `breakage_<row>` after the list of known breakages.
 
-use marathon_sync::document::{DocumentError, parse};
+use marathon_sync::document::{DocumentError, parse, parse_and_tell};
 use marathon_sync::rules::report::AppState;
 use serde_json::{Value, json};
 
@@ -73,9 +73,13 @@ fn breakage_06_08_and_28_what_is_no_answer_is_an_error() {
         ("{\"apps\":null}", "NoApps"),
         ("{\"apps\":{}}", "AppsNotAList"),
     ] {
-        let error = parse(body.as_bytes()).expect_err(body);
+        let mut is_accepted = false;
+        let error = parse_and_tell(body.as_bytes(), || is_accepted = true).expect_err(body);
+        assert!(!is_accepted, "{body}");
         assert!(format!("{error:?}").starts_with(is_this), "{body}: {error:?}");
     }
+    let mut is_accepted = false;
+    assert!(parse_and_tell(b"{\"apps\":[]}", || is_accepted = true).is_ok() && is_accepted);
     let error = parse(b"{\"message\":\"no leader\"}").expect_err("an error");
     assert!(matches!(&error, DocumentError::NoApps(text) if text.contains("no leader")), "{error}");
 }

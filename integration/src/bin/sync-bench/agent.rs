@@ -9,6 +9,7 @@ use integration::redis::Redis;
 use integration::sync::MarathonSync;
 use tokio::time::Instant;
 
+use crate::cluster;
 use crate::passes::{MEMORY_KB, verdict};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -46,15 +47,22 @@ pub(crate) fn memory(body: Vec<u8>, apps: usize, dialect: Dialect) -> anyhow::Re
     Ok(())
 }
 
-/// Measures `count` health events and as many of tasks that are being killed.
-pub(crate) fn latency(count: usize) -> anyhow::Result<()> {
-    let (marathon, redis) = (Marathon::start(Dialect::V1_9), Redis::start());
+/// Measures `count` health events and as many of tasks that are being killed, in a cluster that has
+/// `apps` more apps with `tasks` tasks each.
+pub(crate) fn latency(
+    count: usize,
+    (apps, tasks): (usize, usize),
+    dialect: Dialect,
+) -> anyhow::Result<()> {
+    println!("events beside {apps} apps with {tasks} tasks each:");
+    let (marathon, redis) = (Marathon::start(dialect), Redis::start());
+    marathon.change(|cluster| cluster::fill(cluster, apps, tasks));
     let web = marathon.app("/web").label("hipacheFrontend", HOST).check(Check::http("/"));
     let web = web.running(2);
-    let tasks = marathon.app("/tasks").label("hipacheFrontend", "tasks.test").running(1);
+    let jobs = marathon.app("/jobs").label("hipacheFrontend", "jobs.test").running(1);
     let sync = MarathonSync::builder(&marathon, &redis).args(&["--log-level", "info"]).start();
     let length = |host: &str| redis.query::<usize>(&["LLEN", &format!("frontend:{host}")]);
-    eventually(LONG, "it has written", || length(HOST) == 3 && length("tasks.test") == 2);
+    eventually(LONG, "it has written", || length(HOST) == 3 && length("jobs.test") == 2);
     marathon.wait_for_listeners(1);
     sync.wait_for_log(&["events from Marathon arrive"]);
     let first = web.tasks().remove(0);
@@ -63,13 +71,18 @@ pub(crate) fn latency(count: usize) -> anyhow::Result<()> {
         pause();
         let (state, rows) = if number % 2 == 0 { (Health::Sick, 2) } else { (Health::Healthy, 3) };
         health.push(until(|| first.probe(state), || length(HOST) == rows)?);
-        let task = tasks.launch_anywhere();
+        let task = jobs.launch_anywhere();
         task.run();
-        eventually(LONG, "the task is listed", || length("tasks.test") == 3);
+        eventually(LONG, "the task is listed", || length("jobs.test") == 3);
         pause();
-        killing.push(until(|| task.killing(), || length("tasks.test") == 2)?);
+        killing.push(until(|| task.killing(), || length("jobs.test") == 2)?);
         task.kill();
     }
+    println!(
+        "asked Marathon {} times for all apps, {} times for one",
+        marathon.requests(Route::Apps),
+        marathon.requests(Route::App)
+    );
     report("from a health event to Redis, through a look", health);
     report("from TASK_KILLING to Redis", killing);
     Ok(())

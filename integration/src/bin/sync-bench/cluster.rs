@@ -5,6 +5,12 @@ use integration::marathon::{App, Check, Cluster, Dialect, Health, Port, State};
 /// The answer of a cluster of `apps` apps with `tasks` healthy tasks each.
 pub(crate) fn answer(apps: usize, tasks: usize, dialect: Dialect) -> Vec<u8> {
     let mut cluster = Cluster::new(dialect);
+    fill(&mut cluster, apps, tasks);
+    cluster.apps_body()
+}
+
+/// Adds `apps` apps with `tasks` healthy tasks each.
+pub(crate) fn fill(cluster: &mut Cluster, apps: usize, tasks: usize) {
     for number in 0..apps {
         let app = App {
             id: format!("/group{}/app{number}", number % 100),
@@ -26,5 +32,4 @@ pub(crate) fn answer(apps: usize, tasks: usize, dialect: Dialect) -> Vec<u8> {
             }
         }
     }
-    cluster.apps_body()
 }

@@ -82,6 +82,8 @@ fn main() -> anyhow::Result<ExitCode> {
     print!("{report}");
     println!("scripts run by Redis: {}", redis.calls("eval"));
     agent::memory(body, args.apps, args.dialect)?;
-    agent::latency(args.events)?;
+    for cluster in [(0, 0), (args.apps, args.tasks)] {
+        agent::latency(args.events, cluster, args.dialect)?;
+    }
     Ok(ExitCode::from(u8::from(args.strict && passes::is_missed(&report))))
 }

@@ -11,7 +11,7 @@ use crate::rules::Options;
 use crate::rules::address::{self, AppPorts, Whereabouts};
 use crate::rules::labels::{self, Claim, Claims, Refused};
 use crate::rules::liveness::{self, Health, Known, Reason, Verdict};
-use crate::rules::memory::{self, KnownTask, LastBackend, LastHost, Memory, Place};
+use crate::rules::memory::{self, KnownTask, KnownTasks, LastBackend, LastHost, Memory, Place};
 use crate::rules::report::{AppReport, AppState, TaskAddress, TaskReport};
 
 /// What one app has, by host.
@@ -65,6 +65,18 @@ impl Share {
 
     pub(super) fn skipped(reason: String, refused: Vec<Refused>) -> Self {
         Self::new(AppState::Skipped(reason), Claims { refused, ..Claims::default() })
+    }
+
+    /// What it has now, to be known the next time; nothing of an app that is not for us. `None`: a
+    /// quarantined app keeps what it had.
+    pub(super) fn last(&self) -> Option<BTreeMap<String, LastHost>> {
+        match self.state {
+            AppState::Mapped | AppState::MappedInPart(_) => {
+                Some(self.parts.iter().map(|(host, part)| (host.clone(), part.last())).collect())
+            }
+            AppState::Quarantined(_) => None,
+            AppState::Skipped(_) => Some(BTreeMap::new()),
+        }
     }
 
     /// The hosts that it claims.
@@ -133,11 +145,7 @@ pub(super) struct Context<'a> {
 }
 
 /// What `app`, which is in the answer once, asks for. Notes its tasks in `known`.
-pub(super) fn share(
-    app: &App,
-    context: Context<'_>,
-    known: &mut HashMap<Arc<str>, KnownTask>,
-) -> Share {
+pub(super) fn share(app: &App, context: Context<'_>, known: &mut KnownTasks) -> Share {
     let memory = context.memory;
     let ports = AppPorts::of(app);
     let claims = labels::claims(app, &ports, &context.options.labels);
@@ -186,7 +194,7 @@ fn quarantined(
     wrong: String,
     claims: Claims,
     context: Context<'_>,
-    known: &mut HashMap<Arc<str>, KnownTask>,
+    known: &mut KnownTasks,
 ) -> Share {
     let mut share = Share::quarantined(&app.id, wrong, context.memory);
     // A wish that is nonsense from the first is no reason to doubt anything else.
@@ -309,7 +317,7 @@ fn judge<'a>(
     ports: &AppPorts<'_>,
     claims: &[Claim],
     context: Context<'_>,
-    known: &mut HashMap<Arc<str>, KnownTask>,
+    known: &mut KnownTasks,
 ) -> Vec<Judged<'a>> {
     let Context { memory, options, seen, now } = context;
     let mut tasks: Vec<&Task> = app.tasks.iter().flatten().collect();
@@ -320,14 +328,16 @@ fn judge<'a>(
     });
     let mut judged: Vec<Judged<'_>> = Vec::with_capacity(tasks.len());
     for task in tasks {
-        let before = memory.tasks.get(task.id.as_str());
+        let before = memory.tasks.get_key_value(task.id.as_str());
+        let (id, before) = match before {
+            Some((id, before)) => (Arc::clone(id), Some(before)),
+            None => (Arc::from(task.id.as_str()), None),
+        };
         let has_ended = seen.ended.contains(&task.id);
         let facts = Known { health: before.and_then(|before| before.health), has_ended };
         let (verdict, health) = liveness::judge(app, task, facts, &options.liveness, now);
-        let addresses = addresses(task, ports, claims, before);
-        let now_known = remember(task, ports, health, before);
-        let id = Arc::from(task.id.as_str());
-        let _before = known.insert(Arc::clone(&id), now_known);
+        let addresses = addresses(task, ports, claims, before.map(|before| &**before));
+        let _before = known.insert(Arc::clone(&id), remember(task, ports, health, before));
         let report = TaskReport { id: task.id.clone(), verdict, addresses };
         judged.push(Judged { task, id, report });
     }
@@ -379,8 +389,8 @@ fn remember(
     task: &Task,
     ports: &AppPorts<'_>,
     health: Health,
-    before: Option<&KnownTask>,
-) -> KnownTask {
+    before: Option<&Arc<KnownTask>>,
+) -> Arc<KnownTask> {
     let health = match health {
         Health::Unknown => before.and_then(|before| before.health),
         Health::Sick | Health::Well => Some(health),
@@ -390,7 +400,9 @@ fn remember(
     } else {
         Place::from(Whereabouts::from(task))
     };
-    KnownTask { health, addresses: address::all(ports, &place), place }
+    let known = KnownTask { health, addresses: address::all(ports, &place), place };
+    let same = before.filter(|before| ***before == known);
+    same.map_or_else(|| Arc::new(known), Arc::clone)
 }
 
 /// An app that runs but is sick altogether: its checks may be what is wrong.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::Seen;
 use super::app::{self, Context};
-use super::{Seen, remember};
 use crate::document::App;
 use crate::rules::liveness::Verdict;
 use crate::rules::memory::{Memory, address};
@@ -83,6 +83,8 @@ pub fn narrow(
     };
     let hosts = share.parts.iter().map(part).collect();
     memory.learn(tasks);
-    remember(&app.id, &share, memory);
+    if let Some(hosts) = share.last() {
+        memory.keep(&app.id, hosts);
+    }
     Some(Narrow { id: app.id.clone(), report: share.into_report(Vec::new()), hosts, gone })
 }
