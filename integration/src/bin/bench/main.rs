@@ -188,8 +188,8 @@ async fn work(args: &Args) -> anyhow::Result<()> {
     let outcome = if args.callgrind {
         callgrind::count(&setup, &args.proxies, args.connections, args.callgrind_requests).await
     } else if !args.storm.is_empty() {
-        let (clients, seconds) = (args.slow_clients, args.seconds);
-        storm::measure(&setup, &args.proxies, &args.storm, clients, seconds).await
+        let length = storm::Length { seconds: args.seconds, rounds: args.rounds };
+        storm::measure(&setup, &args.proxies, &args.storm, args.slow_clients, length).await
     } else {
         measure(args, &setup).await
     };

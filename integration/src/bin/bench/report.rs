@@ -150,7 +150,7 @@ impl fmt::Display for Table {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -161,7 +161,7 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-fn spread(values: &[f64], decimals: usize) -> String {
+pub(crate) fn spread(values: &[f64], decimals: usize) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     format!("{:.decimals$} ({least:.decimals$}–{most:.decimals$})", median(values))

@@ -6,6 +6,7 @@
 //! are ended is what the proxy's limits are for.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream as BlockingStream;
 use std::thread;
@@ -23,6 +24,7 @@ use crate::contenders::{AccessLog, Contender, Front, HOST, Scenario, Setup, pars
 use crate::handshakes::percentile;
 use crate::load::start_own;
 use crate::process::{Memory, Process};
+use crate::report::{median, spread};
 
 /// From the first slow client to the measurement: all are there by then.
 const GATHERING: Duration = Duration::from_secs(3);
@@ -97,14 +99,44 @@ struct Phase {
     memory: Memory,
 }
 
+/// How long and how often a storm is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Length {
+    /// Of each of the three phases.
+    pub(crate) seconds: u64,
+    pub(crate) rounds: u64,
+}
+
+/// Keeps the cores awake while it lives (the kernel's `pm_qos` interface).
+///
+/// On a virtual machine a core that sleeps is woken through the hypervisor, which takes up to half a
+/// millisecond of whoever wakes it. A storm makes more of these, so without this it is the
+/// hypervisor that is measured.
+struct Awake(#[expect(dead_code, reason = "open as long as it counts")] File);
+
+impl Awake {
+    fn keep() -> std::io::Result<Self> {
+        let mut file = File::options().write(true).open("/dev/cpu_dma_latency")?;
+        file.write_all(&0_i32.to_ne_bytes())?;
+        Ok(Self(file))
+    }
+}
+
 /// Measures each storm against each contender and prints a table for each storm.
 pub(crate) async fn measure(
     setup: &Setup,
     contenders: &[Contender],
     storms: &[Storm],
     clients: u64,
-    seconds: u64,
+    length: Length,
 ) -> anyhow::Result<()> {
+    let awake = Awake::keep();
+    if let Err(error) = &awake {
+        eprintln!(
+            "bench: cores may sleep, /dev/cpu_dma_latency: {error}; on a virtual machine the \
+             latencies are those of its hypervisor"
+        );
+    }
     for &storm in storms {
         println!(
             "**Slow {storm}**, {clients} clients of each kind; {STEADY_RATE} requests/s of others\n"
@@ -113,28 +145,51 @@ pub(crate) async fn measure(
             "| | | p50 | p99 | ÷ before | failed | core busy | memory (peak) |\n\
              |---|---|---:|---:|---:|---:|---:|---:|"
         );
-        for &contender in contenders {
-            let (phases, ends) = one(setup, contender, storm, clients, seconds)
-                .await
-                .with_context(|| format!("{contender}, slow {storm}"))?;
-            let before = phases[0].p99_us;
-            for (name, phase) in ["before", "during", "after"].into_iter().zip(&phases) {
-                println!(
-                    "| {contender} | {name} | {:.0} µs | {:.0} µs | {:.2} | {:.0} | {:.0} % | {} MiB ({}) |",
-                    phase.p50_us,
-                    phase.p99_us,
-                    phase.p99_us / before,
-                    phase.failed,
-                    100.0 * phase.busy,
-                    phase.memory.resident_kib / 1024,
-                    phase.memory.peak_kib / 1024,
-                );
+        let mut rounds: Vec<Vec<[Phase; 3]>> = contenders.iter().map(|_| Vec::new()).collect();
+        let mut ends = Vec::new();
+        for _round in 0..length.rounds {
+            for (&contender, rounds) in contenders.iter().zip(&mut rounds) {
+                let (phases, end) = one(setup, contender, storm, clients, length.seconds)
+                    .await
+                    .with_context(|| format!("{contender}, slow {storm}"))?;
+                rounds.push(phases);
+                ends.push(format!("{contender}: {end}"));
             }
-            println!("| {contender} | {ends} | | | | | | |");
+        }
+        for (contender, rounds) in contenders.iter().zip(&rounds) {
+            for (index, name) in ["before", "during", "after"].into_iter().enumerate() {
+                println!("| {contender} | {name} | {} |", row(rounds, index));
+            }
+        }
+        println!();
+        for end in ends {
+            println!("- {end}");
         }
         println!();
     }
     Ok(())
+}
+
+/// Medians of all rounds, and of ratios round by round; with the least and the most.
+fn row(rounds: &[[Phase; 3]], index: usize) -> String {
+    let all = |figure: fn(&Phase) -> f64| {
+        rounds.iter().map(|phases| figure(&phases[index])).collect::<Vec<_>>()
+    };
+    let ratio = |phases: &[Phase; 3]| phases[index].p99_us / phases[0].p99_us;
+    let ratios: Vec<f64> = rounds.iter().map(ratio).collect();
+    let mebibytes = |figure: fn(&Memory) -> u64| {
+        rounds.iter().map(|phases| figure(&phases[index].memory) / 1024).max().unwrap_or_default()
+    };
+    format!(
+        "{} µs | {} µs | {} | {:.0} | {:.0} % | {} MiB ({})",
+        spread(&all(|phase| phase.p50_us), 0),
+        spread(&all(|phase| phase.p99_us), 0),
+        spread(&ratios, 2),
+        all(|phase| phase.failed).iter().sum::<f64>(),
+        100.0 * median(&all(|phase| phase.busy)),
+        mebibytes(|memory| memory.resident_kib),
+        mebibytes(|memory| memory.peak_kib),
+    )
 }
 
 async fn one(
@@ -227,9 +282,12 @@ fn steady(port: u16, mut due: Instant, period: Duration, end: Instant) -> (Vec<D
     let (mut latencies, mut failed) = (Vec::new(), 0);
     let mut connection = None;
     while due < end {
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let early = due.saturating_duration_since(Instant::now());
+        thread::sleep(early);
+        // Late because of the answer before counts, late because the timer woke us late does not.
+        let begin = if early.is_zero() { due } else { Instant::now() };
         match ask(&mut connection, port) {
-            Ok(()) => latencies.push(due.elapsed()),
+            Ok(()) => latencies.push(begin.elapsed()),
             Err(_failure) => {
                 failed += 1;
                 connection = None;
