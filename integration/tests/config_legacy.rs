@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use integration::backend::Backend;
+use integration::certificates::Authority;
 use integration::client::{Client, get};
 use integration::eventually::{DEADLINE, eventually};
 use integration::ports::Reserved;
@@ -93,25 +94,35 @@ fn the_file_of_a_hipache_user_is_understood() {
     assert_eq!(dry(text).stderr, "", "no warning");
 }
 
+/// A key and its certificate, PEM.
+fn key_and_certificate() -> (String, String) {
+    let authority = Authority::new();
+    let identity = authority.sign(&["a.test"]);
+    let read = |path| std::fs::read_to_string(path).expect("a PEM file");
+    (read(identity.key), read(identity.certificate))
+}
+
 /// "`--dry` checks the file, prints the result with keys and certificates censored, and exits"; the
 /// short `-d`, too.
 #[test]
 fn dry_prints_the_result_without_secrets() {
     let builder = Builder::bare();
     let (key, cert) = (builder.path("secret-key.pem"), builder.path("cert.pem"));
+    let (secret, certificate) = key_and_certificate();
+    let in_the_key = secret.lines().nth(1).expect("what is in the key").to_owned();
     let text = json!({
         "driver": "redis://:hunter2@example.test:1/2#p",
         "https": {"bind": ["127.0.0.1"], "key": key, "cert": cert, "passphrase": "opensesame"},
     });
     let ended = builder
-        .file("secret-key.pem", "-----BEGIN PRIVATE KEY-----\nTOPSECRET\n")
-        .file("cert.pem", "-----BEGIN CERTIFICATE-----\n")
+        .file("secret-key.pem", secret)
+        .file("cert.pem", certificate)
         .file("c.json", text.to_string())
         .args(&["-d", "-c", "c.json"])
         .run();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let shown = format!("{}{}", ended.stdout, ended.stderr);
-    for secret in ["hunter2", "opensesame", "TOPSECRET", "secret-key.pem"] {
+    for secret in ["hunter2", "opensesame", &in_the_key, "secret-key.pem"] {
         assert!(!ended.stdout.contains(secret), "{secret} in {shown}");
     }
     assert!(!shown.contains("hunter2") && !shown.contains("opensesame"), "{shown}");
@@ -508,9 +519,10 @@ fn https_settings_are_checked() {
         "key": key, "cert": cert, "ca": [cert, cert], "passphrase": "x",
         "secureProtocol": "SSLv23_method", "secureOptions": 0, "ciphers": "HIGH:!aNULL", "honorCipherOrder": true,
     }});
+    let (secret, certificate) = key_and_certificate();
     let ended = builder
-        .file("k.pem", "key")
-        .file("c.pem", "certificate")
+        .file("k.pem", secret)
+        .file("c.pem", certificate)
         .file("c.json", text.to_string())
         .args(&["-c", "c.json", "-d"])
         .run();

@@ -278,6 +278,6 @@ fn a_backend_authority_that_cannot_be_read_is_named() {
     let builder = Router::builder(&redis).file("ca.pem", "garbage");
     let path = builder.path("ca.pem").display().to_string();
     let ended = builder.set("server.backendCa", path.clone()).run();
-    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert_eq!(ended.code, Some(78), "{}", ended.stderr);
     assert!(ended.stderr.contains("backendCa") && ended.stderr.contains(&path), "{}", ended.stderr);
 }

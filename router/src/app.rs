@@ -87,6 +87,38 @@ pub struct App {
     authorities: Option<Arc<rustls::RootCertStore>>,
 }
 
+/// What the configuration names files for, read.
+#[derive(Debug)]
+pub struct Files {
+    clock: Arc<Clock>,
+    memory: Arc<Memory>,
+    certificates: Option<Certificates>,
+    authorities: Option<Arc<rustls::RootCertStore>>,
+}
+
+impl Files {
+    /// Reads them, which may need rights that are given up later.
+    ///
+    /// # Errors
+    ///
+    /// When one that the router cannot do without cannot be used: a mistake in the configuration.
+    pub fn read(config: &Config) -> anyhow::Result<Self> {
+        let clock = Arc::new(Clock::new());
+        let memory = Arc::new(Memory::new(config.cache, &clock));
+        let certificates = match config.https.as_slice() {
+            [] => None,
+            https => {
+                let binds = https.iter().map(|listener| listener.default.clone()).collect();
+                let protocols = PROTOCOLS.get(usize::from(!config.http2)..).unwrap_or_default();
+                let places = Places { binds, directory: config.certificates.clone() };
+                Some(Certificates::read(places, &config.tls, protocols, Arc::clone(&memory))?)
+            }
+        };
+        let authorities = config.backend_ca.as_deref().map(read_authorities).transpose()?;
+        Ok(Self { clock, memory, certificates, authorities })
+    }
+}
+
 impl App {
     /// Binds every address, opens the access log and drops privileges. To be called before
     /// there are threads.
@@ -94,7 +126,7 @@ impl App {
     /// # Errors
     ///
     /// When one of these fails; the message says what to do.
-    pub fn bind(config: Config) -> anyhow::Result<Self> {
+    pub fn bind(config: Config, files: Files) -> anyhow::Result<Self> {
         privileges::raise_open_files();
         let target = privileges::target(config.user.as_deref(), config.group.as_deref())?;
         let addresses: Vec<_> =
@@ -123,18 +155,7 @@ impl App {
             }
             Err(error) => return Err(error.into()),
         };
-        let clock = Arc::new(Clock::new());
-        let memory = Arc::new(Memory::new(config.cache, &clock));
-        let certificates = match config.https.as_slice() {
-            [] => None,
-            https => {
-                let binds = https.iter().map(|listener| listener.default.clone()).collect();
-                let protocols = PROTOCOLS.get(usize::from(!config.http2)..).unwrap_or_default();
-                let places = Places { binds, directory: config.certificates.clone() };
-                Some(Certificates::read(places, &config.tls, protocols, Arc::clone(&memory))?)
-            }
-        };
-        let authorities = config.backend_ca.as_deref().map(read_authorities).transpose()?;
+        let Files { clock, memory, certificates, authorities } = files;
         if let Some(target) = target {
             target.become_it()?;
             info!(uid = target.uid.as_raw(), gid = target.gid.as_raw(), "privileges dropped");

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use router::app::App;
+use router::app::{App, Files};
 use router::cli::{Cli, Command};
 use router::config::{Config, ConfigError};
 use router::healthcheck;
@@ -43,7 +43,11 @@ fn main() -> ExitCode {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    match App::bind(config).and_then(|app| app.run(&level, || load(&cli))) {
+    let files = match Files::read(&config) {
+        Ok(files) => files,
+        Err(error) => return fail(&format!("router: {error:#}"), EXIT_CONFIG),
+    };
+    match App::bind(config, files).and_then(|app| app.run(&level, || load(&cli))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("router: {error:#}"), 1),
     }
@@ -58,6 +62,9 @@ fn show(config: &Config) -> ExitCode {
     for warning in &config.warnings {
         // Nobody reads a closed standard error.
         let _is_written = writeln!(std::io::stderr(), "router: warning: {warning}");
+    }
+    if let Err(error) = Files::read(config) {
+        return fail(&format!("router: {error:#}"), EXIT_CONFIG);
     }
     match writeln!(std::io::stdout(), "{}", config.censored()) {
         Ok(()) => ExitCode::SUCCESS,
