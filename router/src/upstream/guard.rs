@@ -9,6 +9,8 @@ use ipnet::IpNet;
 const METADATA: &[IpAddr] = &[
     // Amazon EC2 and Google Compute Engine, over IPv6.
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    // Amazon EKS, credentials of pods. Over IPv4 they are link-local.
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
     // Alibaba, Azure's host agent, Oracle.
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
@@ -77,11 +79,12 @@ impl Guard {
 }
 
 /// The IPv4 address that an IPv6 one stands for: `::ffff:1.2.3.4`, and `64:ff9b::1.2.3.4`, which a
-/// NAT64 gateway turns into it (RFC 6052).
+/// NAT64 gateway turns into it (RFC 6052); also below the prefix for networks of one's own,
+/// `64:ff9b:1::/48`, where it stands last (RFC 8215).
 fn plain(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => match v6.segments() {
-            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            [0x64, 0xff9b, 0 | 1, 0, 0, 0, high, low] => {
                 IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
             }
             _ => IpAddr::V6(v6),
@@ -134,6 +137,8 @@ mod tests {
             "[fd20:ce::254]:80",
             "[::ffff:169.254.169.254]:80",
             "[64:ff9b::169.254.169.254]:80",
+            "[64:ff9b:1::a9fe:a9fe]:80",
+            "[fd00:ec2::23]:80",
             "100.100.100.200:80",
             "168.63.129.16:80",
         ] {
