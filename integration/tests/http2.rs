@@ -289,6 +289,37 @@ fn calls_reach_a_backend_of_http2_on_one_connection() {
     assert_eq!(client::Client::connect(router.addr()).post("a.test", "/", "plain").text(), "plain");
 }
 
+/// Backends may end a connection over a head that is too large for them (nginx does over 8 KiB), and with
+/// it the requests of everybody.
+#[test]
+fn a_large_head_has_a_connection_of_its_own() {
+    let backend = http2::Backend::start();
+    let (_redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    let get = |size: usize| {
+        let request = Request::get("http://a.test/").header("x-large", "a".repeat(size));
+        client.send(request.body(()).unwrap(), None, None).unwrap().status
+    };
+    assert_eq!((get(10), get(10), backend.connections()), (200, 200, 1));
+    assert_eq!((get(8000), get(8000), backend.connections()), (200, 200, 3));
+    assert_eq!((get(10), backend.connections()), (200, 3));
+}
+
+/// A body without a length belongs to a GET, too (RFC 9110 9.3.1 lets a backend refuse it, not us lose it).
+#[test]
+fn a_body_without_a_length_reaches_a_backend_of_http1_whatever_the_method() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST", "QUERY"] {
+        let request = Request::builder().method(method).uri("http://a.test/").body(()).unwrap();
+        assert_eq!(client.send(request, Some(b"hello"), None).unwrap().status, 200, "{method}");
+        let sent = backend.requests().pop().unwrap();
+        assert_eq!(sent.head.values("transfer-encoding"), ["chunked"], "{method}");
+        assert_eq!(sent.body.unwrap().data, b"hello", "{method}");
+    }
+}
+
 /// A backend that was restarted: the shared connection is replaced, no request notices.
 #[test]
 fn a_shared_connection_that_ended_is_replaced() {

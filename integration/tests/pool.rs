@@ -7,6 +7,7 @@ use integration::backend::{Backend, Next};
 use integration::client::{Client, get};
 use integration::eventually::{DEADLINE, eventually};
 use integration::gate::Gate;
+use integration::http2::{END_HEADERS, END_STREAM, Raw, block, kind};
 use integration::redis::Redis;
 use integration::router::Router;
 use pretty_assertions::assert_eq;
@@ -263,4 +264,56 @@ fn a_client_that_goes_away_ends_its_exchange() {
         drop(client);
         backend.wait_for_open(0);
     }
+}
+
+/// Turns spare a backend that works. Clients that neither read nor send cost it none: they would keep
+/// everybody else from it.
+#[test]
+fn whoever_waits_for_its_own_client_gives_its_turn_up() {
+    let redis = Redis::start();
+    let backend = Backend::with("b", |exchange| {
+        match (exchange.head.method(), exchange.head.target()) {
+            ("POST", _) => drop(exchange.read_body()?),
+            (_, "/huge") => {
+                exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")?;
+                exchange.conn.set_limit(None);
+                exchange.send(&vec![b'x'; 100_000_000])?;
+            }
+            _ => exchange.respond(200, &[], b"b")?,
+        }
+        Ok(Next::KeepAlive)
+    });
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    // Nobody's time ends: a turn has to be given up.
+    let router = Router::builder(&redis)
+        .set("server.maxSockets", 2)
+        .set("server.tcpTimeout", 0)
+        .set("server.minBodyRate", 0)
+        .set("http.h2c", true)
+        .start();
+    let mut held = Vec::new();
+    for opening in [
+        "GET /huge HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\nx",
+    ] {
+        let mut client = Client::connect(router.addr());
+        client.send(opening);
+        held.push(client);
+    }
+    backend.wait_for_requests(2);
+    assert_eq!(get(router.addr(), "a.test", "/").text(), "b");
+    // Streams of HTTP/2 that give no room.
+    let mut streams = Raw::connect(router.addr(), &[(4, 0)]);
+    let huge = block(&[
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":authority", b"a.test"),
+        (b":path", b"/huge"),
+    ]);
+    for stream in [1, 3, 5] {
+        streams.send(kind::HEADERS, END_HEADERS | END_STREAM, stream, &huge).unwrap();
+    }
+    // The third of them gets its turn from one of the others, too.
+    backend.wait_for_requests(6);
+    assert_eq!(get(router.addr(), "a.test", "/").text(), "b");
 }

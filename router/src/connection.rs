@@ -17,14 +17,17 @@ use crate::clock::Clock;
 use crate::limits::{Limits, Pace};
 use crate::route::{Millis, millis};
 
+mod counted;
 mod framing;
 mod socket;
 mod sweep;
+mod turn;
 
 pub use framing::BodyKind;
 use framing::Tracker;
 pub use socket::{ClientIo, write_vectored};
 pub use sweep::Connections;
+pub use turn::Turn;
 
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
@@ -110,6 +113,8 @@ pub struct Connection {
     /// Requests so far.
     requests: AtomicU32,
     load: Arc<Load>,
+    /// With the backend of the current request.
+    pub turn: Turn,
     idle_timeout: Millis,
     /// Silence that is allowed while a response is being sent.
     stream_timeout: AtomicU64,
@@ -199,6 +204,7 @@ impl Connection {
             tracker: Mutex::default(),
             requests: AtomicU32::new(0),
             load,
+            turn: Turn::default(),
             idle_timeout: NEVER,
             stream_timeout: AtomicU64::new(NEVER),
             head_timeout: NEVER,
@@ -292,6 +298,15 @@ impl Connection {
         self.is_abandoned.load(Ordering::Relaxed)
     }
 
+    /// One sweep: whether nothing but the client is waited for.
+    fn check_turn(&self) {
+        self.turn.sweep(match self.phase() {
+            Phase::Busy => self.body_state() == BodyState::Waiting,
+            Phase::Streaming => !self.turn.awaits_backend(),
+            Phase::Idle | Phase::Head => return,
+        });
+    }
+
     /// One sweep of a request that takes its time. hyper does not see a client go away while bytes
     /// of its next request wait to be read, so now and then the socket itself is asked.
     fn grow_older(&self) {
@@ -340,6 +355,7 @@ impl Connection {
     pub fn finish(&self, record: Option<Box<Record>>) {
         self.emit_record();
         self.load.end();
+        self.turn.end();
         if record.is_some() {
             *lock(&self.record) = record;
         }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use http::Request;
 use shared::backend::{Origin, Scheme};
 use shared::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -74,12 +75,27 @@ pub struct Peer<'a> {
 /// What a connection is wanted for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
+    /// A request and its answer on a connection that no others share. See [`Purpose::of`].
+    Alone,
     /// A request and its answer.
     Exchange,
     /// A change to another protocol, which only HTTP/1.1 can make.
     Upgrade,
     /// A WebSocket, which HTTP/2 can carry, too, if the backend allows that (RFC 8441).
     WebSocket,
+}
+
+impl Purpose {
+    /// What a connection to `origin` is wanted for by a request that asks for no other protocol. Backends
+    /// of HTTP/2 may end a connection over a head that is too large for them, and everybody's requests
+    /// with it: large ones go alone.
+    pub fn of<B>(request: &Request<B>, origin: &Origin) -> Self {
+        match origin.scheme {
+            Scheme::Http => Self::Exchange,
+            Scheme::H2c | Scheme::Https if http2::is_large(request) => Self::Alone,
+            Scheme::H2c | Scheme::Https => Self::Exchange,
+        }
+    }
 }
 
 type Pools = HashMap<Origin, Arc<Pool>, foldhash::fast::RandomState>;
@@ -128,8 +144,8 @@ struct Idle {
 pub struct Lease {
     exchange: Option<Box<Exchange>>,
     pool: Arc<Pool>,
-    /// Held until the lease ends.
-    _permit: OwnedSemaphorePermit,
+    /// Its turn, until somebody else looks after that.
+    permit: Option<OwnedSemaphorePermit>,
     is_reused: bool,
     /// What came over it could be read in more than one way.
     is_doubtful: bool,
@@ -210,7 +226,7 @@ impl Upstreams {
         };
         let exchange = match peer.purpose {
             Purpose::WebSocket => Box::pin(pool.connect_for_websocket(peer)).await?,
-            Purpose::Exchange | Purpose::Upgrade => pool.connect(peer).await?,
+            Purpose::Alone | Purpose::Exchange | Purpose::Upgrade => pool.connect(peer).await?,
         };
         Ok(Lease::new(exchange, pool, permit, false))
     }
@@ -272,7 +288,7 @@ impl Pool {
     }
 
     async fn connect(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
-        let is_exchange = peer.purpose == Purpose::Exchange;
+        let is_exchange = peer.purpose != Purpose::Upgrade;
         let stream = match self.connector.connect(peer, is_exchange).await {
             Err(error) if !is_exchange && connect::refuses_protocols(&error) => {
                 return Err(LeaseError::NoTunnel);
@@ -280,7 +296,11 @@ impl Pool {
             stream => stream?,
         };
         if self.scheme == Scheme::H2c || stream.speaks_http2() {
-            return Ok(self.share(Box::pin(http2::handshake(stream)).await?));
+            let sender = Box::pin(http2::handshake(stream)).await?;
+            return Ok(match peer.purpose {
+                Purpose::Alone => self.multiplexed(sender),
+                _ => self.share(sender),
+            });
         }
         Ok(Exchange::over_http1(stream).await?)
     }
@@ -344,7 +364,8 @@ impl Lease {
         permit: OwnedSemaphorePermit,
         is_reused: bool,
     ) -> Self {
-        Self { exchange: Some(exchange), pool, _permit: permit, is_reused, is_doubtful: false }
+        let (exchange, permit) = (Some(exchange), Some(permit));
+        Self { exchange, pool, permit, is_reused, is_doubtful: false }
     }
 
     /// Whether the connection has carried a request before. What goes wrong on such a connection
@@ -356,6 +377,11 @@ impl Lease {
     /// The connection.
     pub fn exchange(&mut self) -> &mut Exchange {
         self.exchange.as_mut().expect("a lease holds its connection until it is given back")
+    }
+
+    /// What makes the connection count as one of `maxSockets`.
+    pub fn take_turn(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.permit.take()
     }
 
     /// Closes the connection after this exchange.

@@ -36,10 +36,10 @@ enum At {
     BadBody,
     /// In a head that others could read differently.
     BadHead,
+    /// In a body of which so many bytes are still to come; they may be anything.
+    Body(u64),
     Chunks(Chunk),
     Head(Head),
-    /// In a body whose bytes are not looked at: hyper alone knows where it ends.
-    Lost,
     /// Behind a head.
     Unknown,
 }
@@ -51,9 +51,22 @@ impl Default for At {
 }
 
 impl Tracker {
-    /// Whether bytes need not be shown.
-    pub(super) fn is_lost(&self) -> bool {
-        matches!(self.at, At::Lost)
+    /// So many of the next bytes need not be shown, if they are [`skipped`](Self::skipped).
+    pub(super) fn may_skip(&self) -> u64 {
+        match self.at {
+            At::Body(left) => left,
+            _ => 0,
+        }
+    }
+
+    /// Bytes came in that were not shown, at most as many as may be skipped.
+    pub(super) fn skipped(&mut self, count: u64) {
+        if let At::Body(left) = &mut self.at {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                self.at = At::default();
+            }
+        }
     }
 
     /// Whether the body that is being received cannot be trusted.
@@ -61,19 +74,17 @@ impl Tracker {
         matches!(self.at, At::BadBody)
     }
 
-    /// hyper waits for a head, so that is what comes now.
-    pub(super) fn find_head(&mut self) {
-        if self.is_lost() {
-            self.at = At::default();
-        }
-    }
-
     /// Bytes came in.
     pub(super) fn received(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
             match &mut self.at {
-                At::BadBody | At::BadHead | At::Lost => return,
+                At::BadBody | At::BadHead => return,
+                At::Body(left) => {
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+                    self.skipped(length as u64);
+                    rest = rest.get(length..).unwrap_or_default();
+                }
                 At::Unknown if self.pending.len() + rest.len() > MAX_PENDING => {
                     self.at = At::BadHead;
                     return;
@@ -107,26 +118,16 @@ impl Tracker {
     pub(super) fn begin_body(&mut self, body: BodyKind) -> bool {
         match self.at {
             At::Unknown => {}
-            At::Lost => return true,
             // It sees the end of a head where there is none.
-            At::BadBody | At::BadHead | At::Chunks(_) | At::Head(_) => return false,
+            At::BadBody | At::BadHead | At::Body(_) | At::Chunks(_) | At::Head(_) => return false,
         }
         let mut pending = std::mem::take(&mut self.pending);
         match body {
-            BodyKind::None => {
-                self.at = At::default();
-                self.received(&pending);
-            }
-            BodyKind::Chunked => {
-                self.at = At::Chunks(Chunk::Size(0, 0));
-                self.received(&pending);
-            }
-            BodyKind::Length(length) => {
-                let rest = usize::try_from(length).ok().and_then(|length| pending.get(length..));
-                self.at = if rest.is_some() { At::default() } else { At::Lost };
-                self.received(rest.unwrap_or_default());
-            }
+            BodyKind::None | BodyKind::Length(0) => self.at = At::default(),
+            BodyKind::Chunked => self.at = At::Chunks(Chunk::Size(0, 0)),
+            BodyKind::Length(length) => self.at = At::Body(length),
         }
+        self.received(&pending);
         pending.clear();
         if self.pending.capacity() == 0 && pending.capacity() <= KEPT {
             self.pending = pending;
@@ -300,14 +301,24 @@ mod tests {
         }
     }
 
+    /// Also where it comes together with the end of the body.
     #[test]
-    fn a_head_behind_a_long_body_is_looked_at_once_it_is_waited_for() {
-        let mut tracker = Tracker::default();
-        tracker.received([GOOD, "begin"].concat().as_bytes());
-        assert!(tracker.begin_body(Length(100)) && tracker.is_lost());
-        tracker.find_head();
-        tracker.received(BAD.as_bytes());
-        assert!(!tracker.begin_body(None));
+    fn what_is_behind_a_long_body_is_looked_at() {
+        for (behind, body, expected) in [
+            (GOOD, None, true),
+            (BAD, None, false),
+            ([GOOD, "3\r\nabc\r\n0\r\nT: 1\r\n\r\n"].concat().as_str(), Chunked, true),
+            ([GOOD, "3\r\nabc\r\n0\r\nT: 1\n\nGET"].concat().as_str(), Chunked, false),
+        ] {
+            let mut tracker = Tracker::default();
+            tracker.received([GOOD, "begin"].concat().as_bytes());
+            assert!(tracker.begin_body(Length(100)));
+            assert_eq!(tracker.may_skip(), 95);
+            tracker.skipped(90);
+            tracker.received(["12345", behind].concat().as_bytes());
+            assert_eq!(tracker.may_skip(), 0);
+            assert_eq!(tracker.begin_body(body), expected, "{behind:?}");
+        }
     }
 
     proptest! {
@@ -339,7 +350,7 @@ mod tests {
             for (read, length) in reads.iter().zip(&lengths) {
                 tracker.received(read);
                 let _clear = tracker.begin_body(if length % 3 == 0 { Chunked } else { Length(*length) });
-                tracker.find_head();
+                tracker.skipped(length % 7);
             }
         }
     }

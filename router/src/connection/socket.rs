@@ -15,6 +15,7 @@ use shared::lock::lock;
 use socket2::SockRef;
 use tokio::io::Interest;
 
+use super::counted::Counted;
 use super::{BodyState, Connection, Phase};
 use crate::route::millis;
 use crate::stream::Stream;
@@ -22,7 +23,7 @@ use crate::stream::Stream;
 /// The client's socket: counts bytes, notes progress, ends politely.
 #[derive(Debug)]
 pub struct ClientIo {
-    inner: TokioIo<Stream>,
+    inner: TokioIo<Counted>,
     connection: Arc<Connection>,
     /// What was read before it was known who reads it.
     early_read: Bytes,
@@ -50,7 +51,7 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 impl ClientIo {
     /// Wraps an accepted connection, of which `early_read` was read already.
     pub fn new(stream: Stream, early_read: Bytes, connection: Arc<Connection>) -> Self {
-        let inner = TokioIo::new(stream);
+        let inner = TokioIo::new(Counted { stream, count: 0 });
         Self { inner, connection, early_read, early_sent: 0, lingering: None }
     }
 
@@ -70,7 +71,7 @@ impl ClientIo {
 
     /// The connection, for a tunnel.
     pub fn into_stream(self) -> Stream {
-        self.inner.into_inner()
+        self.inner.into_inner().stream
     }
 
     /// Writes waiting informational responses. Called only while no part of a response of
@@ -98,7 +99,7 @@ impl ClientIo {
     /// and Node do: nobody else than a rare script half-closes a connection and goes on reading.
     fn ask_socket(&self, cx: &mut Context<'_>) {
         self.connection.is_in_question.store(false, Ordering::Relaxed);
-        let Some(socket) = self.inner.inner().socket() else { return };
+        let Some(socket) = self.inner.inner().stream.socket() else { return };
         let mut readiness = pin!(socket.ready(Interest::READABLE));
         if let Poll::Ready(Ok(readiness)) = readiness.as_mut().poll(cx)
             && readiness.is_read_closed()
@@ -126,7 +127,7 @@ impl ClientIo {
     fn note_stalled(&self) {
         if self.connection.has_expired()
             && self.connection.phase() == Phase::Streaming
-            && let Some(socket) = self.inner.inner().socket()
+            && let Some(socket) = self.inner.inner().stream.socket()
         {
             let _is_set = SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
@@ -141,8 +142,17 @@ impl Read for ClientIo {
     ) -> Poll<io::Result<()>> {
         let is_idle = self.connection.phase() == Phase::Idle;
         let is_multiplexed = self.connection.is_multiplexed.load(Ordering::Relaxed);
-        if is_multiplexed || !is_idle && lock(&self.connection.tracker).is_lost() {
+        if is_multiplexed {
             return self.read_untracked(cx, buf);
+        }
+        let may_skip = !is_idle && self.early_read.is_empty();
+        if may_skip && lock(&self.connection.tracker).may_skip() >= buf.remaining() as u64 {
+            // All of it is body, whatever comes.
+            let before = self.inner.inner().count;
+            std::task::ready!(self.read_untracked(cx, buf))?;
+            let count = self.inner.inner().count.wrapping_sub(before);
+            lock(&self.connection.tracker).skipped(count);
+            return Poll::Ready(Ok(()));
         }
         // What decides on where messages end is looked at on its way to hyper.
         let mut bytes = [const { MaybeUninit::uninit() }; TRACKED_READ];
@@ -153,10 +163,6 @@ impl Read for ClientIo {
         let mut tracker = lock(&connection.tracker);
         if is_idle {
             connection.enter(Phase::Head, connection.head_timeout);
-            // After an early answer the rest of a body may still come.
-            if connection.body_state() == BodyState::Complete {
-                tracker.find_head();
-            }
         }
         tracker.received(window.filled());
         // A head is refused when it is its turn; a body cannot be taken back later.
@@ -259,7 +265,7 @@ const SMALL_WRITE: usize = 2048;
 
 /// Writes several buffers, small ones as one.
 pub fn write_vectored(
-    stream: &mut TokioIo<Stream>,
+    stream: &mut (impl Write + Unpin),
     cx: &mut Context<'_>,
     bufs: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {

@@ -28,6 +28,7 @@ impl Connections {
             let Some(connection) = connection.upgrade() else {
                 return false;
             };
+            connection.check_turn();
             if connection.phase() == Phase::Busy {
                 connection.grow_older();
             }

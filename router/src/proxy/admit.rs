@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, REFERER, SEC_WEBSOCKET_KEY, USER_AGENT};
+use http::header::{
+    CONNECTION, EXPECT, HOST, HeaderValue, REFERER, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING,
+    USER_AGENT,
+};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -192,6 +195,10 @@ impl Client {
             max: limits.max_body,
             min_rate: limits.min_body_rate.map(|rate| (rate, limits.head_timeout)),
         };
+        if version == Version::HTTP_2 && kind == BodyKind::Chunked {
+            // Without it a GET or HEAD would lose its body on the way to a backend of HTTP/1.1.
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let body = RequestBody::new(incoming, &self.connection, limits, gate.clone());
         let request = Request::from_parts(parts, body);
         let expectations = Expectations { gate, passes_hints: version == Version::HTTP_11 };

@@ -133,6 +133,7 @@ impl ResponseBody {
     ) -> Self {
         if incoming.is_end_stream() {
             lease.give_back(now, &mut Context::from_waker(Waker::noop()));
+            log.connection.turn.end();
             return Self::empty(log);
         }
         let content = UpstreamContent { incoming, lease: Some(lease), limit, now };
@@ -153,11 +154,12 @@ impl UpstreamContent {
             let _ended = lease.exchange().drive(cx);
             polled = Pin::new(&mut self.incoming).poll_frame(cx);
         }
+        connection.turn.await_backend(polled.is_pending());
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 connection.allow_for(self.limit);
                 if self.incoming.is_end_stream() {
-                    self.give_back(cx);
+                    self.give_back(connection, cx);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -166,7 +168,7 @@ impl UpstreamContent {
                 Poll::Ready(Some(Err(ResponseBodyError::Broken(error))))
             }
             Poll::Ready(None) => {
-                self.give_back(cx);
+                self.give_back(connection, cx);
                 Poll::Ready(None)
             }
             Poll::Pending if connection.has_expired() => {
@@ -177,9 +179,11 @@ impl UpstreamContent {
         }
     }
 
-    fn give_back(&mut self, cx: &mut Context<'_>) {
+    fn give_back(&mut self, connection: &Connection, cx: &mut Context<'_>) {
         if let Some(lease) = self.lease.take() {
             lease.give_back(self.now, cx);
+            // Only now: whoever waits for the turn finds the connection.
+            connection.turn.end();
         }
     }
 }

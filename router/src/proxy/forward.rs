@@ -100,6 +100,10 @@ impl Client {
             if let Some(record) = log.record() {
                 record.backend_started.get_or_insert(started);
             }
+            let purpose = match (purpose, &slot) {
+                (Purpose::Exchange, Some(request)) => Purpose::of(request, &url.origin),
+                (purpose, _) => purpose,
+            };
             let peer = Peer { origin: &url.origin, trust, purpose, connect_timeout };
             match self.attempt(peer, limit, &mut slot, &expectations).await {
                 Ok((lease, response)) => {
@@ -182,7 +186,13 @@ impl Client {
             let may_replay =
                 is_reused && request.body().is_empty() && headers::is_idempotent(request.method());
             self.connection.allow_for(limit);
-            match self.exchange(lease.exchange(), request, may_replay, expectations, limit).await {
+            self.connection.turn.hold(lease.take_turn());
+            let exchange = lease.exchange();
+            let result = self.exchange(exchange, request, may_replay, expectations, limit).await;
+            if result.is_err() {
+                self.connection.turn.end();
+            }
+            match result {
                 Ok(response) => return Ok((lease, response)),
                 Err(Failure::Unsent(request)) if is_reused => *slot = Some(*request),
                 Err(Failure::Unsent(_)) => {

@@ -30,6 +30,11 @@ use crate::stream::Stream;
 const WINDOWS: (u32, u32) = (256 * 1024, 4 * 1024 * 1024);
 /// Bytes of one request's body that wait for a slow backend at most.
 const SEND_BUFFER: usize = 64 * 1024;
+/// Size of a head, counted as by RFC 9113 6.5.2, beyond which backends may refuse the connection that it
+/// comes on: nginx and Tomcat take 8 KiB, some proxies 4 KiB in one field.
+const LARGE_HEAD: usize = 4 * 1024;
+/// What RFC 9113 6.5.2 adds for each field.
+const FIELD_OVERHEAD: usize = 32;
 /// How often a silent backend is asked whether it is there, and how long its answer may take.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
@@ -80,6 +85,14 @@ async fn begin(stream: impl Read + Write + Send + Unpin + 'static) -> Result<Sen
         }
     }));
     Ok(sender)
+}
+
+/// Whether the head of a request is larger than every backend takes.
+pub(super) fn is_large<B>(request: &Request<B>) -> bool {
+    let target = request.uri().path_and_query().map_or(1, |path| path.as_str().len());
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD);
+    target + fields.sum::<usize>() > LARGE_HEAD
 }
 
 /// A request as HTTP/2 writes it: the host in `:authority`, framing in frames.
