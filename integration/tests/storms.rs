@@ -62,7 +62,6 @@ fn a_storm_of_slow_clients_passes_without_a_trace() {
     });
     redis.frontend("a.test", "id", &[&backend.url()]);
     let router = Router::builder(&redis)
-        .set("server.maxSockets", 2000)
         .set("server.headTimeout", 2)
         .set("server.minBodyRate", 1_000_000)
         .set("server.tcpTimeout", 2)

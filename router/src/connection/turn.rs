@@ -1,8 +1,8 @@
 //! The turn that a request has with its backend, one of `maxSockets`, and how long it counts.
 //!
 //! Turns spare a backend that is at work. A request that waits for nothing but its own client gives its
-//! turn up: else a hundred clients that read or send next to nothing would keep everybody from the
-//! backend until their limits end them.
+//! turn up when others want it: else a hundred clients that read or send next to nothing would keep
+//! everybody from the backend until their limits end them.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use shared::lock::lock;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Sweeps in a row that find a request waiting for its client before it gives its turn up: a second.
-const PATIENCE: u8 = 20;
+/// Sweeps in a row that find a request waiting for its client before it gives its turn up. One may fall
+/// between two reads of a client that is as fast as its line.
+const PATIENCE: u8 = 2;
 
 /// A request's turn.
 #[derive(Debug, Default)]
@@ -54,8 +55,10 @@ impl Turn {
         }
         let waited = self.waited.load(Ordering::Relaxed).saturating_add(1);
         self.waited.store(waited, Ordering::Relaxed);
-        if waited == PATIENCE {
-            self.end();
+        if waited >= PATIENCE {
+            let is_wanted =
+                |permit: &mut OwnedSemaphorePermit| permit.semaphore().available_permits() == 0;
+            drop(lock(&self.permit).take_if(is_wanted));
         }
     }
 }
@@ -69,19 +72,19 @@ mod tests {
     use super::{PATIENCE, Turn};
 
     #[test]
-    fn only_who_waits_for_the_client_for_long_gives_its_turn_up() {
-        let turns = Arc::new(Semaphore::new(1));
+    fn only_who_waits_for_the_client_for_long_gives_a_wanted_turn_up() {
+        let turns = Arc::new(Semaphore::new(2));
         let turn = Turn::default();
         let begin = || turn.hold(Arc::clone(&turns).try_acquire_owned().ok());
         begin();
-        for _ in 1..PATIENCE {
-            turn.sweep(true);
-        }
+        (0..2 * PATIENCE).for_each(|_| turn.sweep(true));
+        assert_eq!(turns.available_permits(), 1, "nobody wants it");
+        let other = Arc::clone(&turns).try_acquire_owned();
         turn.sweep(false);
-        for _ in 1..PATIENCE {
-            turn.sweep(true);
-        }
-        assert_eq!(turns.available_permits(), 0);
+        (1..PATIENCE).for_each(|_| turn.sweep(true));
+        turn.sweep(false);
+        (1..PATIENCE).for_each(|_| turn.sweep(true));
+        assert_eq!(turns.available_permits(), 0, "not for long");
         turn.sweep(true);
         assert_eq!(turns.available_permits(), 1);
         begin();
@@ -89,5 +92,6 @@ mod tests {
         assert_eq!(turns.available_permits(), 0);
         turn.end();
         assert_eq!(turns.available_permits(), 1);
+        drop(other);
     }
 }

@@ -484,11 +484,14 @@ fn router_config(setup: &Setup, port: u16, log: AccessLog, front: Front, dir: &P
             "workers": 1,
             "accessLog": access_log,
             "lruCache": { "size": 1000, "ttl": 60 },
-            // As many as nginx may keep: the number of clients is the limit, for every contender.
-            "maxSockets": setup.room.to_origin(),
         },
         "driver": format!("redis://127.0.0.1:{}", setup.redis_port),
     });
+    if setup.room == Room::Usual {
+        // As many as nginx may keep: the number of clients is the limit, for every contender. In a
+        // storm the router shows what its default does.
+        config["server"]["maxSockets"] = setup.room.to_origin().into();
+    }
     match front {
         Front::Plain => config["http"] = json!({ "bind": ["127.0.0.1"], "port": port }),
         Front::Tls => {
