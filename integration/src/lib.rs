@@ -18,6 +18,7 @@ pub mod http2;
 pub mod marathon;
 pub mod ports;
 pub mod process;
+pub mod program;
 pub mod redis;
 pub mod router;
 pub mod sentinel;

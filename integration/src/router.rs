@@ -6,21 +6,21 @@
 
 use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::backend::Backend;
-use crate::eventually::{DEADLINE, eventually, wait_for};
+use crate::eventually::{DEADLINE, eventually};
 use crate::process::{Process, read_lossy};
+use crate::program::{Ended, Program};
 use crate::redis::Redis;
 
 /// A router to be started: what stands in its `config.json`, on its command line and in its
@@ -37,24 +37,11 @@ pub struct Builder {
 /// A running router; ends with the value, and shows its log when the test panics.
 #[derive(Debug)]
 pub struct Router {
-    // Ends before its directory goes away.
-    process: Mutex<Process>,
-    dir: TempDir,
+    program: Program,
     urls: Vec<String>,
     admin: Option<String>,
     /// Kept for what the router says later, such as that it ends.
     notifications: Option<UnixDatagram>,
-}
-
-/// A router that ended by itself.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its exit code; `None` when a signal ended it.
-    pub code: Option<i32>,
-    /// What it printed.
-    pub stdout: String,
-    /// What it logged.
-    pub stderr: String,
 }
 
 /// A router with the harness' defaults in front of this one backend, which serves `a.test`.
@@ -117,26 +104,6 @@ impl Router {
         self.admin.as_deref()
     }
 
-    /// The log so far.
-    pub fn log(&self) -> String {
-        self.process().stderr()
-    }
-
-    /// Standard output so far.
-    pub fn stdout(&self) -> String {
-        self.process().stdout()
-    }
-
-    /// Waits until a line of the log contains every one of these words and returns it.
-    #[track_caller]
-    pub fn wait_for_log(&self, words: &[&str]) -> String {
-        let find = || {
-            let log = self.log();
-            log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
-        };
-        wait_for(DEADLINE, find).unwrap_or_else(|| panic!("no log line with {words:?}"))
-    }
-
     /// Waits until the access log has that many lines and returns them.
     #[track_caller]
     pub fn access_log(&self, count: usize) -> Vec<String> {
@@ -146,32 +113,13 @@ impl Router {
         });
         read_lossy(&path).lines().map(str::to_owned).collect()
     }
+}
 
-    /// A file in the router's directory.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
+impl Deref for Router {
+    type Target = Program;
 
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        self.process().signal(signal);
-    }
-
-    /// Waits for the router to end by itself.
-    #[track_caller]
-    pub fn wait(&self, deadline: Duration) -> ExitStatus {
-        let end = wait_for(deadline, || self.process().exited());
-        end.unwrap_or_else(|| panic!("the router did not end within {deadline:?}"))
-    }
-
-    /// Whether it still runs.
-    pub fn is_running(&self) -> bool {
-        self.process().exited().is_none()
-    }
-
-    /// The process, for its memory, processor time and files.
-    pub fn process(&self) -> MutexGuard<'_, Process> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    fn deref(&self) -> &Program {
+        &self.program
     }
 }
 
@@ -179,9 +127,8 @@ impl Drop for Router {
     #[allow(clippy::print_stderr, reason = "a failing test shows what the router said")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let access_log = read_lossy(&self.dir.path().join("access.log"));
-            eprintln!("--- router log ---\n{}--- access log ---\n{access_log}", process.stderr());
+            // The log follows, of the program.
+            eprintln!("--- access log ---\n{}", read_lossy(&self.path("access.log")));
         }
     }
 }
@@ -279,8 +226,7 @@ impl Builder {
         let socket = self.notify_socket();
         let process = self.spawn();
         let mut router = Router {
-            dir: self.dir,
-            process: Mutex::new(process),
+            program: Program::new("router", process, self.dir),
             urls: Vec::new(),
             admin: None,
             notifications: None,
@@ -301,11 +247,7 @@ impl Builder {
     /// Runs a router that is expected to end by itself.
     #[track_caller]
     pub fn run(self) -> Ended {
-        let mut process = self.spawn();
-        let status = process.wait(DEADLINE).unwrap_or_else(|| {
-            panic!("the router should have ended by itself; its log: {}", process.stderr())
-        });
-        Ended { code: status.code(), stdout: process.stdout(), stderr: process.stderr() }
+        Ended::after(self.spawn(), DEADLINE)
     }
 
     fn notify_socket(&self) -> UnixDatagram {

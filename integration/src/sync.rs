@@ -2,20 +2,17 @@
 //!
 //! Readiness is what systemd would see: it sends `READY=1` to the socket in `NOTIFY_SOCKET`.
 
+use std::ops::Deref;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::process::Command;
 
-use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::eventually::{DEADLINE, eventually, wait_for};
+use crate::eventually::{DEADLINE, eventually};
 use crate::marathon::Marathon;
 use crate::process::{self, Process};
+use crate::program::{Ended, Program};
 use crate::redis::Redis;
-use crate::router::Ended;
 
 /// A marathon-sync to be started.
 #[derive(Debug)]
@@ -28,10 +25,7 @@ pub struct Builder {
 /// A running marathon-sync; ends with the value, and shows its log when the test panics.
 #[derive(Debug)]
 pub struct MarathonSync {
-    // Ends before its directory goes away.
-    process: Mutex<Process>,
-    /// Keeps the process' files.
-    dir: TempDir,
+    program: Program,
     /// What it says about itself, such as that it ends.
     notifications: UnixDatagram,
 }
@@ -50,57 +44,13 @@ impl MarathonSync {
             .env("MARATHON_SYNC_INTERVAL", "3600")
             .env("MARATHON_SYNC_LOG_LEVEL", "debug")
     }
-
-    /// The log so far.
-    pub fn log(&self) -> String {
-        self.process().stderr()
-    }
-
-    /// Standard output so far.
-    pub fn stdout(&self) -> String {
-        self.process().stdout()
-    }
-
-    /// Waits until a line of the log contains every one of these words and returns it.
-    #[track_caller]
-    pub fn wait_for_log(&self, words: &[&str]) -> String {
-        let find = || {
-            let log = self.log();
-            log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
-        };
-        wait_for(DEADLINE, find).unwrap_or_else(|| panic!("no log line with {words:?}"))
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        self.process().signal(signal);
-    }
-
-    /// Waits for it to end by itself.
-    #[track_caller]
-    pub fn wait(&self, deadline: Duration) -> ExitStatus {
-        let end = wait_for(deadline, || self.process().exited());
-        end.unwrap_or_else(|| panic!("marathon-sync did not end within {deadline:?}"))
-    }
-
-    /// The process, for its memory, processor time and files.
-    pub fn process(&self) -> MutexGuard<'_, Process> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A file in its directory.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
 }
 
-impl Drop for MarathonSync {
-    #[allow(clippy::print_stderr, reason = "a failing test shows what it said")]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
-            eprintln!("--- marathon-sync log ---\n{}", process.stderr());
-        }
+impl Deref for MarathonSync {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.program
     }
 }
 
@@ -130,8 +80,9 @@ impl Builder {
     pub fn start(self) -> MarathonSync {
         let socket = UnixDatagram::bind(self.dir.path().join("notify.sock")).expect("a socket");
         socket.set_nonblocking(true).expect("a socket that does not block");
-        let process = Mutex::new(self.spawn());
-        let sync = MarathonSync { process, dir: self.dir, notifications: socket };
+        let process = self.spawn();
+        let program = Program::new("marathon-sync", process, self.dir);
+        let sync = MarathonSync { program, notifications: socket };
         eventually(DEADLINE, "marathon-sync is ready", || {
             let exited = sync.process().exited();
             assert!(exited.is_none(), "it ended before it was ready: {exited:?}");
@@ -145,11 +96,7 @@ impl Builder {
     /// Runs one that is expected to end by itself.
     #[track_caller]
     pub fn run(self) -> Ended {
-        let mut process = self.spawn();
-        let status = process.wait(DEADLINE * 2).unwrap_or_else(|| {
-            panic!("it should have ended by itself; its log: {}", process.stderr())
-        });
-        Ended { code: status.code(), stdout: process.stdout(), stderr: process.stderr() }
+        Ended::after(self.spawn(), DEADLINE * 2)
     }
 
     fn spawn(&self) -> Process {

@@ -8,8 +8,9 @@ use integration::certificates::Authority;
 use integration::client::{Client, get};
 use integration::eventually::{DEADLINE, eventually};
 use integration::ports::Reserved;
+use integration::program::Ended;
 use integration::redis::Redis;
-use integration::router::{Builder, Ended, Router};
+use integration::router::{Builder, Router};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
