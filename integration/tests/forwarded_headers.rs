@@ -127,6 +127,23 @@ fn ours_everyone_else_is_overwritten() {
     assert_eq!(forwarded(&head), expected.map(|value| vec![value]));
 }
 
+/// Whatever else is forwarded by name, which many frameworks make links, redirects and cookies of, is
+/// nobody's who is not believed.
+#[test]
+fn no_forwarded_header_of_an_untrusted_peer_reaches_the_backend() {
+    let names = ["host", "ssl", "scheme", "server", "prefix", "uri"];
+    let sent: String = names.map(|name| format!("X-Forwarded-{name}: evil\r\n")).concat();
+    for (networks, is_kept) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
+        let trust = |builder: Builder| builder.set("server.trustedProxies", json!([networks]));
+        let (head, _) = seen(trust, &sent);
+        for name in names {
+            assert_eq!(head.has(&format!("x-forwarded-{name}")), is_kept, "{name}: {head:?}");
+        }
+    }
+    let (head, _) = seen(|builder| builder, &sent);
+    assert_eq!(head.values("x-forwarded-host"), ["evil"], "as Hipache does");
+}
+
 /// **Ours**: where a trusted proxy names the client in `X-Forwarded-For` only, that is the client, also
 /// in the access log.
 #[test]
