@@ -178,6 +178,11 @@ fn ours_forwarded_is_written_and_believed_from_trusted_proxies() {
     assert_eq!(head.values("x-forwarded-for"), ["::ffff:192.0.2.7, ::ffff:127.0.0.1"]);
     assert_eq!(head.values("x-real-ip"), ["::ffff:192.0.2.7"]);
     assert_eq!(head.values("x-forwarded-proto"), ["https"]);
+    // What the client claimed before its proxy added the truth is no evidence.
+    let forged = "Forwarded: for=6.6.6.6;proto=https, for=203.0.113.9;proto=http\r\n";
+    let (head, _) = seen(trusting("127.0.0.0/8"), forged);
+    assert_eq!(head.values("x-real-ip"), ["::ffff:203.0.113.9"]);
+    assert_eq!(head.values("x-forwarded-proto"), ["http"]);
     let (head, _) = seen(trusting("10.0.0.0/8"), sent);
     assert_eq!(head.values("forwarded"), ["for=127.0.0.1;proto=http;host=a.test"]);
     assert_eq!(head.values("x-forwarded-proto"), ["http"]);

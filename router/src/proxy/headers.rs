@@ -109,7 +109,7 @@ impl Forwarded {
             remove_forged(headers, self.trust);
         }
         if self.style.rfc_7239 {
-            extend(headers, self.trust, self.style, self.peer, &self.proto);
+            extend(headers, self.trust, self.style, self.peer, &self.proto, &is_trusted);
         }
         // One growth at most, not one at each power of two.
         headers.reserve(5);
