@@ -405,6 +405,17 @@ fn a_name_with_underscores_does_not_shadow_a_forwarded_header() {
     assert_eq!(head.header("x_own"), Some("1"));
 }
 
+/// The same for the id that the router gives, and only where it gives one.
+#[test]
+fn a_name_with_underscores_does_not_shadow_a_request_id() {
+    let sent = "X_Request_Id: forged\r\nX_Own: 1\r\n";
+    let (head, _) = seen(|builder| builder.arg("--request-ids"), sent);
+    assert!(head.has("x-request-id") && !head.has("x_request_id"), "{head:?}");
+    assert_eq!(head.header("x_own"), Some("1"));
+    let (head, _) = seen(|builder| builder, sent);
+    assert!(head.has("x_request_id"), "off: {head:?}");
+}
+
 /// The backend's own connection is kept, and it is told so or told nothing.
 #[test]
 fn a_closing_client_does_not_close_the_backend() {
