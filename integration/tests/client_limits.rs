@@ -5,6 +5,7 @@ use integration::backend::{Backend, Next};
 use integration::client::{Client, get};
 use integration::eventually::{DEADLINE, eventually};
 use integration::gate::Gate;
+use integration::http2;
 use integration::redis::Redis;
 use integration::router::{Builder, Router};
 use pretty_assertions::assert_eq;
@@ -61,6 +62,26 @@ fn a_message_beyond_a_limit_gets_its_own_answer() {
         let body = request.body.unwrap_or_default();
         assert!(!body.complete || body.data.len() <= 10, "{body:?}");
     }
+}
+
+/// Lines are counted whatever carries them; the crumbs of a cookie are one (RFC 9113 8.2.3).
+#[test]
+fn the_headers_of_http2_are_counted_too() {
+    let stage = stage(Backend::start("b"), |builder| {
+        builder.set("server.maxHeaders", 5).set("http.h2c", true)
+    });
+    let client = http2::Client::connect(stage.router.addr());
+    // `Host`, which is `:authority`, is one, as in HTTP/1.1.
+    for (name, count, status) in [("x", 4, 200), ("x", 5, 431), ("cookie", 20, 200), ("x", 4, 200)]
+    {
+        let mut request = http::Request::get("http://a.test/");
+        for _ in 0..count {
+            request = request.header(name, "y");
+        }
+        let response = client.send(request.body(()).unwrap(), None, None).unwrap();
+        assert_eq!(response.status, status, "{count} of {name}");
+    }
+    assert_eq!(stage.backend.request_count(), 3);
 }
 
 /// A body that is too long by its own length is not even begun to be read: an `Expect` is answered
