@@ -111,6 +111,22 @@ fn a_connection_ends_after_its_last_request() {
     assert!(client.is_closed());
 }
 
+/// The same in HTTP/2, where it is said by GOAWAY; what has begun is answered.
+#[test]
+fn a_connection_of_http2_ends_after_its_last_request() {
+    let stage = stage(Backend::start("b"), |builder| {
+        builder.set("server.maxRequestsPerConnection", 3).set("http.h2c", true)
+    });
+    let client = http2::Client::connect(stage.router.addr());
+    for _ in 0..2 {
+        assert_eq!(client.get("http://a.test/").text(), "b");
+        assert!(!client.is_closed());
+    }
+    assert_eq!(client.get("http://a.test/").text(), "b", "the last one");
+    eventually(DEADLINE, "no more streams", || client.is_closed());
+    assert_eq!(stage.backend.request_count(), 3);
+}
+
 /// A trickling body is not saved by never being silent, and one that pauses in between but brings
 /// enough is not ended.
 #[test]
