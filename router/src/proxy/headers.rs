@@ -14,6 +14,7 @@ use http::{Method, Version};
 use super::forwarded::{FORWARDED, extend};
 
 pub(super) mod evidence;
+pub mod trailers;
 
 pub use evidence::{client_address, cookies, is_https};
 
@@ -174,7 +175,6 @@ fn remove_forged(headers: &mut HeaderMap, trust: Trust) {
     }
 }
 
-/// Removes headers without moving the others.
 /// Whether this is another spelling of such a name: `X_Forwarded_For` and `X-Forwarded-For` are the
 /// same variable in CGI and its heirs.
 pub(super) fn is_shadow(name: &HeaderName, is_such: impl Fn(&str) -> bool) -> bool {
@@ -182,6 +182,7 @@ pub(super) fn is_shadow(name: &HeaderName, is_such: impl Fn(&str) -> bool) -> bo
     name.contains('_') && is_such(&name.replace('_', "-"))
 }
 
+/// Removes headers without moving the others.
 pub(super) fn remove_in_order(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
     let mut kept = HeaderMap::with_capacity(headers.len() + 6);
     let mut current = None;
@@ -528,7 +529,6 @@ mod tests {
         assert!(!headers.contains_key("forwarded"));
     }
 
-    #[test]
     /// Whatever of it the router does not set would be believed by backends.
     #[test]
     fn no_forwarded_header_of_an_untrusted_peer_is_left() {
@@ -564,6 +564,7 @@ mod tests {
         }
     }
 
+    #[test]
     fn names_with_underscores_do_not_shadow_what_a_trusted_setting_says() {
         let brought = [("x_forwarded_for", "6.6.6.6"), ("x_real_ip", "6.6.6.6"), ("x_other", "1")];
         for trust in [Trust::Append, Trust::Overwrite] {
