@@ -262,6 +262,26 @@ fn early_hints_reach_the_client_early() {
 }
 
 /// A flood of informational responses costs bounded memory and does not stop the final one.
+/// What an informational response says of the backend's connection stays behind, too.
+#[test]
+fn hop_by_hop_headers_of_an_informational_response_are_removed() {
+    let backend = Backend::with("b", |exchange| {
+        exchange.send(
+            b"HTTP/1.1 103 Early Hints\r\nX-Secret: 1\r\nConnection: x-secret\r\nProxy-Connection: x\r\n\
+              Link: </a.css>\r\n\r\n",
+        )?;
+        exchange.respond(200, &[], b"done")?;
+        Ok(Next::KeepAlive)
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let hints = client.head().expect("hints");
+    assert_eq!((hints.status(), hints.headers.len()), (103, 1), "{hints:?}");
+    assert_eq!(hints.values("link"), ["</a.css>"]);
+    assert_eq!(client.response().text(), "done");
+}
+
 #[test]
 fn a_flood_of_informational_responses_is_bounded() {
     let backend = Backend::with("b", |exchange| {
