@@ -188,6 +188,33 @@ fn trailers_say_nothing_of_connections_or_identity() {
     }
 }
 
+/// One length, said once, or none; also of a `CONNECT` (RFC 8441), and of what HTTP/1.1 knows as such.
+#[test]
+fn a_repeated_length_is_said_once_or_refused() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend.url());
+    for (lengths, status) in
+        [(&["3"][..], Some(200)), (&["3", "3"], Some(200)), (&["3", "003"], Some(400))]
+    {
+        let mut client = Raw::connect(router.addr(), &[]);
+        let mut lines: Vec<(&[u8], &[u8])> = vec![
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":authority", b"a.test"),
+            (b":path", b"/"),
+        ];
+        lines.extend(lengths.iter().map(|length| (&b"content-length"[..], length.as_bytes())));
+        client.send(kind::HEADERS, END_HEADERS, 1, &block(&lines)).unwrap();
+        client.send(kind::DATA, END_STREAM, 1, b"abc").unwrap();
+        assert_eq!(client.outcome(1).status, status, "{lengths:?}");
+    }
+    let requests = backend.requests();
+    assert_eq!(requests.len(), 2, "{requests:?}");
+    for request in requests {
+        assert_eq!(request.head.values("content-length"), ["3"]);
+    }
+}
+
 /// Of a backend of HTTP/2 a client of HTTP/1.1 gets what was announced, and how a call of gRPC ended.
 #[test]
 fn trailers_of_http2_reach_a_client_of_http1_that_takes_them() {
