@@ -71,6 +71,17 @@ fn an_untrusted_client_does_not_pass_for_https() {
     assert_eq!(get_with(&router, "X-Forwarded-Proto: https\r\n").status(), 308);
 }
 
+/// Without `trustedProxies` everybody is believed, as by Hipache, which docs/security.md warns of; `allow`
+/// reads no header then.
+#[test]
+fn without_trusted_proxies_everybody_is_believed() {
+    let (redis, _backend, router) = stage(|builder| builder, &["https-redirect", "on"]);
+    assert_eq!(get_with(&router, "").status(), 308);
+    assert_eq!(get_with(&router, "X-Forwarded-Proto: https\r\n").status(), 200);
+    set(&redis, "a.test", &["allow", "192.0.2.7"]);
+    assert_eq!(get_with(&router, "X-Forwarded-For: 192.0.2.7\r\n").status(), 403);
+}
+
 /// A chain of trusted proxies that append the scheme ends in no redirect to where the client is.
 #[test]
 fn the_first_scheme_of_a_list_decides() {
