@@ -5,6 +5,7 @@ use integration::backend::{Backend, Next};
 use integration::client::{Client, get};
 use integration::eventually::{DEADLINE, eventually};
 use integration::gate::Gate;
+use integration::http2;
 use integration::redis::Redis;
 use integration::router::{Builder, Router};
 use pretty_assertions::assert_eq;
@@ -63,6 +64,26 @@ fn a_message_beyond_a_limit_gets_its_own_answer() {
     }
 }
 
+/// Lines are counted whatever carries them; the crumbs of a cookie are one (RFC 9113 8.2.3).
+#[test]
+fn the_headers_of_http2_are_counted_too() {
+    let stage = stage(Backend::start("b"), |builder| {
+        builder.set("server.maxHeaders", 5).set("http.h2c", true)
+    });
+    let client = http2::Client::connect(stage.router.addr());
+    // `Host`, which is `:authority`, is one, as in HTTP/1.1.
+    for (name, count, status) in [("x", 4, 200), ("x", 5, 431), ("cookie", 20, 200), ("x", 4, 200)]
+    {
+        let mut request = http::Request::get("http://a.test/");
+        for _ in 0..count {
+            request = request.header(name, "y");
+        }
+        let response = client.send(request.body(()).unwrap(), None, None).unwrap();
+        assert_eq!(response.status, status, "{count} of {name}");
+    }
+    assert_eq!(stage.backend.request_count(), 3);
+}
+
 /// A body that is too long by its own length is not even begun to be read: an `Expect` is answered
 /// with 413.
 #[test]
@@ -88,6 +109,22 @@ fn a_connection_ends_after_its_last_request() {
         answers.iter().map(|answer| answer.header("connection") == Some("close")).collect();
     assert_eq!(closes, [false, false, true]);
     assert!(client.is_closed());
+}
+
+/// The same in HTTP/2, where it is said by GOAWAY; what has begun is answered.
+#[test]
+fn a_connection_of_http2_ends_after_its_last_request() {
+    let stage = stage(Backend::start("b"), |builder| {
+        builder.set("server.maxRequestsPerConnection", 3).set("http.h2c", true)
+    });
+    let client = http2::Client::connect(stage.router.addr());
+    for _ in 0..2 {
+        assert_eq!(client.get("http://a.test/").text(), "b");
+        assert!(!client.is_closed());
+    }
+    assert_eq!(client.get("http://a.test/").text(), "b", "the last one");
+    eventually(DEADLINE, "no more streams", || client.is_closed());
+    assert_eq!(stage.backend.request_count(), 3);
 }
 
 /// A trickling body is not saved by never being silent, and one that pauses in between but brings

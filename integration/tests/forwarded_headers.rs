@@ -127,6 +127,23 @@ fn ours_everyone_else_is_overwritten() {
     assert_eq!(forwarded(&head), expected.map(|value| vec![value]));
 }
 
+/// Whatever else is forwarded by name, which many frameworks make links, redirects and cookies of, is
+/// nobody's who is not believed.
+#[test]
+fn no_forwarded_header_of_an_untrusted_peer_reaches_the_backend() {
+    let names = ["host", "ssl", "scheme", "server", "prefix", "uri"];
+    let sent: String = names.map(|name| format!("X-Forwarded-{name}: evil\r\n")).concat();
+    for (networks, is_kept) in [("127.0.0.0/8", true), ("10.0.0.0/8", false)] {
+        let trust = |builder: Builder| builder.set("server.trustedProxies", json!([networks]));
+        let (head, _) = seen(trust, &sent);
+        for name in names {
+            assert_eq!(head.has(&format!("x-forwarded-{name}")), is_kept, "{name}: {head:?}");
+        }
+    }
+    let (head, _) = seen(|builder| builder, &sent);
+    assert_eq!(head.values("x-forwarded-host"), ["evil"], "as Hipache does");
+}
+
 /// **Ours**: where a trusted proxy names the client in `X-Forwarded-For` only, that is the client, also
 /// in the access log.
 #[test]
@@ -161,6 +178,11 @@ fn ours_forwarded_is_written_and_believed_from_trusted_proxies() {
     assert_eq!(head.values("x-forwarded-for"), ["::ffff:192.0.2.7, ::ffff:127.0.0.1"]);
     assert_eq!(head.values("x-real-ip"), ["::ffff:192.0.2.7"]);
     assert_eq!(head.values("x-forwarded-proto"), ["https"]);
+    // What the client claimed before its proxy added the truth is no evidence.
+    let forged = "Forwarded: for=6.6.6.6;proto=https, for=203.0.113.9;proto=http\r\n";
+    let (head, _) = seen(trusting("127.0.0.0/8"), forged);
+    assert_eq!(head.values("x-real-ip"), ["::ffff:203.0.113.9"]);
+    assert_eq!(head.values("x-forwarded-proto"), ["http"]);
     let (head, _) = seen(trusting("10.0.0.0/8"), sent);
     assert_eq!(head.values("forwarded"), ["for=127.0.0.1;proto=http;host=a.test"]);
     assert_eq!(head.values("x-forwarded-proto"), ["http"]);
@@ -381,6 +403,17 @@ fn a_name_with_underscores_does_not_shadow_a_forwarded_header() {
     );
     assert!(!head.has("x_forwarded_for") && !head.has("x_real_ip"), "{head:?}");
     assert_eq!(head.header("x_own"), Some("1"));
+}
+
+/// The same for the id that the router gives, and only where it gives one.
+#[test]
+fn a_name_with_underscores_does_not_shadow_a_request_id() {
+    let sent = "X_Request_Id: forged\r\nX_Own: 1\r\n";
+    let (head, _) = seen(|builder| builder.arg("--request-ids"), sent);
+    assert!(head.has("x-request-id") && !head.has("x_request_id"), "{head:?}");
+    assert_eq!(head.header("x_own"), Some("1"));
+    let (head, _) = seen(|builder| builder, sent);
+    assert!(head.has("x_request_id"), "off: {head:?}");
 }
 
 /// The backend's own connection is kept, and it is told so or told nothing.

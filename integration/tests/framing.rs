@@ -4,6 +4,7 @@
 use integration::backend::{Backend, Next};
 use integration::client::{Client, get};
 use integration::router::stage;
+use integration::wire::Body;
 use pretty_assertions::assert_eq;
 
 /// A trailer never becomes a header, nor can it change framing or routing (RFC 9110 6.5.1).
@@ -25,6 +26,44 @@ fn a_trailer_is_no_header() {
             assert!(!["host", "content-length"].contains(&name.to_ascii_lowercase().as_str()));
         }
     }
+}
+
+/// What is no trailer is not passed on as one in either direction, announced or not: some programs
+/// merge trailers into headers.
+#[test]
+fn what_only_a_header_may_say_is_no_trailer() {
+    let backend = Backend::with("b", |exchange| {
+        let body = exchange.read_body()?;
+        exchange.record(body);
+        exchange.send(
+            b"HTTP/1.1 200 OK\r\nTrailer: x-sum, set-cookie, connection\r\nTransfer-Encoding: chunked\r\n\r\n\
+              3\r\nabc\r\n0\r\nConnection: close\r\nKeep-Alive: timeout=5\r\nUpgrade: x\r\nSet-Cookie: a=b\r\n\
+              X-Sum: 43\r\n\r\n",
+        )?;
+        Ok(Next::KeepAlive)
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    for trailers in ["X-Sum: 42\r\n", ""] {
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a.test\r\nTE: trailers\r\nConnection: TE\r\n\
+             Trailer: x-forwarded-for, x-real-ip, authorization, cookie, x_forwarded_for, x-sum\r\n\
+             Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\n\
+             Authorization: x\r\nCookie: a=b\r\nX_Forwarded_For: 6.6.6.6\r\n{trailers}\r\n"
+        ));
+        let response = client.response();
+        assert_eq!((response.text().as_str(), response.body.complete), ("abc", true));
+        assert_eq!(names(&response.body), ["x-sum"]);
+    }
+    let bodies: Vec<_> =
+        backend.requests().into_iter().map(|request| request.body.expect("read")).collect();
+    assert!(bodies.iter().all(|body| body.complete && body.data == b"abc"), "{bodies:?}");
+    assert_eq!((names(&bodies[0]), names(&bodies[1])), (vec!["x-sum".to_owned()], Vec::new()));
+    assert_eq!(backend.connections(), 1, "the end was found");
+}
+
+fn names(body: &Body) -> Vec<String> {
+    body.trailers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect()
 }
 
 /// A client that goes away in the middle of its body: the backend never takes what came for the

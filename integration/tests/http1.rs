@@ -7,6 +7,7 @@ use integration::backend::{Backend, Next};
 use integration::client::Client;
 use integration::eventually::{DEADLINE, eventually};
 use integration::gate::Gate;
+use integration::http2;
 use integration::redis::Redis;
 use integration::router::{Router, stage};
 use integration::wire::Framing;
@@ -261,6 +262,26 @@ fn early_hints_reach_the_client_early() {
     assert_eq!((response.status(), response.informational.len()), (200, 0));
 }
 
+/// What an informational response says of the backend's connection stays behind, too.
+#[test]
+fn hop_by_hop_headers_of_an_informational_response_are_removed() {
+    let backend = Backend::with("b", |exchange| {
+        exchange.send(
+            b"HTTP/1.1 103 Early Hints\r\nX-Secret: 1\r\nConnection: x-secret\r\nProxy-Connection: x\r\n\
+              Link: </a.css>\r\n\r\n",
+        )?;
+        exchange.respond(200, &[], b"done")?;
+        Ok(Next::KeepAlive)
+    });
+    let (_redis, router) = stage(&backend);
+    let mut client = Client::connect(router.addr());
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let hints = client.head().expect("hints");
+    assert_eq!((hints.status(), hints.headers.len()), (103, 1), "{hints:?}");
+    assert_eq!(hints.values("link"), ["</a.css>"]);
+    assert_eq!(client.response().text(), "done");
+}
+
 /// A flood of informational responses costs bounded memory and does not stop the final one.
 #[test]
 fn a_flood_of_informational_responses_is_bounded() {
@@ -308,6 +329,29 @@ fn answers_without_a_body_have_none() {
             assert_eq!(response.header("x-kept"), Some("1"), "{raw}");
             assert!(!response.head.has("transfer-encoding"), "{raw}: {response:?}");
         }
+    }
+}
+
+/// 204 says nothing of a length (RFC 9110 8.6), and nothing of a coding (RFC 9112 6.1).
+#[test]
+fn a_204_says_nothing_of_its_length() {
+    for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+        let raw = format!("HTTP/1.1 204 No Content\r\nX-Kept: 1\r\n{framing}\r\n\r\n");
+        let backend = Backend::answering("b", raw);
+        let redis = Redis::start();
+        redis.frontend("a.test", "id", &[&backend.url()]);
+        let router = Router::builder(&redis).set("http.h2c", true).start();
+        let mut client = Client::connect(router.addr());
+        for method in ["GET", "HEAD", "GET"] {
+            client.send(format!("{method} / HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+            let head = client.response_to(method).head;
+            assert_eq!((head.status(), head.header("x-kept")), (204, Some("1")));
+            let has_framing = head.has("content-length") || head.has("transfer-encoding");
+            assert!(!has_framing, "{method} {framing}: {head:?}");
+        }
+        let response = http2::Client::connect(router.addr()).get("http://a.test/");
+        assert_eq!(response.status, 204);
+        assert!(!response.headers.contains_key("content-length"), "{framing}: {response:?}");
     }
 }
 

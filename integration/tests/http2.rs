@@ -142,6 +142,79 @@ fn trailers_pass_both_ways() {
     );
 }
 
+/// What only a header may say is no trailer (RFC 9110 6.5.1); such a one costs nobody the body.
+#[test]
+fn trailers_say_nothing_of_connections_or_identity() {
+    let backend = Backend::with("b", |exchange| {
+        let body = exchange.read_body()?;
+        exchange.record(body);
+        exchange.send(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nConnection: close\r\n\
+              Keep-Alive: timeout=5\r\nUpgrade: x\r\nX-Sum: 43\r\n\r\n",
+        )?;
+        Ok(Next::KeepAlive)
+    });
+    let (redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    let forged = [("x-forwarded-for", "6.6.6.6"), ("x-real-ip", "6.6.6.6"), ("host", "b.test")];
+    for (kept, expected) in [(&[("x-sum", "42")][..], 1), (&[], 0)] {
+        let announced = "x-forwarded-for, x-real-ip, host, x-sum";
+        let request =
+            Request::post("http://a.test/").header("trailer", announced).body(()).unwrap();
+        let trailers = headers(&[&forged[..], kept].concat());
+        let response = client.send(request, Some(b"abc"), Some(trailers)).unwrap();
+        let sum = Some(headers(&[("x-sum", "43")]));
+        assert_eq!((response.text().as_str(), response.trailers), ("abc", sum));
+        let body = backend.requests().pop().unwrap().body.unwrap();
+        assert!(body.complete && body.data == b"abc", "{body:?}");
+        assert_eq!(body.trailers.len(), expected, "{body:?}");
+    }
+    // And to a backend of HTTP/2, which is what sends all of it back.
+    let backend = http2::Backend::start();
+    redis.frontend("b.test", "id", &[&backend.url()]);
+    for (kept, expected) in
+        [(&[("x-sum", "42")][..], Some(headers(&[("x-sum", "42")]))), (&[], None)]
+    {
+        let request = Request::post("http://b.test/").body(()).unwrap();
+        let trailers = headers(&[&forged[..], kept].concat());
+        let response = client.send(request, Some(b"abc"), Some(trailers)).unwrap();
+        assert_eq!(response.text(), "abc");
+        if expected.is_some() {
+            assert_eq!(response.trailers, expected);
+        } else {
+            let trailers = response.trailers.unwrap_or_default();
+            assert!(forged.iter().all(|(name, _)| !trailers.contains_key(*name)), "{trailers:?}");
+        }
+    }
+}
+
+/// One length, said once, or none; also of a `CONNECT` (RFC 8441), and of what HTTP/1.1 knows as such.
+#[test]
+fn a_repeated_length_is_said_once_or_refused() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend.url());
+    for (lengths, status) in
+        [(&["3"][..], Some(200)), (&["3", "3"], Some(200)), (&["3", "003"], Some(400))]
+    {
+        let mut client = Raw::connect(router.addr(), &[]);
+        let mut lines: Vec<(&[u8], &[u8])> = vec![
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":authority", b"a.test"),
+            (b":path", b"/"),
+        ];
+        lines.extend(lengths.iter().map(|length| (&b"content-length"[..], length.as_bytes())));
+        client.send(kind::HEADERS, END_HEADERS, 1, &block(&lines)).unwrap();
+        client.send(kind::DATA, END_STREAM, 1, b"abc").unwrap();
+        assert_eq!(client.outcome(1).status, status, "{lengths:?}");
+    }
+    let requests = backend.requests();
+    assert_eq!(requests.len(), 2, "{requests:?}");
+    for request in requests {
+        assert_eq!(request.head.values("content-length"), ["3"]);
+    }
+}
+
 /// Of a backend of HTTP/2 a client of HTTP/1.1 gets what was announced, and how a call of gRPC ended.
 #[test]
 fn trailers_of_http2_reach_a_client_of_http1_that_takes_them() {

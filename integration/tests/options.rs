@@ -71,6 +71,33 @@ fn an_untrusted_client_does_not_pass_for_https() {
     assert_eq!(get_with(&router, "X-Forwarded-Proto: https\r\n").status(), 308);
 }
 
+/// Without `trustedProxies` everybody is believed, as by Hipache, which docs/security.md warns of; `allow`
+/// reads no header then.
+#[test]
+fn without_trusted_proxies_everybody_is_believed() {
+    let (redis, _backend, router) = stage(|builder| builder, &["https-redirect", "on"]);
+    assert_eq!(get_with(&router, "").status(), 308);
+    assert_eq!(get_with(&router, "X-Forwarded-Proto: https\r\n").status(), 200);
+    set(&redis, "a.test", &["allow", "192.0.2.7"]);
+    assert_eq!(get_with(&router, "X-Forwarded-For: 192.0.2.7\r\n").status(), 403);
+}
+
+/// A chain of trusted proxies that append the scheme ends in no redirect to where the client is.
+#[test]
+fn the_first_scheme_of_a_list_decides() {
+    let trust = |builder: Builder| builder.set("server.trustedProxies", json!(["127.0.0.0/8"]));
+    let (_redis, _backend, router) = stage(trust, &["https-redirect", "on"]);
+    for (protos, status) in [
+        ("X-Forwarded-Proto: https,https\r\n", 200),
+        ("X-Forwarded-Proto: https, http\r\n", 200),
+        ("X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n", 200),
+        ("X-Forwarded-Proto: http, https\r\n", 308),
+        ("X-Forwarded-Proto: http\r\nX-Forwarded-Proto: https\r\n", 308),
+    ] {
+        assert_eq!(get_with(&router, protos).status(), status, "{protos}");
+    }
+}
+
 #[test]
 fn maintenance_answers_503_with_retry_after() {
     let (redis, backend, router) = stage(|builder| builder, &["maintenance", "on"]);

@@ -144,6 +144,7 @@ impl Connection {
         stream.parent = Some(Arc::clone(parent));
         stream.idle_timeout = parent.idle_timeout;
         stream.enter(Phase::Busy, NEVER);
+        parent.count_request();
         let was_idle = parent.streams.fetch_add(1, Ordering::Relaxed) == 0;
         if was_idle && !parent.is_over.load(Ordering::Relaxed) {
             parent.enter(Phase::Busy, NEVER);
@@ -237,8 +238,12 @@ impl Connection {
         self.enter(Phase::Busy, NEVER);
         self.age.store(0, Ordering::Relaxed);
         self.set_body_state(BodyState::Moving);
-        self.requests.store(self.requests().saturating_add(1), Ordering::Relaxed);
+        self.count_request();
         self.load.begin();
+    }
+
+    fn count_request(&self) {
+        self.requests.store(self.requests().saturating_add(1), Ordering::Relaxed);
     }
 
     /// To be called once for each request: whether what came of it could not be read in another

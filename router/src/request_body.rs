@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::connection::{BodyState, Connection, Paced};
+use crate::proxy::headers::trailers;
 
 /// A backend that does not know `Expect` waits for the body without saying so. This is how long
 /// the body is held back for it (RFC 9110 10.1.1: a client should not wait for ever either).
@@ -131,7 +132,16 @@ impl Body for RequestBody {
             }
             body.gate = None;
         }
-        let result = Pin::new(&mut body.incoming).poll_frame(cx);
+        let mut result = Pin::new(&mut body.incoming).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut result
+            && let Some(fields) = frame.trailers_mut()
+        {
+            trailers::strip(fields);
+            if fields.is_empty() {
+                // Behind trailers there is the end.
+                result = Pin::new(&mut body.incoming).poll_frame(cx);
+            }
+        }
         match &result {
             Poll::Pending => {
                 body.connection.set_body_state(BodyState::Waiting);

@@ -111,8 +111,13 @@ impl Client {
             Some(length) => BodyKind::Length(length),
             None => BodyKind::Chunked,
         };
-        // HTTP/2 has frames, which can be read in one way only.
-        if request.version() != Version::HTTP_2 && !self.connection.is_clear(kind) {
+        if request.version() == Version::HTTP_2 {
+            // hyper counts for HTTP/1.1 only. Cookies, which browsers send in crumbs, are one by now.
+            if request.headers().len() > self.settings.limits.max_headers {
+                return Err(ProxyError::TooManyHeaders);
+            }
+        } else if !self.connection.is_clear(kind) {
+            // HTTP/2 has frames, which can be read in one way only.
             return Err(ProxyError::BadRequest("line end that is not CRLF"));
         }
         headers::check_framing(request.headers(), scan, request.version())

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use crate::access_log::Record;
 use crate::connection::Connection;
+use crate::proxy::headers::trailers;
 use crate::route::Millis;
 use crate::upstream::Lease;
 
@@ -156,9 +157,17 @@ impl UpstreamContent {
         }
         connection.turn.await_backend(polled.is_pending());
         match polled {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 connection.allow_for(self.limit);
-                if self.incoming.is_end_stream() {
+                if let Some(fields) = frame.trailers_mut() {
+                    trailers::strip(fields);
+                    if fields.is_empty() {
+                        // Behind trailers there is the end.
+                        return self.poll_frame(connection, cx);
+                    }
+                }
+                // Behind trailers nobody asks for more.
+                if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.give_back(connection, cx);
                 }
                 Poll::Ready(Some(Ok(frame)))

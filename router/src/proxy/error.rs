@@ -70,6 +70,9 @@ pub enum ProxyError {
     /// The options of the host want a password, and this is none.
     #[error("no password, or a wrong one")]
     Unauthorized,
+    /// More header lines than `maxHeaders`.
+    #[error("the request has more header lines than maxHeaders")]
+    TooManyHeaders,
     /// No list for the host.
     #[error("no frontend for this host")]
     UnknownHost,
@@ -119,6 +122,7 @@ impl ProxyError {
                 StatusCode::BAD_REQUEST
             }
             Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -197,6 +201,7 @@ impl ProxyError {
             | Self::Misdirected
             | Self::NoHost
             | Self::NotAllowed
+            | Self::TooManyHeaders
             | Self::Unauthorized
             | Self::UnknownHost
             | Self::UriTooLong => Side::Client,
@@ -249,6 +254,7 @@ impl ProxyError {
             Self::Overloaded => "too many requests",
             Self::Store(_) => "Redis is not available",
             Self::Upstream(_) => "backend closed the connection",
+            Self::TooManyHeaders => "too many headers",
             Self::UpstreamTimedOut => "backend timed out",
             Self::UriTooLong => "request target too long",
         }
@@ -285,6 +291,7 @@ mod tests {
             (ProxyError::MethodNotAllowed, 405, false, false, Side::Client),
             (ProxyError::Misdirected, 421, false, false, Side::Client),
             (ProxyError::UriTooLong, 414, false, false, Side::Client),
+            (ProxyError::TooManyHeaders, 431, false, false, Side::Client),
             (ProxyError::Overloaded, 503, false, false, Side::Router),
             (ProxyError::ClientTimedOut, 408, false, false, Side::Client),
             (ProxyError::BrokenFrontend(problem), 502, false, false, Side::Backend),

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 
 use super::headers::{
-    Style, Trust, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_PROTOCOL, evidence::address,
+    Style, Trust, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_PROTOCOL, canonical,
+    evidence::address,
 };
 
 /// The header.
@@ -29,6 +30,7 @@ pub fn extend(
     style: Style,
     peer: IpAddr,
     proto: &HeaderValue,
+    is_trusted: &impl Fn(IpAddr) -> bool,
 ) {
     let mut chain = Vec::new();
     match trust {
@@ -41,9 +43,9 @@ pub fn extend(
             let Some(elements) = parse(headers) else {
                 // Nobody could tell where our part begins.
                 headers.remove(FORWARDED);
-                return extend(headers, trust, style, peer, proto);
+                return extend(headers, trust, style, peer, proto, is_trusted);
             };
-            adopt(headers, &elements, style);
+            adopt(headers, &elements, style, is_trusted);
         }
         Trust::Append => {
             let values = headers.get_all(X_FORWARDED_FOR).iter();
@@ -58,7 +60,12 @@ pub fn extend(
 }
 
 /// Takes what `Forwarded` says over into the headers that say nothing of it.
-fn adopt(headers: &mut HeaderMap, elements: &[Element], style: Style) {
+fn adopt(
+    headers: &mut HeaderMap,
+    elements: &[Element],
+    style: Style,
+    is_trusted: &impl Fn(IpAddr) -> bool,
+) {
     if !headers.contains_key(X_FORWARDED_FOR) {
         let mut chain = Vec::new();
         for element in elements {
@@ -72,7 +79,7 @@ fn adopt(headers: &mut HeaderMap, elements: &[Element], style: Style) {
             headers.insert(X_FORWARDED_FOR, chain);
         }
     }
-    let proto = elements.first().and_then(|element| element.proto.as_deref());
+    let proto = of_client(elements, is_trusted).and_then(|element| element.proto.as_deref());
     if let Some(proto) = proto.filter(|proto| ["http", "https"].contains(proto)) {
         let value = || HeaderValue::try_from(proto).ok();
         for name in [X_FORWARDED_PROTOCOL, X_FORWARDED_PROTO] {
@@ -81,6 +88,14 @@ fn adopt(headers: &mut HeaderMap, elements: &[Element], style: Style) {
             }
         }
     }
+}
+
+/// What the first of the trusted proxies said of the client: the last element that is not about one
+/// of them. Whatever stands before it is hearsay, most likely the client's own.
+fn of_client(elements: &[Element], is_trusted: impl Fn(IpAddr) -> bool) -> Option<&Element> {
+    let is_proxy =
+        |element: &Element| element.client.is_some_and(|address| is_trusted(canonical(address)));
+    elements.iter().rfind(|element| !is_proxy(element)).or_else(|| elements.first())
 }
 
 /// Reads all elements, the nearest to the client first. None when anything is no `Forwarded`: half
@@ -205,7 +220,7 @@ mod tests {
     use http::header::{HOST, HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
-    use super::{Element, FORWARDED, HeaderName, extended, parse};
+    use super::{Element, FORWARDED, HeaderName, extended, of_client, parse};
     use crate::proxy::headers::{Forwarded, Style, Trust};
 
     fn headers(values: &[&str]) -> HeaderMap {
@@ -281,9 +296,9 @@ mod tests {
             (Trust::Overwrite, &[("forwarded", "for=9.9.9.9")], &[("forwarded", own)]),
             (
                 Trust::Append,
-                &[("forwarded", "for=9.9.9.9;proto=https, for=\"8.8.8.8:1\"")],
+                &[("forwarded", "for=9.9.9.9, for=\"8.8.8.8:1\";proto=https")],
                 &[
-                    ("forwarded", &format!("for=9.9.9.9;proto=https, for=\"8.8.8.8:1\", {own}")),
+                    ("forwarded", &format!("for=9.9.9.9, for=\"8.8.8.8:1\";proto=https, {own}")),
                     ("x-forwarded-for", "9.9.9.9, 8.8.8.8, 1.2.3.4"),
                     ("x-forwarded-proto", "https"),
                     ("x-real-ip", "8.8.8.8"),
@@ -308,6 +323,24 @@ mod tests {
             for (name, value) in expected {
                 assert_eq!(headers[*name], **value, "{name} of {trust:?} {sent:?}");
             }
+        }
+    }
+
+    /// Elements before the client's are the client's own work.
+    #[test]
+    fn the_scheme_is_that_of_the_client_who_is_believed() {
+        let is_trusted = |address: std::net::IpAddr| address.to_string().starts_with("10.");
+        for (chain, proto) in [
+            ("for=6.6.6.6;proto=https, for=203.0.113.9;proto=http", Some("http")),
+            ("for=6.6.6.6;proto=https, for=203.0.113.9", None),
+            ("for=203.0.113.9;proto=https, for=10.0.0.2;proto=http", Some("https")),
+            ("for=203.0.113.9;proto=https, for=\"[::ffff:10.0.0.2]\";proto=http", Some("https")),
+            ("for=6.6.6.6;proto=https, for=unknown;proto=http, for=10.0.0.2", Some("http")),
+            ("for=10.0.0.3;proto=https, for=10.0.0.2;proto=http", Some("https")),
+        ] {
+            let elements = parse(&headers(&[chain])).unwrap();
+            let found = of_client(&elements, is_trusted).and_then(|found| found.proto.as_deref());
+            assert_eq!(found, proto, "{chain}");
         }
     }
 

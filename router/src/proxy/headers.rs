@@ -14,6 +14,7 @@ use http::{Method, Version};
 use super::forwarded::{FORWARDED, extend};
 
 pub(super) mod evidence;
+pub mod trailers;
 
 pub use evidence::{client_address, cookies, is_https};
 
@@ -106,10 +107,10 @@ impl Forwarded {
     /// that is wanted. `is_trusted` tells the trusted proxies.
     pub fn apply(&self, headers: &mut HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) {
         if self.trust != Trust::Keep {
-            remove_shadows(headers);
+            remove_forged(headers, self.trust);
         }
         if self.style.rfc_7239 {
-            extend(headers, self.trust, self.style, self.peer, &self.proto);
+            extend(headers, self.trust, self.style, self.peer, &self.proto, &is_trusted);
         }
         // One growth at most, not one at each power of two.
         headers.reserve(5);
@@ -156,23 +157,33 @@ impl Forwarded {
     }
 }
 
-/// Removes names that many programs cannot tell from a forwarded header: `X_Forwarded_For` and
-/// `X-Forwarded-For` are the same variable in CGI and its heirs.
-fn remove_shadows(headers: &mut HeaderMap) {
-    let is_shadow = |name: &HeaderName| {
-        let name = name.as_str();
-        name.contains('_') && {
-            let name = name.replace('_', "-");
-            name.starts_with("x-forwarded-") || name == "x-real-ip"
-        }
+/// Removes names that many programs cannot tell from a forwarded header, and of a peer that is not
+/// believed whatever else it says in forwarded headers: `X-Forwarded-Host` is the host in links and
+/// cookies for many frameworks. What is overwritten anyway keeps its place.
+fn remove_forged(headers: &mut HeaderMap, trust: Trust) {
+    const OVERWRITTEN: [HeaderName; 4] =
+        [X_FORWARDED_FOR, X_FORWARDED_PROTOCOL, X_FORWARDED_PROTO, X_FORWARDED_PORT];
+    let is_told = |name: &str| name.starts_with("x-forwarded-") || name == "x-real-ip";
+    let is_forged = |name: &HeaderName| {
+        is_shadow(name, is_told)
+            || (trust == Trust::Overwrite
+                && name.as_str().starts_with("x-forwarded-")
+                && !OVERWRITTEN.contains(name))
     };
-    if headers.keys().any(is_shadow) {
-        remove_in_order(headers, is_shadow);
+    if headers.keys().any(is_forged) {
+        remove_in_order(headers, is_forged);
     }
 }
 
+/// Whether this is another spelling of such a name: `X_Forwarded_For` and `X-Forwarded-For` are the
+/// same variable in CGI and its heirs.
+pub(super) fn is_shadow(name: &HeaderName, is_such: impl Fn(&str) -> bool) -> bool {
+    let name = name.as_str();
+    name.contains('_') && is_such(&name.replace('_', "-"))
+}
+
 /// Removes headers without moving the others.
-fn remove_in_order(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
+pub(super) fn remove_in_order(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
     let mut kept = HeaderMap::with_capacity(headers.len() + 6);
     let mut current = None;
     for (name, value) in std::mem::take(headers) {
@@ -516,6 +527,41 @@ mod tests {
         assert_eq!(headers["x-forwarded-for"], "1.2.3.4");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert!(!headers.contains_key("forwarded"));
+    }
+
+    /// Whatever of it the router does not set would be believed by backends.
+    #[test]
+    fn no_forwarded_header_of_an_untrusted_peer_is_left() {
+        let brought = [
+            ("x-forwarded-host", "evil.test"),
+            ("accept", "a"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-ssl", "on"),
+            ("x-forwarded-scheme", "https"),
+            ("x-forwarded-prefix", "/a"),
+            ("x-forwarded-prefix", "/b"),
+            ("x-forwarded-anything", "1"),
+            ("x-forward", "kept"),
+        ];
+        let mut headers = map(&brought);
+        forwarded("1.2.3.4:5", true, Trust::Overwrite).apply(&mut headers, |_| false);
+        assert_eq!(
+            lines(&headers),
+            [
+                ("accept", "a"),
+                ("x-forwarded-proto", "http"),
+                ("x-forward", "kept"),
+                ("x-forwarded-for", "1.2.3.4"),
+                ("x-real-ip", "1.2.3.4"),
+                ("x-forwarded-protocol", "http"),
+                ("x-forwarded-port", "8080"),
+            ]
+        );
+        for trust in [Trust::Keep, Trust::Append] {
+            let mut headers = map(&brought);
+            forwarded("1.2.3.4:5", true, trust).apply(&mut headers, |_| false);
+            assert_eq!(lines(&headers)[..brought.len()], brought, "{trust:?}");
+        }
     }
 
     #[test]

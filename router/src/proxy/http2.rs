@@ -8,8 +8,8 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{
-    CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Extensions, Method, Request, Uri};
 use hyper::ext::Protocol;
@@ -30,7 +30,8 @@ pub(super) fn is_websocket(extensions: &Extensions) -> bool {
 ///
 /// # Errors
 ///
-/// When the request names its host in two ways, or in one that is none, or has no path.
+/// When the request names its host or its length in two ways, or its host in one that is none, or has
+/// no path.
 pub(super) fn translate<B>(
     request: &mut Request<B>,
     random: impl FnOnce() -> [u8; 16],
@@ -59,6 +60,17 @@ pub(super) fn translate<B>(
                 Some(cookies) => {
                     cookies.extend_from_slice(b"; ");
                     cookies.extend_from_slice(value.as_bytes());
+                }
+            },
+            // What differs can be read in two ways by a backend; what is repeated is said once, as of
+            // clients of HTTP/1.1 (RFC 9110 8.6).
+            Some(name) if *name == CONTENT_LENGTH => match rewritten.get(name) {
+                None => {
+                    rewritten.insert(CONTENT_LENGTH, value);
+                }
+                Some(first) if *first == value => {}
+                Some(_) => {
+                    return Err(ProxyError::BadRequest("Content-Length that is not one number"));
                 }
             },
             Some(name) => {
@@ -191,6 +203,20 @@ mod tests {
         ] {
             let said = translated(uri, headers).unwrap_err();
             assert!(said.contains(error), "{uri} {headers:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_said_once() {
+        let lengths = |values: &[&str]| {
+            let headers: Vec<_> = values.iter().map(|value| ("content-length", *value)).collect();
+            translated("https://a.test/", &headers).map(|request| lines(&request)[1..].join("\n"))
+        };
+        assert_eq!(lengths(&["3"]).as_deref(), Ok("content-length: 3"));
+        assert_eq!(lengths(&["3", "3", "3"]).as_deref(), Ok("content-length: 3"));
+        for values in [&["3", "4"][..], &["3", "003"], &["3", "3", "+3"]] {
+            let said = lengths(values).unwrap_err();
+            assert!(said.contains("Content-Length"), "{values:?}: {said}");
         }
     }
 

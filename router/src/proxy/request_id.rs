@@ -3,7 +3,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::Trust;
+use super::headers::{Trust, is_shadow, remove_in_order};
 
 /// The header that names a request in every log on its way.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -53,6 +53,10 @@ impl Ids {
 
     /// Writes them into the headers of a request.
     pub fn apply(&self, headers: &mut HeaderMap) {
+        let is_other_id = |name: &HeaderName| is_shadow(name, |name| *name == X_REQUEST_ID);
+        if headers.keys().any(is_other_id) {
+            remove_in_order(headers, is_other_id);
+        }
         headers.insert(X_REQUEST_ID, self.request.clone());
         headers.insert(TRACEPARENT, self.traceparent.clone());
         if self.is_new_trace {
@@ -122,6 +126,16 @@ mod tests {
         assert!(!made.contains_key("tracestate"));
         let traced = applied(&lines[1..], Trust::Append);
         assert_eq!(traced["x-request-id"], "4bf92f3577b34da6a3ce929d0e0e4736", "one name for both");
+    }
+
+    #[test]
+    fn names_with_underscores_do_not_shadow_the_id() {
+        let lines = [("x_request_id", "a"), ("x-request_id", "b"), ("x_other", "c")];
+        for trust in [Trust::Keep, Trust::Append, Trust::Overwrite] {
+            let headers = applied(&lines, trust);
+            let names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+            assert_eq!(names, ["x_other", "x-request-id", "traceparent"]);
+        }
     }
 
     #[test]

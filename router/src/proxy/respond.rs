@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue,
-    LOCATION, PRAGMA, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SET_COOKIE, WWW_AUTHENTICATE,
+    LOCATION, PRAGMA, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SET_COOKIE, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
 };
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode, Version};
@@ -50,6 +51,11 @@ impl Client {
         }
         if framing == Framing::Ambiguous {
             lease.never_again();
+        }
+        if parts.status == StatusCode::NO_CONTENT || parts.status.is_informational() {
+            // Neither has content, and says nothing of its length (RFC 9110 8.6, RFC 9112 6.1).
+            parts.headers.remove(CONTENT_LENGTH);
+            parts.headers.remove(TRANSFER_ENCODING);
         }
         let has_trailers = parts.version == Version::HTTP_2 && !incoming.is_end_stream();
         if debugging.takes_trailers && has_trailers {

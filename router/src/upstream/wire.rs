@@ -19,6 +19,17 @@ const MAX_INFORMATIONAL: usize = 32;
 const MAX_HEAD: usize = 16 * 1024;
 /// How every response that is of interest here begins.
 const INFORMATIONAL: &[u8] = b"HTTP/1.1 1";
+/// What an informational response says of one connection or, wrongly, of a body (RFC 9110 7.6.1, 8.6),
+/// beside what its `Connection` names.
+const ONE_HOP: [&str; 7] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
 /// Most header lines of a head that is parsed here; hyper's own limit.
 const MAX_HEADERS: usize = 100;
 
@@ -169,9 +180,15 @@ fn parse_informational(bytes: &[u8]) -> Option<(usize, Informational)> {
     let status = StatusCode::from_u16(code).ok()?;
     let reason = status.canonical_reason().unwrap_or("Informational");
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
-    let one_hop = ["connection", "keep-alive", "upgrade", "transfer-encoding", "content-length"];
-    for header in response.headers {
-        if one_hop.iter().any(|name| header.name.eq_ignore_ascii_case(name)) {
+    let connection: Vec<&[u8]> = (response.headers.iter())
+        .filter(|header| header.name.eq_ignore_ascii_case("connection"))
+        .flat_map(|header| header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
+        .collect();
+    for header in &*response.headers {
+        let is_name = |name: &[u8]| header.name.as_bytes().eq_ignore_ascii_case(name);
+        if ONE_HOP.iter().any(|name| is_name(name.as_bytes()))
+            || connection.iter().any(|name| is_name(name))
+        {
             continue;
         }
         for part in [header.name.as_bytes(), b": ", header.value, b"\r\n"] {
@@ -254,6 +271,17 @@ mod tests {
         wire.received(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nHTTP/1.1 103 x\r\n\r\n");
         assert!(!wire.awaits_head());
         assert_eq!(heads(&wire), ["HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"]);
+    }
+
+    #[test]
+    fn what_concerns_the_backends_connection_is_left_out() {
+        let wire = Wire::default();
+        wire.begin(false);
+        wire.received(
+            b"HTTP/1.1 103 Early Hints\r\nX-Secret: 1\r\nConnection: close, X-Secret\r\nX-Third: 2\r\n\
+              connection: ,x-third\r\nProxy-Connection: x\r\nKeep-Alive: 1\r\nTE: x\r\nLink: </a>\r\n\r\n",
+        );
+        assert_eq!(heads(&wire), ["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"]);
     }
 
     #[test]

@@ -79,6 +79,7 @@ pub(super) async fn serve(io: ClientIo, client: Client, connections: Arc<Connect
     let _open = Open::new(&client.shared.counters);
     connection.multiplex();
     let max_head = u32::try_from(client.settings.limits.max_head).unwrap_or(u32::MAX);
+    let most = client.settings.limits.max_requests_per_connection;
     let streams = Streams::default();
     let slot = streams.clone();
     let parent = Arc::clone(&connection);
@@ -123,7 +124,17 @@ pub(super) async fn serve(io: ClientIo, client: Client, connections: Arc<Connect
             let _goaway_sent = http.as_mut().poll(cx);
             return Poll::Ready(Ok(()));
         }
-        http.as_mut().poll(cx)
+        let polled = http.as_mut().poll(cx);
+        if polled.is_pending()
+            && !is_ending
+            && most.is_some_and(|most| connection.requests() >= most)
+        {
+            // The last request has begun. What follows before the client has heard is served, too.
+            is_ending = true;
+            http.as_mut().graceful_shutdown();
+            return http.as_mut().poll(cx);
+        }
+        polled
     })
     .await;
     report_end(&connection, result);

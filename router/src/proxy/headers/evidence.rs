@@ -8,10 +8,13 @@ use http::header::COOKIE;
 use super::{X_FORWARDED_FOR, X_FORWARDED_PROTO, canonical};
 
 /// Whether the request came by HTTPS: to us, or to a proxy before us that is believed. To be asked
-/// after [`Forwarded::apply`](super::Forwarded::apply), which has settled whom to believe.
+/// after [`Forwarded::apply`](super::Forwarded::apply), which has settled whom to believe. Of a list, in
+/// one line or in several, the first counts: some proxies append to what they were told, so that it
+/// is the client's side of the first of them.
 pub fn is_https(headers: &HeaderMap) -> bool {
     headers.get(X_FORWARDED_PROTO).is_some_and(|proto| {
-        let proto = proto.as_bytes();
+        let mut protos = proto.as_bytes().split(|byte| *byte == b',');
+        let proto = protos.next().unwrap_or_default().trim_ascii();
         proto.eq_ignore_ascii_case(b"https") || proto.eq_ignore_ascii_case(b"wss")
     })
 }
@@ -56,7 +59,7 @@ mod tests {
     use http::header::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
-    use super::{client_address, cookies};
+    use super::{client_address, cookies, is_https};
 
     fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
         let header = |(name, value): &(&'static str, &str)| {
@@ -81,6 +84,28 @@ mod tests {
             let chain: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
             let client = client.map(|client| client.parse().unwrap());
             assert_eq!(client_address(&map(&chain), is_trusted), client, "{chain:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_list_says_whether_it_was_https() {
+        for (protos, expected) in [
+            (&["https"][..], true),
+            (&["WSS"], true),
+            (&["https,https"], true),
+            (&["https, http"], true),
+            (&[" HTTPS , http"], true),
+            (&["https", "http"], true),
+            (&["http"], false),
+            (&["http, https"], false),
+            (&["http", "https"], false),
+            (&[",https"], false),
+            (&["httpsx"], false),
+            (&[""], false),
+            (&[], false),
+        ] {
+            let lines: Vec<_> = protos.iter().map(|proto| ("x-forwarded-proto", *proto)).collect();
+            assert_eq!(is_https(&map(&lines)), expected, "{protos:?}");
         }
     }
 
