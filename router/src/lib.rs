@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod dead_marks;
+pub mod fields;
 pub mod healthcheck;
 pub mod limits;
 pub mod listen;

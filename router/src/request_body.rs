@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::connection::{BodyState, Connection, Paced};
-use crate::proxy::headers::trailers;
+use crate::fields::trailers;
 
 /// A backend that does not know `Expect` waits for the body without saying so. This is how long
 /// the body is held back for it (RFC 9110 10.1.1: a client should not wait for ever either).

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use crate::access_log::Record;
 use crate::connection::Connection;
-use crate::proxy::headers::trailers;
+use crate::fields::trailers;
 use crate::route::Millis;
 use crate::upstream::Lease;
 

@@ -12,9 +12,9 @@ use http::header::{
 use http::{Method, Version};
 
 use super::forwarded::{FORWARDED, extend};
+use crate::fields::remove_in_order;
 
 pub(super) mod evidence;
-pub mod trailers;
 
 pub use evidence::{client_address, cookies, is_https};
 
@@ -180,22 +180,6 @@ fn remove_forged(headers: &mut HeaderMap, trust: Trust) {
 pub(super) fn is_shadow(name: &HeaderName, is_such: impl Fn(&str) -> bool) -> bool {
     let name = name.as_str();
     name.contains('_') && is_such(&name.replace('_', "-"))
-}
-
-/// Removes headers without moving the others.
-pub(super) fn remove_in_order(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
-    let mut kept = HeaderMap::with_capacity(headers.len() + 6);
-    let mut current = None;
-    for (name, value) in std::mem::take(headers) {
-        current = name.or(current);
-        match &current {
-            Some(name) if !is_dropped(name) => {
-                kept.append(name.clone(), value);
-            }
-            _ => {}
-        }
-    }
-    *headers = kept;
 }
 
 /// An IPv4 address that arrived on an IPv6 socket is an IPv4 address.

@@ -3,7 +3,8 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::{Trust, is_shadow, remove_in_order};
+use super::headers::{Trust, is_shadow};
+use crate::fields::remove_in_order;
 
 /// The header that names a request in every log on its way.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
