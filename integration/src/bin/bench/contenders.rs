@@ -4,6 +4,9 @@
 //! the client's Host and the same five forwarded headers sent on, nothing spooled to disk. Before
 //! a proxy is measured one request of each kind proves that it does.
 
+mod configs;
+mod verify;
+
 use std::env;
 use std::fmt;
 use std::fs::{self, File};
@@ -14,15 +17,15 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serde_json::json;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::process::{Process, free_port};
-use crate::tls::{self, Files};
+use crate::tls::Files;
+use configs::{haproxy_config, nginx_config, nginx_http, nginx_main, router_config};
+pub(crate) use verify::parse_answer;
+use verify::{get, verify};
 
 /// The virtual host of every request.
 pub(crate) const HOST: &str = "bench.test";
@@ -474,164 +477,6 @@ async fn start_redis(core: u32, dir: &Path, origin: u16) -> anyhow::Result<(Proc
     }
 }
 
-fn router_config(setup: &Setup, port: u16, log: AccessLog, front: Front, dir: &Path) -> String {
-    let access_log = match log {
-        AccessLog::Off => "none".to_owned(),
-        AccessLog::On => dir.join("access.log").display().to_string(),
-    };
-    let mut config = json!({
-        "server": {
-            "workers": 1,
-            "accessLog": access_log,
-            "lruCache": { "size": 1000, "ttl": 60 },
-        },
-        "driver": format!("redis://127.0.0.1:{}", setup.redis_port),
-    });
-    if setup.room == Room::Usual {
-        // As many as nginx may keep: the number of clients is the limit, for every contender. In a
-        // storm the router shows what its default does.
-        config["server"]["maxSockets"] = setup.room.to_origin().into();
-    }
-    match front {
-        Front::Plain => config["http"] = json!({ "bind": ["127.0.0.1"], "port": port }),
-        Front::Tls => {
-            config["http"] = json!({ "bind": [] });
-            config["https"] = json!({
-                "bind": ["127.0.0.1"],
-                "port": port,
-                "cert": setup.tls.certificate,
-                "key": setup.tls.key,
-                "preset": "modern",
-            });
-        }
-    }
-    if nix::unistd::geteuid().is_root() {
-        // As nginx and HAProxy here: no privileges dropped, the directory stays accessible.
-        config["user"] = json!("root");
-        config["group"] = json!("root");
-    }
-    config.to_string()
-}
-
-fn nginx_config(
-    setup: &Setup,
-    port: u16,
-    log: AccessLog,
-    front: Front,
-    mode: &Mode,
-    dir: &Path,
-) -> String {
-    let (origin, connections) = (setup.origin_port, setup.room.connections());
-    let most = setup.room.to_origin();
-    let (main, http) = (nginx_main(mode), nginx_http());
-    // Buffers of 16 KiB, HAProxy's default size: with its own default of 4 KiB nginx needs four times
-    // the CPU for a large body.
-    let access_log = match log {
-        AccessLog::Off => "off".to_owned(),
-        // Buffered, as the router writes its log.
-        AccessLog::On => {
-            format!("{} combined buffer=64k flush=1s", dir.join("access.log").display())
-        }
-    };
-    let (listen_tls, tls) = match front {
-        Front::Plain => ("", String::new()),
-        Front::Tls => (
-            "ssl",
-            format!(
-                "ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
-                setup.tls.certificate.display(),
-                setup.tls.key.display()
-            ),
-        ),
-    };
-    format!(
-        "{main}
-        events {{ worker_connections {connections}; }}
-        http {{
-            {http}
-            access_log {access_log};
-            upstream origin {{
-                server 127.0.0.1:{origin};
-                keepalive {most};
-                keepalive_requests 1000000000;
-                keepalive_timeout 300s;
-            }}
-            server {{
-                listen 127.0.0.1:{port} {listen_tls} backlog=4096;
-                {tls}
-                location / {{
-                    proxy_pass http://origin;
-                    proxy_http_version 1.1;
-                    proxy_set_header Connection '';
-                    proxy_set_header Host $http_host;
-                    proxy_set_header X-Forwarded-For $remote_addr;
-                    proxy_set_header X-Real-IP $remote_addr;
-                    proxy_set_header X-Forwarded-Proto $scheme;
-                    proxy_set_header X-Forwarded-Protocol $scheme;
-                    proxy_set_header X-Forwarded-Port $server_port;
-                    proxy_max_temp_file_size 0;
-                    proxy_buffer_size 16k;
-                    proxy_buffers 8 16k;
-                    proxy_busy_buffers_size 32k;
-                }}
-            }}
-        }}\n"
-    )
-}
-
-fn nginx_main(mode: &Mode) -> String {
-    let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
-    let processes = match mode {
-        Mode::Normal => "worker_processes 1;",
-        // One process: valgrind counts into one file.
-        Mode::Callgrind(_) => "master_process off;",
-    };
-    format!("{user} daemon off; {processes} pid nginx.pid; error_log stderr;")
-}
-
-/// Temporary files in the own directory; connections never closed for their number of requests.
-fn nginx_http() -> &'static str {
-    "client_body_temp_path tmp-body; proxy_temp_path tmp-proxy; fastcgi_temp_path tmp-fastcgi;
-            uwsgi_temp_path tmp-uwsgi; scgi_temp_path tmp-scgi;
-            keepalive_requests 1000000000; keepalive_timeout 300s;"
-}
-
-fn haproxy_config(setup: &Setup, port: u16, log: AccessLog, front: Front) -> String {
-    // In a storm each connection needs two files.
-    let (origin, connections) = (setup.origin_port, setup.room.connections().min(9000));
-    // Its standard output is a file; it writes each line by itself, having no buffered log.
-    let (global_log, log) = match log {
-        AccessLog::Off => ("", ""),
-        AccessLog::On => ("log stdout format raw local0", "log global\n    option httplog"),
-    };
-    let scheme = front.scheme();
-    let tls = match front {
-        Front::Plain => String::new(),
-        Front::Tls => format!("ssl crt {} ssl-min-ver TLSv1.3", setup.tls.both.display()),
-    };
-    format!(
-        "global
-    nbthread 1
-    maxconn {connections}
-    {global_log}
-defaults
-    mode http
-    timeout connect 30s
-    timeout client 300s
-    timeout server 30s
-    {log}
-listen bench
-    bind 127.0.0.1:{port} {tls}
-    option forwardfor
-    http-request set-header X-Real-IP %[src]
-    http-request set-header X-Forwarded-Proto {scheme}
-    http-request set-header X-Forwarded-Protocol {scheme}
-    http-request set-header X-Forwarded-Port %[dst_port]
-    http-reuse always
-    server origin 127.0.0.1:{origin}\n"
-    )
-}
-
 fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
     let path = dir.join(name);
     fs::write(&path, text).with_context(|| path.display().to_string())?;
@@ -653,66 +498,6 @@ async fn ready(process: &mut Process, port: u16, front: Front) -> anyhow::Result
         }
         sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// One request of each kind: bodies are whole, and the origin sees the headers that it should.
-async fn verify(port: u16, front: Front) -> anyhow::Result<()> {
-    for scenario in [Scenario::Small, Scenario::Large] {
-        let (status, body) = get(port, front, scenario.path()).await?;
-        ensure!(status == 200, "{scenario}: status {status}");
-        ensure!(body.len() == scenario.body_bytes(), "{scenario}: a body of {} bytes", body.len());
-    }
-    let (_, body) = get(port, front, "/echo").await?;
-    let body = String::from_utf8_lossy(&body).into_owned();
-    let fields: Vec<&str> = body.split('|').collect();
-    // The router writes IPv4 addresses as Hipache did, `::ffff:127.0.0.1`.
-    let same_work = match fields[..] {
-        [host, forwarded_for, real_ip, proto, protocol, forwarded_port] => {
-            host == HOST
-                && forwarded_for.ends_with("127.0.0.1")
-                && real_ip.ends_with("127.0.0.1")
-                && proto == front.scheme()
-                && protocol == front.scheme()
-                && forwarded_port == port.to_string()
-        }
-        _ => false,
-    };
-    ensure!(same_work, "other headers at the origin than expected: {body}");
-    Ok(())
-}
-
-/// One request on its own connection.
-async fn get(port: u16, front: Front, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
-    let exchange = async {
-        match front {
-            Front::Plain => ask(TcpStream::connect(("127.0.0.1", port)).await?, path).await,
-            Front::Tls => {
-                let (stream, _is_resumed) = tls::Client::new(false)?.connect(port).await?;
-                ask(stream, path).await
-            }
-        }
-    };
-    let answer = timeout(READY_WITHIN, exchange).await.context("no answer")??;
-    parse_answer(&answer).context("no HTTP answer")
-}
-
-async fn ask(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    path: &str,
-) -> anyhow::Result<Vec<u8>> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(answer)
-}
-
-pub(crate) fn parse_answer(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let (head, body) = answer.split_at(end);
-    let head = std::str::from_utf8(head).ok()?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()?;
-    Some((status, body.get(4..)?.to_vec()))
 }
 
 #[cfg(test)]

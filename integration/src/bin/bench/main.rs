@@ -1,7 +1,7 @@
 //! The benchmark: router, nginx and HAProxy in front of the same origin, one after the other in one run.
 //!
 //! Lives here: the command line and the order of the work. Processes are in [`process`], what is
-//! measured in [`contenders`] and [`tls`], the load in [`load`] and [`handshakes`], instruction counts in [`callgrind`] and the
+//! measured in [`contenders`] (with their configurations) and [`tls`], the load in [`load`] and [`handshakes`], instruction counts in [`callgrind`] and the
 //! tables in [`report`]; [`storm`] is about slow clients. `docs/benchmarks.md` says what the numbers mean. Nothing here may be used
 //! by the tests: a benchmark that changes with the harness cannot be compared with last month's.
 

@@ -1,0 +1,70 @@
+//! Requests that prove that a proxy does its work.
+
+use anyhow::{Context, ensure};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Front, HOST, READY_WITHIN, Scenario};
+use crate::tls;
+
+/// One request of each kind: bodies are whole, and the origin sees the headers that it should.
+pub(super) async fn verify(port: u16, front: Front) -> anyhow::Result<()> {
+    for scenario in [Scenario::Small, Scenario::Large] {
+        let (status, body) = get(port, front, scenario.path()).await?;
+        ensure!(status == 200, "{scenario}: status {status}");
+        ensure!(body.len() == scenario.body_bytes(), "{scenario}: a body of {} bytes", body.len());
+    }
+    let (_, body) = get(port, front, "/echo").await?;
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let fields: Vec<&str> = body.split('|').collect();
+    // The router writes IPv4 addresses as Hipache did, `::ffff:127.0.0.1`.
+    let same_work = match fields[..] {
+        [host, forwarded_for, real_ip, proto, protocol, forwarded_port] => {
+            host == HOST
+                && forwarded_for.ends_with("127.0.0.1")
+                && real_ip.ends_with("127.0.0.1")
+                && proto == front.scheme()
+                && protocol == front.scheme()
+                && forwarded_port == port.to_string()
+        }
+        _ => false,
+    };
+    ensure!(same_work, "other headers at the origin than expected: {body}");
+    Ok(())
+}
+
+/// One request on its own connection.
+pub(super) async fn get(port: u16, front: Front, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+    let exchange = async {
+        match front {
+            Front::Plain => ask(TcpStream::connect(("127.0.0.1", port)).await?, path).await,
+            Front::Tls => {
+                let (stream, _is_resumed) = tls::Client::new(false)?.connect(port).await?;
+                ask(stream, path).await
+            }
+        }
+    };
+    let answer = timeout(READY_WITHIN, exchange).await.context("no answer")??;
+    parse_answer(&answer).context("no HTTP answer")
+}
+
+async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    path: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+/// Status and body of what came of an answer; `None` while its head is not complete.
+pub(crate) fn parse_answer(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let (head, body) = answer.split_at(end);
+    let head = std::str::from_utf8(head).ok()?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()?;
+    Some((status, body.get(4..)?.to_vec()))
+}
