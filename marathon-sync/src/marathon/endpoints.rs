@@ -207,6 +207,10 @@ impl Endpoints {
             return Ok((to, from));
         }
         if let Some(known) = self.0.iter().find(|known| known.authority() == authority) {
+            // Its credentials were given for TLS, whoever asks for them.
+            if known.is_https() && to.scheme() != "https" {
+                return Err(Refused::PlainText(to));
+            }
             return Ok((to, known));
         }
         if leader.is_some() && authority.as_ref() == leader {
@@ -219,8 +223,8 @@ impl Endpoints {
 /// Why a redirect is not followed.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Refused {
-    /// From `https` to `http`.
-    #[error("redirects from https to {0}, which would show credentials to everybody")]
+    /// To `http`, from `https` or to a Marathon that is configured with `https`.
+    #[error("redirects to {0}, which would show credentials for https to everybody")]
     PlainText(Url),
     /// Not a place on the web, or absurdly long.
     #[error("redirects to {0:?}, which is no usable URL")]
@@ -360,6 +364,9 @@ mod tests {
             (0, "http://a:8080@evil/", None),
             (0, "file:///etc/passwd", None),
             (0, "http://", None),
+            (0, "https://c/v2/events", Some(2)),
+            // Its credentials are for TLS, whoever leads there.
+            (0, "http://c:443/v2/events", None),
             (2, "http://a:8080/v2/events", None),
             (2, "https://10.0.0.1:8080/v2/events", Some(2)),
         ] {
