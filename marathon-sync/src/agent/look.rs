@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::document::{Answer, App, DocumentError, Problem, parse};
+use crate::document::{Answer, DocumentError, parse};
 use crate::guard::Limits;
+use crate::pass::narrow::{self, Basis, Found, Shown};
 use crate::pass::{Occasion, Pass, State, conclude, restore};
 use crate::plan::Plan;
 use crate::routes::Routes;
 use crate::routes::snapshot::{RoutesError, Snapshot};
-use crate::rules::desired::narrow::{self, Narrow};
 use crate::rules::{Options, Seen, desired};
 
 /// Limit for connecting to Redis.
@@ -120,20 +120,17 @@ impl Looker {
         Ok((pass, snapshot))
     }
 
-    /// Looks at one app; see [`narrow`](mod@narrow).
+    /// Looks at single apps; see [`narrow::judge`].
     pub fn narrow(
         &mut self,
-        app: &App,
-        problems: Vec<Problem>,
-        before: &Pass,
+        shown: Vec<Shown>,
+        answer: &mut Arc<Answer>,
+        last: &Pass,
         seen: &Seen,
-    ) -> Option<Narrow> {
-        let report = before.apps.get(&app.id)?;
-        let memory = &mut self.state.as_mut()?.memory;
-        let now = Timestamp::now();
-        let mut found = narrow::narrow(app, report, memory, &self.options, seen, now)?;
-        found.report.problems = problems;
-        Some(found)
+    ) -> Found {
+        let Some(state) = &mut self.state else { return Found::default() };
+        let basis = Basis { last, options: &self.options, seen, now: Timestamp::now() };
+        narrow::judge(shown, answer, &mut state.memory, basis)
     }
 
     /// Only a panic leaves nothing behind, and ends the process.

@@ -264,19 +264,21 @@ impl World {
     /// What the agent does with one app that Marathon shows now. Returns whether that was enough.
     fn glance(&mut self, last: &mut Pass, shown: &Value) -> bool {
         let body = json!({ "app": shown }).to_string();
-        let (app, _problems) = crate::document::parse_app(body.as_bytes()).unwrap();
-        if !narrow::is_alone(last, &app.id) {
+        let id = shown["id"].as_str().unwrap();
+        let shown = crate::document::parse_app(id, body.as_bytes()).unwrap();
+        let now = Timestamp::from_second(1_600_000_000).unwrap();
+        let basis = narrow::Basis { last, options: &Options::default(), seen: &self.seen, now };
+        let mut answer = Arc::new(Answer::default());
+        let found = narrow::judge(vec![shown], &mut answer, &mut self.state.memory, basis);
+        if !found.is_enough {
             return false;
         }
-        let before = Arc::clone(&last.apps[&app.id]);
-        let now = Timestamp::from_second(1_600_000_000).unwrap();
-        let (memory, options) = (&mut self.state.memory, Options::default());
-        let found = desired::narrow::narrow(&app, &before, memory, &options, &self.seen, now);
-        let Some(found) = found else { return false };
+        let found = found.apps;
         // As the agent reads them: these hosts and no others.
         let mut snapshot = self.redis.clone();
-        snapshot.lists.retain(|host, _| found.hosts.contains_key(host));
-        snapshot.owned.retain(|host, _| found.hosts.contains_key(host));
+        let is_read = |host: &String| found.iter().any(|app| app.hosts.contains_key(host));
+        snapshot.lists.retain(|host, _| is_read(host));
+        snapshot.owned.retain(|host, _| is_read(host));
         let difference = diff(&narrow::plan(&found, &snapshot), &snapshot);
         self.write(&Pass { difference, ..Pass::default() });
         narrow::absorb(last, found);
