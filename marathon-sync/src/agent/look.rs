@@ -20,6 +20,7 @@ use crate::pass::{Occasion, Pass, State, conclude, restore};
 use crate::plan::Plan;
 use crate::routes::Routes;
 use crate::routes::snapshot::{RoutesError, Snapshot};
+use crate::rules::desired::narrow::Narrow;
 use crate::rules::{Options, Seen, desired};
 
 /// Limit for connecting to Redis.
@@ -131,6 +132,13 @@ impl Looker {
         let Some(state) = &mut self.state else { return Found::default() };
         let basis = Basis { last, options: &self.options, seen, now: Timestamp::now() };
         narrow::judge(shown, answer, &mut state.memory, basis)
+    }
+
+    /// Makes `last` show what became of single apps, and remembers it.
+    pub fn absorb(&mut self, last: &mut Pass, found: Vec<Narrow>) {
+        if let Some(state) = &mut self.state {
+            narrow::absorb(last, &mut state.listed, found);
+        }
     }
 
     /// Only a panic leaves nothing behind, and ends the process.

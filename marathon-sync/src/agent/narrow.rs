@@ -14,7 +14,6 @@ use super::Running;
 use super::look::LookError;
 use crate::document;
 use crate::marathon::client::{Client, FetchError};
-use crate::pass::Pass;
 use crate::pass::narrow::{self, Found, Shown};
 use crate::routes::diff::diff;
 use crate::routes::lease::{Lease, Standing};
@@ -176,8 +175,7 @@ impl Running {
     /// Shows what became of the apps.
     fn absorb(&mut self, found: Vec<Narrow>) {
         let Some(last) = &mut self.last else { return };
-        let pass: &mut Pass = Arc::make_mut(last);
-        narrow::absorb(pass, found);
+        self.looker.absorb(Arc::make_mut(last), found);
         let pass = Arc::clone(last);
         self.agent.state.update(|view| view.pass = Some(pass));
     }

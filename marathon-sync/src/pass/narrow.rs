@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::listed::Listed;
 use super::{Pass, texts};
-use crate::document::{Answer, App, Problem};
+use crate::document::{Answer, App, MAX_PROBLEMS, Problem};
 use crate::plan::{Plan, Wanted};
 use crate::routes::snapshot::Snapshot;
 use crate::rules::desired::narrow::{Narrow, narrow};
@@ -42,15 +43,19 @@ pub struct Found {
     pub is_enough: bool,
 }
 
-/// Whether a look at `app` alone may do: it has hosts that are its alone.
+/// Whether a look at `app` alone may do: it has hosts that are its alone, and nothing is held, which
+/// might be of a host that it had before.
 pub fn is_alone(pass: &Pass, app: &str) -> bool {
-    pass.apps.get(app).is_some_and(|report| {
-        !report.hosts.is_empty()
-            && report.hosts.iter().all(|claim| {
-                let wanted = pass.plan.get(&claim.host);
-                wanted.is_some_and(|wanted| matches!(wanted.apps.as_slice(), [only] if only == app))
-            })
-    })
+    pass.held.is_none()
+        && pass.apps.get(app).is_some_and(|report| {
+            !report.hosts.is_empty()
+                && report.hosts.iter().all(|claim| {
+                    let wanted = pass.plan.get(&claim.host);
+                    wanted.is_some_and(
+                        |wanted| matches!(wanted.apps.as_slice(), [only] if only == app),
+                    )
+                })
+        })
 }
 
 /// What the last answer says of these apps. `None`: not of each of them one thing.
@@ -86,17 +91,20 @@ pub fn judge(
             found.is_enough = false;
             continue;
         };
-        narrow.report.problems = problems;
+        narrow.report.problems.clone_from(&problems);
         found.apps.push(narrow);
-        replace(answer, app);
+        replace(answer, app, problems);
     }
     found
 }
 
 /// Makes `answer` show `app` as it is now.
-fn replace(answer: &mut Arc<Answer>, app: App) {
-    let apps = &mut Arc::make_mut(answer).apps;
-    if let Some(old) = apps.iter_mut().find(|old| old.id == app.id) {
+fn replace(answer: &mut Arc<Answer>, app: App, problems: Vec<Problem>) {
+    let answer = Arc::make_mut(answer);
+    answer.problems.retain(|problem| problem.app != app.id);
+    answer.problems.extend(problems);
+    answer.problems.truncate(MAX_PROBLEMS);
+    if let Some(old) = answer.apps.iter_mut().find(|old| old.id == app.id) {
         *old = app;
     }
 }
@@ -122,20 +130,24 @@ fn plan_of_one(narrow: &Narrow, snapshot: &Snapshot) -> Plan {
     plan
 }
 
-/// Makes `pass` show what became of the apps.
-pub fn absorb(pass: &mut Pass, found: Vec<Narrow>) {
+/// Makes `pass` show what became of the apps, and `listed` know what is listed then.
+pub fn absorb(pass: &mut Pass, listed: &mut Listed, found: Vec<Narrow>) {
     for narrow in found {
-        absorb_one(pass, narrow);
+        absorb_one(pass, listed, narrow);
     }
+    listed.replan(&pass.plan);
 }
 
-fn absorb_one(pass: &mut Pass, narrow: Narrow) {
+fn absorb_one(pass: &mut Pass, listed: &mut Listed, narrow: Narrow) {
     let plan = Arc::make_mut(&mut pass.plan);
     for (host, part) in narrow.hosts {
         let Some(wanted) = plan.get_mut(&host) else { continue };
         let up: HashSet<&String> = part.up.iter().collect();
-        wanted.unsure.extend(std::mem::take(&mut wanted.up));
-        wanted.unsure.retain(|row| !up.contains(row) && !narrow.gone.contains(&address(row)));
+        let stays = |row: &String| !up.contains(row) && !narrow.gone.contains(&address(row));
+        let were_up = std::mem::take(&mut wanted.up);
+        listed.keep(&host, &were_up, stays);
+        wanted.unsure.extend(were_up);
+        wanted.unsure.retain(stays);
         wanted.up = part.up;
     }
     let _before = pass.apps.insert(narrow.id, Arc::new(narrow.report));
