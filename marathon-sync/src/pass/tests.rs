@@ -374,6 +374,23 @@ fn what_one_app_alone_had_comes_back_when_redis_loses_it() {
 }
 
 #[test]
+fn what_was_there_before_the_agent_goes_by_a_look_at_everything() {
+    let mut world = World::new();
+    world.look(&json!([app("/a", "a.test", [1, 2])]), Occasion::Answer);
+    world.restart();
+    // The first one's machine is lost, and Marathon does not tell any more which it was.
+    let mut lost = app("/a", "a.test", [1, 2]);
+    lost["tasks"][0] = json!({ "id": "t.1", "state": "TASK_UNREACHABLE" });
+    let mut last = world.look(&json!([lost]), Occasion::Answer);
+    assert!(world.glance(&mut last, &lost));
+    assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80", "http://10.0.0.2:80"]);
+    world.seen.ended.insert("t.1".to_owned());
+    assert!(!world.glance(&mut last, &lost));
+    world.look(&json!([lost]), Occasion::Again);
+    assert_eq!(world.list("a.test"), ["a", "http://10.0.0.2:80"]);
+}
+
+#[test]
 fn what_one_app_says_now_replaces_what_the_last_answer_said_with_its_problems() {
     let mut world = World::new();
     let odd = |id: &str, key: &str| {
@@ -398,6 +415,33 @@ fn what_one_app_says_now_replaces_what_the_last_answer_said_with_its_problems() 
     let recalled = narrow::recall(&answer, &last, ["/a".into()]).unwrap();
     assert_eq!(recalled[0].0.tasks.as_ref().unwrap()[0].id, "t.2");
     assert!(narrow::recall(&answer, &last, ["/c".into()]).is_none());
+}
+
+/// Mesos gives ports again. That the task before has ended does not explain that the one there now is
+/// missing from a later answer.
+#[test]
+fn the_end_of_a_task_explains_nothing_once_one_app_alone_has_shown_another_at_its_address() {
+    let other = app("/b", "b.test", [9]);
+    let mut next = app("/a", "a.test", [1]);
+    next["tasks"][0]["id"] = json!("t.next");
+    let mut staged = next.clone();
+    staged["tasks"][0]["state"] = json!("TASK_STAGING");
+    for is_staged_before in [false, true] {
+        let mut world = World::new();
+        let before = json!([app("/a", "a.test", [1]), other]);
+        let mut last = world.look(&before, Occasion::Answer);
+        world.seen.ended.insert("t.1".to_owned());
+        if is_staged_before {
+            last = world.look(&json!([staged, other]), Occasion::Answer);
+        }
+        let meanwhile = if is_staged_before { staged.clone() } else { app("/a", "a.test", []) };
+        assert!(world.glance(&mut last, &meanwhile));
+        assert!(world.glance(&mut last, &next));
+        assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80"]);
+        let pass = world.look(&json!([]), Occasion::Answer);
+        assert!(pass.held.is_some());
+        assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80"], "{is_staged_before}");
+    }
 }
 
 proptest! {
