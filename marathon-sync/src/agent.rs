@@ -2,17 +2,18 @@
 //!
 //! One task takes one thing at a time; a fetch is a task of its own. While a pass is made, hints wait
 //! in their bounded queue, where equal ones are one. `schedule` (pure) says when to ask Marathon,
-//! `seen` (pure) remembers what events said for sure, `matters` (pure) says which of it is worth a
-//! pass. `look` makes passes, `write` carries them out, `stale` (pure) says what an old answer may
-//! do, `narrow` looks at single apps, `compute` has the thread for what takes long, `news` (pure)
-//! says what is worth a line in the log. `state` is what others may look at, `once` is for passes on
-//! the command line.
+//! `seen` (pure) remembers what events said for sure, `heard` (pure) says what a hint leads to, and
+//! `matters` (pure) which certainty is worth a pass. `look` makes passes, `write` carries them out,
+//! `stale` (pure) says what an old answer may do, `narrow` looks at single apps, `compute` has the
+//! thread for what takes long, `news` (pure) says what is worth a line in the log. `state` is what
+//! others may look at, `once` is for passes on the command line.
 
 pub mod compute;
 pub mod errors;
+pub mod heard;
 pub mod look;
 pub mod matters;
-mod narrow;
+pub mod narrow;
 pub mod news;
 pub mod once;
 pub mod schedule;
@@ -40,13 +41,13 @@ use tracing::{debug, info, warn};
 use crate::config::Config;
 use crate::document::{Answer, parse_and_tell};
 use crate::marathon::client::{Client, FetchError, Fetched};
-use crate::marathon::debounce::Urgency;
 use crate::marathon::events::{self, Hint, Hints};
 use crate::pass::{Occasion, Pass};
 use crate::routes::Routes;
 use crate::routes::lease::{self, Lease, Standing};
 
 use compute::Compute;
+use heard::{Knows, heard};
 use look::{LookError, Looker};
 use news::{News, Newsroom, printable};
 use schedule::{Schedule, Scope};
@@ -281,32 +282,22 @@ impl Running {
         self.agent.state.update(|view| view.standing = standing);
     }
 
-    /// Takes in all hints that wait, and plans to look at the last answer again if one is a certainty.
+    /// Takes in all hints that wait.
     fn on_hints(&mut self, first: Hint) {
         let now = Instant::now();
         let mut next = Some(first);
         while let Some(hint) = next {
-            if self.on_hint(&hint, now) {
-                self.certain.get_or_insert(now);
-                let app = match &hint {
-                    Hint::TaskGone { app_id, .. } if self.is_alone(app_id) => Some(app_id),
-                    _ => None,
-                };
-                self.schedule.certain(now, app);
-            }
+            self.on_hint(&hint, now);
             next = self.hints.take();
         }
     }
 
-    /// Returns whether the hint is a certainty that is news and may take a backend away.
-    fn on_hint(&mut self, hint: &Hint, now: Instant) -> bool {
-        let (kind, certain) = match hint {
+    fn on_hint(&mut self, hint: &Hint, now: Instant) {
+        let kind = match hint {
             Hint::Connected => {
                 let since = Timestamp::now();
                 self.agent.state.update(|view| view.stream = Stream::Connected { since });
-                // What happened before is only known after a full look.
-                self.schedule.full(now);
-                ("connected", false)
+                "connected"
             }
             Hint::Lost { reason } => {
                 let lost = Stream::Lost { since: Timestamp::now(), reason: Arc::clone(reason) };
@@ -314,45 +305,22 @@ impl Running {
                     Stream::Lost { reason: old, .. } => old.clone_from(reason),
                     Stream::Connecting | Stream::Connected { .. } => view.stream = lost,
                 });
-                self.schedule.stream_lost(now);
-                ("lost", false)
+                "lost"
             }
-            Hint::Look { kind, .. } => (*kind, false),
-            // All are noted, since an answer that is on its way may still list them.
-            Hint::AppDeleted { app_id } => {
-                let is_news = self.seen.deleted(app_id, now);
-                let pass = self.last.as_deref();
-                let matters = || pass.is_some_and(|pass| matters::app(pass, app_id));
-                ("app_terminated_event", is_news && matters())
-            }
-            Hint::TaskGone { task_id, app_id, .. } => {
-                let is_news = self.seen.ended(task_id, now);
-                let pass = self.last.as_deref();
-                let matters = || pass.is_some_and(|pass| matters::task(pass, app_id, task_id));
-                ("task_gone", is_news && matters())
-            }
+            Hint::Look { kind, .. } => *kind,
+            Hint::AppDeleted { .. } => "app_terminated_event",
+            Hint::TaskGone { .. } => "task_gone",
         };
         self.agent.state.counters.hints.get_or_create(&[("kind", kind)]).inc();
-        if !matches!(hint, Hint::Connected | Hint::Lost { .. }) {
-            let urgency = match kind {
-                "health_status_changed_event" | "instance_health_changed_event" => {
-                    Urgency::SoonAndAgain
-                }
-                _ => Urgency::Soon,
-            };
-            let app = match hint {
-                Hint::Look { app_id, .. } => app_id.as_ref(),
-                Hint::TaskGone { app_id, .. } => Some(app_id),
-                Hint::AppDeleted { .. } | Hint::Connected | Hint::Lost { .. } => None,
-            };
-            let pass = self.last.as_deref();
-            if app.is_some_and(|app| pass.is_some_and(|pass| matters::is_unrouted(pass, app))) {
-                return certain;
-            }
+        let pass = self.last.clone();
+        let knows = Knows { pass: pass.as_deref(), is_settled: self.is_settled() };
+        let heard = heard(hint, knows, &mut self.seen, &mut self.schedule, now);
+        if heard.is_asked {
             self.event.get_or_insert(now);
-            self.schedule.hint(now, urgency, app.filter(|app| self.is_alone(app)));
         }
-        certain
+        if heard.is_certain {
+            self.certain.get_or_insert(now);
+        }
     }
 
     async fn on_fetched(&mut self, fetched: Arrival) -> Result<(), LookError> {

@@ -54,6 +54,12 @@ impl Cluster {
         let apps: Vec<Value> = self.apps.values().map(|app| shape::app(app, self, embed)).collect();
         json!({ "apps": apps }).to_string().into_bytes()
     }
+
+    /// The body of `GET /v2/apps/{id}`, without a server; `None` without the app.
+    pub fn app_body(&self, id: &str) -> Option<Vec<u8>> {
+        let app = shape::app(self.apps.get(id)?, self, Embed::ONE_APP);
+        Some(json!({ "app": app }).to_string().into_bytes())
+    }
 }
 
 /// What a page or stream of this server carries beside its own headers.
@@ -148,11 +154,8 @@ fn one_app(cluster: &Cluster, path: &str) -> Answer {
         let apps: Vec<Value> = apps.map(|app| shape::app(app, cluster, Embed::ONE_APP)).collect();
         return json_answer(cluster, 200, &json!({ "*": apps }));
     }
-    match cluster.apps.get(&id) {
-        Some(app) => {
-            let app = shape::app(app, cluster, Embed::ONE_APP);
-            json_answer(cluster, 200, &json!({ "app": app }))
-        }
+    match cluster.app_body(&id) {
+        Some(body) => Answer::new(200, cluster.dialect.json_type(), body),
         None => no_app(cluster, &id),
     }
 }

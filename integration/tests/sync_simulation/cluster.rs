@@ -1,6 +1,6 @@
 //! What happens to the cluster: people deploy, machines get lost, tasks get sick.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use integration::marathon::{App, Check, Cluster, Dialect, Health, Overlay, Place, Port, State};
 use serde_json::json;
@@ -10,6 +10,8 @@ use crate::facts;
 const APPS: usize = 7;
 const HOSTS: [&str; 6] =
     ["one.test", "two.test", "three.test", "*.wild.test", "shared.test", "six.test"];
+/// Steps whose state is kept.
+const PAST: usize = 4;
 const START: i64 = 1_600_000_000_000;
 
 /// An app that is being replaced, task by task.
@@ -29,6 +31,8 @@ pub(crate) struct World {
     free: Vec<Place>,
     /// Where tasks were, by their ids.
     pub(crate) places: BTreeMap<String, String>,
+    /// The apps as they were after the last steps, oldest first.
+    past: VecDeque<BTreeMap<String, App>>,
 }
 
 impl World {
@@ -44,6 +48,7 @@ impl World {
             lost: BTreeMap::new(),
             free: Vec::new(),
             places: BTreeMap::new(),
+            past: VecDeque::new(),
         };
         for _ in 0..APPS {
             world.create();
@@ -57,6 +62,10 @@ impl World {
 
     /// Something happens, or nothing.
     pub(crate) fn step(&mut self) {
+        self.past.push_back(self.cluster.apps.clone());
+        if self.past.len() > PAST {
+            self.past.pop_front();
+        }
         self.go_on();
         match self.random.u32(..100) {
             0..20 => self.probe_one(),
@@ -71,6 +80,23 @@ impl World {
             68..72 => self.spoil(),
             _ => {}
         }
+    }
+
+    /// What `look` sees of the cluster as it was some steps before, if the app existed.
+    pub(crate) fn in_the_past<T>(
+        &mut self,
+        app: &str,
+        look: impl FnOnce(&Cluster) -> T,
+    ) -> Option<T> {
+        let index = self.random.usize(..self.past.len().max(1));
+        let old = self.past.get(index)?.get(app)?.clone();
+        let now = self.cluster.apps.insert(app.to_owned(), old);
+        let seen = look(&self.cluster);
+        match now {
+            Some(now) => drop(self.cluster.apps.insert(app.to_owned(), now)),
+            None => drop(self.cluster.apps.remove(app)),
+        }
+        Some(seen)
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -89,7 +115,12 @@ impl World {
         (!ids.is_empty()).then(|| ids[self.random.usize(..ids.len())].clone())
     }
 
-    fn some_hosts(&mut self) -> String {
+    /// A host or two of the app's own, or some that others may claim as well.
+    fn some_hosts(&mut self, app: &str) -> String {
+        if self.chance(75) {
+            let own = format!("{}.own.test", app.rsplit('/').next().unwrap());
+            return if self.chance(30) { format!("{own},*.{own}") } else { own };
+        }
         let count = self.random.usize(1..=2);
         let hosts: BTreeSet<&str> =
             (0..count).map(|_| HOSTS[self.random.usize(..HOSTS.len())]).collect();
@@ -103,9 +134,10 @@ impl World {
             return;
         };
         let checks = self.random.usize(..3);
+        let id = format!("/group/app{number}");
         let app = App {
-            id: format!("/group/app{number}"),
-            labels: [("hipacheFrontend".to_owned(), self.some_hosts())].into(),
+            labels: [("hipacheFrontend".to_owned(), self.some_hosts(&id))].into(),
+            id,
             ports: vec![Port::default()],
             checks: vec![Check::http("/"); checks],
             ..App::default()
@@ -258,7 +290,8 @@ impl World {
         if self.chance(20) {
             app.labels.clear();
         } else {
-            drop(app.labels.insert("hipacheFrontend".to_owned(), self.some_hosts()));
+            let hosts = self.some_hosts(&app.id);
+            drop(app.labels.insert("hipacheFrontend".to_owned(), hosts));
         }
         self.cluster.define(app).unwrap();
     }

@@ -29,6 +29,8 @@ pub(crate) struct Fact {
     pub(crate) status: Status,
     /// All its checks pass, whatever its state: results of a task on a lost machine stand still.
     pub(crate) has_good_results: bool,
+    /// One of them fails, whatever its state.
+    pub(crate) has_bad_results: bool,
     /// Marathon says where it is.
     pub(crate) has_address: bool,
     /// Its app cannot be read.
@@ -47,11 +49,19 @@ impl Facts {
             url: url(task),
             status: status(task, cluster.dialect),
             has_good_results: health(task) == Status::Well,
+            has_bad_results: health(task) == Status::Sick,
             has_address: !cluster.dialect.has_instances()
                 || task.state != State::UnreachableInactive,
             is_garbage: app.overlay != Default::default(),
         };
         Self(cluster.tasks().map(|(app, task)| (task.id.clone(), fact(app, task))).collect())
+    }
+
+    /// Those of one app.
+    pub(crate) fn of_app(cluster: &Cluster, app: &str) -> Self {
+        let mut facts = Self::of(cluster);
+        facts.0.retain(|_, fact| fact.app == app);
+        facts
     }
 
     /// Those that claim `host`, with their ids.

@@ -13,11 +13,19 @@
 //! 3. the guard holds it: since less than 3 answers or 30 s, counted from the answer that did not show
 //!    it any more. It waits only if much is missing at once and nothing says why, or
 //! 4. it was there before this agent, which has not seen whose it is, and an app of the host has a
-//!    task on a lost machine whose address Marathon has not told this agent: it may be that one's.
+//!    task on a lost machine whose address Marathon has not told this agent: it may be that one's, or
+//! 5. no app claims the host, and no task was ever there: others have put it there.
 //!
-//! **Nothing stays that is positively dead**: neither rule 1 to 4 keeps a backend whose task was
+//! **Nothing stays that is positively dead**: neither rule 1 to 5 keeps a backend whose task was
 //! shown ending or sick, or which an event called over, unless another task of the host's apps
 //! listens there; nor, on a host that an app claims, one at whose address only tasks of other apps run.
+//!
+//! What an event called over goes at once, also between two answers, until another task is shown there.
+//!
+//! **Single apps.** A look at some apps alone touches no list but theirs. On those the same holds as after
+//! a look at everything, but for what such a look cannot tell: what is not the apps' own may stay where it
+//! was listed. And a look at everything right after it has nothing to write there, unless others have put
+//! something there or listen there now.
 //!
 //! What Redis loses counts as listed until it is written again.
 //!
@@ -57,6 +65,8 @@ pub(crate) struct Laws {
     placed: BTreeMap<String, String>,
     /// Tasks of the last answer, as it showed them.
     known: BTreeMap<String, Status>,
+    /// The apps of all tasks that were shown.
+    app_of: BTreeMap<String, String>,
     /// Since when, and for how many answers, the guard holds a backend.
     held: BTreeMap<(String, String), (Duration, u32)>,
 }
@@ -74,6 +84,8 @@ pub(crate) struct Case<'a> {
     pub(crate) over: &'a BTreeMap<String, String>,
     /// Where all tasks are and were.
     pub(crate) places: &'a BTreeMap<String, String>,
+    /// The apps that were looked at, if not all, and how true what was shown of each is.
+    pub(crate) alone: Option<&'a BTreeMap<String, Truth>>,
 }
 
 impl Case<'_> {
@@ -83,23 +95,49 @@ impl Case<'_> {
         listed.extend(self.lost.get(host).into_iter().flatten().cloned());
         listed
     }
+
+    /// How true what the pass was made of is, as to one app.
+    fn truth(&self, app: &str) -> Truth {
+        match self.alone {
+            None => self.truth,
+            Some(apps) => apps.get(app).copied().unwrap_or(Truth::Old),
+        }
+    }
 }
 
 impl Laws {
     /// Whether the agent knows where the task is, so that an event about it says where something
-    /// ended. It does not look at tasks of apps without a host.
+    /// ended. It does not look at tasks of apps without a host, nor has one that has just started seen
+    /// where those on lost machines were.
     pub(crate) fn knows(&self, task: &str) -> bool {
-        self.looked_at.contains(task)
+        self.looked_at.contains(task) && self.placed.contains_key(task)
     }
 
     /// An answer that shows these tasks has been taken in.
     pub(crate) fn shown(&mut self, facts: &Facts) {
+        self.known.clear();
+        self.looked_at.clear();
+        self.learn(facts);
+        self.well.retain(|task| self.looked_at.contains(task));
+    }
+
+    /// An answer about one app that shows these tasks of it has been taken in.
+    pub(crate) fn shown_one(&mut self, app: &str, facts: &Facts) {
+        let Self { known, looked_at, well, app_of, .. } = self;
+        let is_other = |task: &String| app_of.get(task).is_none_or(|of| of != app);
+        known.retain(|task, _| is_other(task));
+        looked_at.retain(is_other);
+        well.retain(|task| is_other(task) || facts.0.contains_key(task));
+        self.learn(facts);
+    }
+
+    fn learn(&mut self, facts: &Facts) {
         self.shown.extend(facts.0.keys().cloned());
-        self.known = facts.0.iter().map(|(task, fact)| (task.clone(), fact.status)).collect();
+        self.app_of.extend(facts.0.iter().map(|(task, fact)| (task.clone(), fact.app.clone())));
+        self.known.extend(facts.0.iter().map(|(task, fact)| (task.clone(), fact.status)));
         let is_looked_at = |fact: &Fact| !fact.is_garbage && !fact.hosts.is_empty();
         let looked_at = facts.0.iter().filter(|(_, fact)| is_looked_at(fact));
-        self.looked_at = looked_at.map(|(task, _)| task.clone()).collect();
-        self.well.retain(|task| self.looked_at.contains(task));
+        self.looked_at.extend(looked_at.map(|(task, _)| task.clone()));
         for (task, fact) in &facts.0 {
             if fact.has_address && is_looked_at(fact) {
                 drop(self.placed.insert(task.clone(), fact.url.clone()));
@@ -107,7 +145,7 @@ impl Laws {
             if !fact.is_garbage {
                 self.read.insert(fact.app.clone());
             }
-            if fact.status == Status::Sick {
+            if fact.has_bad_results {
                 self.well.remove(task);
                 if is_looked_at(fact) {
                     self.perhaps_well.remove(task);
@@ -117,7 +155,9 @@ impl Laws {
                 if is_looked_at(fact) {
                     self.well.insert(task.clone());
                 }
-            } else if fact.status == Status::Unreachable && fact.has_good_results {
+            } else if matches!(fact.status, Status::Unknown | Status::Unreachable)
+                && fact.has_good_results
+            {
                 self.perhaps_well.insert(task.clone());
             }
         }
@@ -134,8 +174,11 @@ impl Laws {
             .collect();
         for host in hosts {
             self.missing(case, host)?;
-            if case.truth == Truth::Whole {
-                self.surplus(case, host)?;
+            self.over(case, host)?;
+            match case.alone {
+                None if case.truth == Truth::Whole => self.surplus(case, host)?,
+                None => {}
+                Some(apps) => self.surplus_of_apps(case, apps, host)?,
             }
         }
         Ok(())
@@ -167,7 +210,7 @@ impl Laws {
             let was_listed = before.contains(&fact.url);
             let is_well = fact.status == Status::Well
                 || (fact.status == Status::Unknown && self.well.contains(task));
-            let must = match case.truth {
+            let must = match case.truth(&fact.app) {
                 _ if case.over.contains_key(task) => false,
                 // Whoever has its place after one that is over is only known by the next answer.
                 Truth::Old => {
@@ -179,8 +222,11 @@ impl Laws {
                         matches!(self.known.get(task), Some(Status::Down | Status::Sick));
                     was_listed && fact.status == Status::Well && !follows && !was_down
                 }
+                // One that came after its app could be read last is nothing that the app had, even at
+                // the address of one that it had.
                 Truth::Whole if fact.is_garbage => {
-                    was_listed && is_well && self.read.contains(&fact.app)
+                    let has_been_read = self.placed.contains_key(task);
+                    was_listed && is_well && has_been_read && self.read.contains(&fact.app)
                 }
                 Truth::Whole => {
                     is_well
@@ -189,6 +235,72 @@ impl Laws {
             };
             if must && !after.contains(&fact.url) && !is_taken(case, fact) {
                 return Err(format!("{host} lacks {} of {task}, {fact:?}", fact.url));
+            }
+        }
+        Ok(())
+    }
+
+    /// What an event called over goes at once, unless something else listens there, as far as is known.
+    fn over(&self, case: &Case<'_>, host: &str) -> Result<(), String> {
+        let listed = case.after.backends(host);
+        for (task, url) in case.over.iter().filter(|(_, url)| listed.contains(url)) {
+            let is_other = |other: &String| other != task && !case.over.contains_key(other);
+            let lives = case.facts.0.iter().any(|(other, fact)| {
+                is_other(other)
+                    && fact.url == *url
+                    && (fact.is_garbage || fact.hosts.iter().any(|one| one == host))
+            });
+            let is_known = self.known.keys().any(|other| {
+                is_other(other) && case.places.get(other).is_some_and(|place| place == url)
+            });
+            if !lives && !is_known {
+                return Err(format!("{host} keeps {url} although {task} is over"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a look at single apps leaves: nothing comes that is not live, and nothing stays that is
+    /// shown dead. What is merely not theirs is left to a look at everything.
+    fn surplus_of_apps(
+        &self,
+        case: &Case<'_>,
+        apps: &BTreeMap<String, Truth>,
+        host: &str,
+    ) -> Result<(), String> {
+        let (before, after) = (case.before.rows(host), case.after.rows(host));
+        let mut claimants = case.pass.plan.get(host).into_iter().flat_map(|wanted| &wanted.apps);
+        let Some(app) = claimants.find(|app| apps.contains_key(*app)) else {
+            let is_same = before == after;
+            return is_same.then_some(()).ok_or_else(|| format!("{host} was changed for {apps:?}"));
+        };
+        if case.truth(app) == Truth::Old {
+            return Ok(());
+        }
+        let listed = case.listed(host);
+        for url in case.after.backends(host) {
+            let here: Vec<(&String, &Fact)> = case
+                .facts
+                .on(host)
+                .filter(|(_, fact)| fact.url == url && fact.app == *app)
+                .collect();
+            let was_listed = listed.contains(&url);
+            let lives = here.iter().any(|(task, fact)| {
+                fact.status == Status::Well
+                    || (fact.status == Status::Unknown
+                        && (was_listed || self.perhaps_well.contains(*task)))
+                    || (fact.status == Status::Unreachable && was_listed)
+            });
+            if lives {
+                continue;
+            }
+            if !was_listed {
+                return Err(format!("{host} got {url} without a reason: {here:?}"));
+            }
+            if let Some(dead) =
+                here.iter().find(|(_, fact)| matches!(fact.status, Status::Sick | Status::Down))
+            {
+                return Err(format!("{host} keeps {url} although {dead:?}"));
             }
         }
         Ok(())
@@ -218,6 +330,7 @@ impl Laws {
                 case.pass.held.as_ref().is_some_and(|held| {
                     held.rows.get(host).is_some_and(|rows| rows.contains(&url))
                 });
+            let is_claimed = case.pass.plan.get(host).is_some_and(|wanted| !wanted.apps.is_empty());
             let may_be_lost = was_listed
                 && !self.placed.values().any(|place| *place == url)
                 && case.facts.on(host).any(|(task, fact)| {
@@ -225,7 +338,8 @@ impl Laws {
                         && !fact.has_address
                         && !self.placed.contains_key(task)
                 });
-            let is_excused = (was_listed && garbage) || is_held || may_be_lost;
+            let is_of_others = !is_claimed && !case.places.values().any(|place| *place == url);
+            let is_excused = (was_listed && garbage) || is_held || may_be_lost || is_of_others;
             if !is_excused {
                 return Err(format!("{host} has {url} without a reason: {here:?}"));
             }
@@ -244,7 +358,6 @@ impl Laws {
             }
             let others: Vec<&Fact> =
                 case.facts.0.values().filter(|fact| fact.url == url && runs(fact)).collect();
-            let is_claimed = case.pass.plan.get(host).is_some_and(|wanted| !wanted.apps.is_empty());
             if is_claimed
                 && !others.is_empty()
                 && here.is_empty()
@@ -257,7 +370,8 @@ impl Laws {
     }
 }
 
-fn runs(fact: &Fact) -> bool {
+/// Whether the task listens at its address, as far as is shown.
+pub(crate) fn runs(fact: &Fact) -> bool {
     matches!(fact.status, Status::Sick | Status::Unknown | Status::Well)
 }
 

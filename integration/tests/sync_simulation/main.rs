@@ -3,9 +3,9 @@
 //! losses of Redis.
 //!
 //! What is real: how Marathon writes its answers and events (the model of the fake one), reading
-//! them, the rules, the guard, the comparison with Redis. What is simulated: time, the way there, and
-//! Redis, whose scripts [`lists`] follows step by step. After each pass [`laws`] judges, which says
-//! what a safe superset is.
+//! them, what an event leads to and when, the rules, the guard, looks at everything and at single apps,
+//! the comparison with Redis. What is simulated: time, the way there, and Redis, whose scripts [`lists`]
+//! follows step by step. After each look [`laws`] judges, which says what a safe superset is.
 
 #![allow(clippy::unwrap_used, reason = "a test, also in its helpers")]
 
@@ -28,7 +28,8 @@ fn more_days() {
     let (first, last) = seeds.split_once("..").unwrap();
     for seed in first.parse::<u64>().unwrap()..last.parse().unwrap() {
         let index = usize::try_from(seed).unwrap() % Dialect::ALL.len();
-        Day::new(Dialect::ALL[index], seed).live();
+        let dialect = Dialect::ALL[index];
+        eprintln!("seed {seed} of {dialect}: {:?}", Day::new(dialect, seed).live());
     }
 }
 

@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::compute::Compute;
 use crate::config::Config;
-use crate::document::{Answer, App, Problem};
+use crate::document::Answer;
 use crate::guard::Limits;
+use crate::pass::narrow::{self, Basis, Found, Shown};
 use crate::pass::{Occasion, Pass, State, conclude, restore};
 use crate::plan::Plan;
 use crate::routes::Routes;
 use crate::routes::snapshot::{RoutesError, Snapshot};
-use crate::rules::desired::narrow::{self, Narrow};
+use crate::rules::desired::narrow::Narrow;
 use crate::rules::{Options, Seen, desired};
 
 /// Limit for connecting to Redis.
@@ -113,20 +114,24 @@ impl Looker {
         Ok((pass, snapshot))
     }
 
-    /// Looks at one app; see [`narrow`](mod@narrow).
+    /// Looks at single apps; see [`narrow::judge`].
     pub fn narrow(
         &mut self,
-        app: &App,
-        problems: Vec<Problem>,
-        before: &Pass,
+        shown: Vec<Shown>,
+        answer: &mut Arc<Answer>,
+        last: &Pass,
         seen: &Seen,
-    ) -> Option<Narrow> {
-        let report = before.apps.get(&app.id)?;
-        let memory = &mut self.state.as_mut()?.memory;
-        let now = Timestamp::now();
-        let mut found = narrow::narrow(app, report, memory, &self.options, seen, now)?;
-        found.report.problems = problems;
-        Some(found)
+    ) -> Found {
+        let Some(state) = &mut self.state else { return Found::default() };
+        let basis = Basis { last, options: &self.options, seen, now: Timestamp::now() };
+        narrow::judge(shown, answer, &mut state.memory, basis)
+    }
+
+    /// Makes `last` show what became of single apps, and remembers it.
+    pub fn absorb(&mut self, last: &mut Pass, found: Vec<Narrow>) {
+        if let Some(state) = &mut self.state {
+            narrow::absorb(last, &mut state.listed, found);
+        }
     }
 
     /// Only a panic leaves nothing behind, and ends the process.

@@ -10,20 +10,42 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::Running;
 use super::compute::Compute;
 use super::look::LookError;
-use super::{Known, Running};
-use crate::document::{self, App, Problem};
+use crate::document;
 use crate::marathon::client::{Client, FetchError};
-use crate::pass::{Pass, narrow};
-use crate::plan::Plan;
+use crate::pass::narrow::{self, Found, Shown};
 use crate::routes::diff::diff;
 use crate::routes::lease::{Lease, Standing};
-use crate::routes::snapshot::Snapshot;
 use crate::rules::desired::narrow::Narrow;
 
 /// What Marathon said of an app, or that it said nothing useful.
-pub(super) type Told = Result<Option<(App, Vec<Problem>)>, FetchError>;
+pub(super) type Told = Result<Option<Shown>, FetchError>;
+
+/// What a look at single apps may do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum May<'a> {
+    /// Write, with this token.
+    Write(&'a str),
+    /// Note what was learnt; the rest is the leader's.
+    Note,
+    /// Nothing: everything has to be looked at.
+    Nothing,
+}
+
+impl<'a> May<'a> {
+    /// `standing`: `None` is a dry run. `has_failed`: Redis could not be read or written when last
+    /// tried. `is_doubtful`: the last answer is too old to be written wholly.
+    pub fn of(standing: Option<&'a Standing>, has_failed: bool, is_doubtful: bool) -> Self {
+        match standing {
+            _ if has_failed => Self::Nothing,
+            Some(Standing::Leader { token, .. }) if !is_doubtful => Self::Write(token),
+            Some(Standing::Standby { .. }) => Self::Note,
+            Some(Standing::Leader { .. } | Standing::Unknown) | None => Self::Nothing,
+        }
+    }
+}
 
 /// Asks for `apps`, one after the other: there is one question at a time.
 pub(super) async fn fetch(
@@ -34,7 +56,10 @@ pub(super) async fn fetch(
     let mut told = Vec::with_capacity(apps.len());
     for id in apps {
         let answer = match client.fetch_app(id).await {
-            Ok(body) => Ok(compute.run(move || document::parse_app(&body)).await?),
+            Ok(body) => {
+                let id = Arc::clone(id);
+                Ok(compute.run(move || document::parse_app(&id, &body)).await?)
+            }
             Err(error) => Err(error),
         };
         let is_away = answer.is_err();
@@ -47,13 +72,11 @@ pub(super) async fn fetch(
 }
 
 impl Running {
-    /// Whether tasks of this app may be looked at alone.
-    pub(super) fn is_alone(&self, app: &str) -> bool {
-        let is_known = self.known.as_ref().is_some_and(|known| !known.is_new);
+    /// Whether single apps may be looked at: see [`Knows`](super::heard::Knows).
+    pub(super) fn is_settled(&self) -> bool {
         // Their results are only in the whole list.
         let needs_readiness = self.agent.config.rules.liveness.readiness;
-        let pass = self.last.as_deref().filter(|_| is_known && !needs_readiness);
-        pass.is_some_and(|pass| narrow::is_alone(pass, app))
+        !needs_readiness && self.known.as_ref().is_some_and(|known| !known.is_new)
     }
 
     /// Marathon has answered about single apps.
@@ -68,11 +91,11 @@ impl Running {
         for (id, answer) in told {
             let counters = &self.agent.state.counters;
             let result = match answer {
-                Ok(Some((app, problems))) if *app.id == *id => {
-                    apps.push((app, problems));
+                Ok(Some(shown)) => {
+                    apps.push(shown);
                     "app"
                 }
-                Ok(_) => "app_unusable",
+                Ok(None) => "app_unusable",
                 Err(error) => {
                     counters.fetch_failed(&error);
                     debug!(app = %id, %error, "no answer about one app");
@@ -88,12 +111,13 @@ impl Running {
         if apps.is_empty() {
             return Ok(());
         }
-        let Some(found) = self.judge(apps) else {
+        let found = self.judge(apps);
+        if !found.is_enough {
             // One app alone does not say what may go; the guard judges whole answers.
             self.schedule.full(now);
             return Ok(());
-        };
-        if self.carry_out_narrow(found, event).await {
+        }
+        if self.carry_out_narrow(found.apps, event).await {
             return Ok(());
         }
         self.pass().await
@@ -101,71 +125,50 @@ impl Running {
 
     /// Looks at the last answer's word on these apps again. Returns whether that was enough.
     pub(super) async fn narrow_again(&mut self, ids: impl IntoIterator<Item = Arc<str>>) -> bool {
-        let Some(known) = &self.known else { return false };
-        let Some(pass) = &self.last else { return false };
-        let mut apps = Vec::new();
-        for id in ids {
-            let mut found = known.answer.apps.iter().filter(|app| *app.id == *id);
-            let (Some(app), None) = (found.next(), found.next()) else { return false };
-            let problems = pass.apps.get(&*id).map(|report| report.problems.clone());
-            apps.push((app.clone(), problems.unwrap_or_default()));
+        let (Some(known), Some(last)) = (&self.known, &self.last) else { return false };
+        let Some(apps) = narrow::recall(&known.answer, last, ids) else { return false };
+        let found = self.judge(apps);
+        if !found.is_enough {
+            return false;
         }
-        let Some(found) = self.judge(apps) else { return false };
         let event = self.certain.take();
-        let is_done = self.carry_out_narrow(found, event).await;
+        let is_done = self.carry_out_narrow(found.apps, event).await;
         if !is_done {
             self.certain = event;
         }
         is_done
     }
 
-    /// What becomes of these apps, if that can be told of each of them alone: what they say then
-    /// replaces what the last answer said of them.
-    fn judge(&mut self, apps: Vec<(App, Vec<Problem>)>) -> Option<Vec<Narrow>> {
-        let before = self.last.clone()?;
+    /// What becomes of these apps.
+    fn judge(&mut self, apps: Vec<Shown>) -> Found {
+        let (Some(known), Some(last)) = (&mut self.known, &self.last) else {
+            return Found::default();
+        };
         let seen = self.seen.at(Instant::now());
-        let mut found = Vec::with_capacity(apps.len());
-        let mut is_enough = true;
-        for (app, problems) in apps {
-            let narrow = narrow::is_alone(&before, &app.id)
-                .then(|| self.looker.narrow(&app, problems, &before, seen))
-                .flatten();
-            let Some(narrow) = narrow else {
-                is_enough = false;
-                continue;
-            };
-            found.push(narrow);
-            if let Some(known) = &mut self.known {
-                known.replace(app);
-            }
-        }
-        is_enough.then_some(found)
+        self.looker.narrow(apps, &mut known.answer, last, seen)
     }
 
     /// Writes what follows. Returns whether a look at everything is not needed now.
     async fn carry_out_narrow(&mut self, found: Vec<Narrow>, event: Option<Instant>) -> bool {
-        if self.agent.state.view().redis_failed.is_some() {
-            return false;
-        }
-        let token = match self.lease.as_ref().map(Lease::standing) {
-            Some(Standing::Leader { token, .. }) if !self.is_stale() && !self.is_rebuilding => {
-                token
-            }
-            // It notes what it has learnt, and leaves the rest to the leader.
-            Some(Standing::Standby { .. }) => {
+        let has_failed = self.agent.state.view().redis_failed.is_some();
+        let is_doubtful = self.is_stale() || self.is_rebuilding;
+        let standing = self.lease.as_ref().map(Lease::standing);
+        let token = match May::of(standing.as_ref(), has_failed, is_doubtful) {
+            May::Write(token) => token,
+            May::Note => {
                 self.absorb(found);
                 return true;
             }
-            Some(Standing::Leader { .. } | Standing::Unknown) | None => return false,
+            May::Nothing => return false,
         };
         let hosts: Vec<&String> = found.iter().flat_map(|narrow| narrow.hosts.keys()).collect();
         let Ok(snapshot) = self.agent.routes.read(&hosts).await else { return false };
-        let plan = plan(&found, &snapshot);
+        let plan = narrow::plan(&found, &snapshot);
         let difference = diff(&plan, &snapshot);
         if !difference.problems.is_empty() {
             return false;
         }
-        let applied = self.agent.routes.apply(&plan, difference.changes, &token).await;
+        let applied = self.agent.routes.apply(&plan, difference.changes, token).await;
         self.note_changes(&applied, event);
         self.absorb(found);
         applied.failed.is_empty()
@@ -174,25 +177,31 @@ impl Running {
     /// Shows what became of the apps.
     fn absorb(&mut self, found: Vec<Narrow>) {
         let Some(last) = &mut self.last else { return };
-        let pass: &mut Pass = Arc::make_mut(last);
-        for narrow in found {
-            narrow::absorb(pass, narrow);
-        }
+        self.looker.absorb(Arc::make_mut(last), found);
         let pass = Arc::clone(last);
         self.agent.state.update(|view| view.pass = Some(pass));
     }
 }
 
-fn plan(found: &[Narrow], snapshot: &Snapshot) -> Plan {
-    found.iter().flat_map(|narrow| narrow::plan(narrow, snapshot)).collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Known {
-    /// `app` as it is shown now.
-    fn replace(&mut self, app: App) {
-        let apps = &mut Arc::make_mut(&mut self.answer).apps;
-        if let Some(old) = apps.iter_mut().find(|old| old.id == app.id) {
-            *old = app;
+    #[test]
+    fn only_a_leader_without_doubt_writes() {
+        let token = "me".to_owned();
+        let leader = Standing::Leader { token, term: 1 };
+        let standby = Standing::Standby { leader: "other".to_owned() };
+        for (standing, is_doubtful, expected) in [
+            (Some(&leader), false, May::Write("me")),
+            (Some(&leader), true, May::Nothing),
+            (Some(&standby), false, May::Note),
+            (Some(&standby), true, May::Note),
+            (Some(&Standing::Unknown), false, May::Nothing),
+            (None, false, May::Nothing),
+        ] {
+            assert_eq!(May::of(standing, false, is_doubtful), expected, "{standing:?}");
+            assert_eq!(May::of(standing, true, is_doubtful), May::Nothing, "{standing:?}");
         }
     }
 }

@@ -61,13 +61,14 @@ pub fn parse_and_tell(body: &[u8], accepted: impl FnOnce()) -> Result<Answer, Do
     Ok(answer)
 }
 
-/// Reads the answer to `GET /v2/apps/{id}`, with what of it could not be read. `None`: it shows no app.
-pub fn parse_app(body: &[u8]) -> Option<(App, Vec<Problem>)> {
+/// Reads the answer to `GET /v2/apps/{id}`, with what of it could not be read. `None`: it does not
+/// show that app.
+pub fn parse_app(id: &str, body: &[u8]) -> Option<(App, Vec<Problem>)> {
     let text = String::from_utf8_lossy(body);
     let whole: &RawValue = serde_json::from_str(&text).ok()?;
     let fields: RawAppAnswer<'_> = object(whole).ok()?;
     let mut reader = Reader::default();
-    let app = app(fields.app?, 0, &mut reader)?;
+    let app = app(fields.app?, 0, &mut reader).filter(|app| app.id == id)?;
     Some((app, reader.problems))
 }
 

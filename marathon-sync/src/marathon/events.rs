@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-pub use self::hint::{Gone, Hint};
+pub use self::hint::{Gone, Hint, hints};
 pub use self::queue::{HintSender, Hints, channel};
 use super::answer::{Chain, read_up_to, seen};
 use super::client::{Client, not_ok};
@@ -215,7 +215,7 @@ impl Listener<'_> {
 
     fn take(&mut self, item: Item) {
         let (counter, kind) = match item {
-            Item::Data(data) => match hint::hints(&data, |hint| {
+            Item::Data(data) => match hints(&data, |hint| {
                 self.counters.count(&hint);
                 self.hints.send(hint);
             }) {

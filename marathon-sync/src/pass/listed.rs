@@ -55,6 +55,21 @@ impl Listed {
         self.plan.get(host).map(|wanted| &wanted.identifier).filter(|name| !name.is_empty())
     }
 
+    /// A look at one app has left on `host`, of what was listed there, what `stays`, beside what is up.
+    pub(super) fn keep(&mut self, host: &str, were_up: &[String], stays: impl Fn(&String) -> bool) {
+        let kept = self.kept.entry(host.to_owned()).or_default();
+        kept.extend(were_up.iter().cloned());
+        kept.retain(stays);
+        if kept.is_empty() {
+            let _empty = self.kept.remove(host);
+        }
+    }
+
+    /// Looks at single apps have made this of the plan.
+    pub(super) fn replan(&mut self, plan: &Arc<Plan>) {
+        self.plan = Arc::clone(plan);
+    }
+
     /// Notes what is listed once `plan` is carried out.
     pub(super) fn note(&mut self, plan: &Arc<Plan>, snapshot: &Snapshot) {
         self.kept.clear();

@@ -1,27 +1,120 @@
-//! A pass over one app: its hosts and no others. Pure.
+//! A pass over single apps: their hosts and no others. Pure.
+//!
+//! ```text
+//! shown (by Marathon now, or by the last answer) ── judge ──▶ found ── plan ──▶ diff ──▶ absorb
+//! ```
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
+use super::listed::Listed;
 use super::{Pass, texts};
+use crate::document::{Answer, App, MAX_PROBLEMS, Problem};
 use crate::plan::{Plan, Wanted};
 use crate::routes::snapshot::Snapshot;
-use crate::rules::desired::narrow::Narrow;
-use crate::rules::memory::address;
+use crate::rules::desired::narrow::{Narrow, narrow};
+use crate::rules::memory::{Memory, address};
+use crate::rules::{Options, Seen};
 
-/// Whether a look at `app` alone may do: it has hosts that are its alone.
-pub fn is_alone(pass: &Pass, app: &str) -> bool {
-    pass.apps.get(app).is_some_and(|report| {
-        !report.hosts.is_empty()
-            && report.hosts.iter().all(|claim| {
-                let wanted = pass.plan.get(&claim.host);
-                wanted.is_some_and(|wanted| matches!(wanted.apps.as_slice(), [only] if only == app))
-            })
-    })
+/// An app, and what of it could not be read.
+pub type Shown = (App, Vec<Problem>);
+
+/// What single apps are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis<'a> {
+    /// The last pass.
+    pub last: &'a Pass,
+    /// The rules.
+    pub options: &'a Options,
+    /// What events said.
+    pub seen: &'a Seen,
+    /// Time of day.
+    pub now: Timestamp,
 }
 
-/// The wish for the hosts of `narrow`: what stands there stays, but for what is gone.
-pub fn plan(narrow: &Narrow, snapshot: &Snapshot) -> Plan {
+/// What single apps come to.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// What was found of those of which one app alone can tell.
+    pub apps: Vec<Narrow>,
+    /// These were all of them: no look at everything is needed.
+    pub is_enough: bool,
+}
+
+/// Whether a look at `app` alone may do: it has hosts that are its alone, and nothing is held, which
+/// might be of a host that it had before.
+pub fn is_alone(pass: &Pass, app: &str) -> bool {
+    pass.held.is_none()
+        && pass.apps.get(app).is_some_and(|report| {
+            !report.hosts.is_empty()
+                && report.hosts.iter().all(|claim| {
+                    let wanted = pass.plan.get(&claim.host);
+                    wanted.is_some_and(
+                        |wanted| matches!(wanted.apps.as_slice(), [only] if only == app),
+                    )
+                })
+        })
+}
+
+/// What the last answer says of these apps. `None`: not of each of them one thing.
+pub fn recall(
+    answer: &Answer,
+    last: &Pass,
+    ids: impl IntoIterator<Item = Arc<str>>,
+) -> Option<Vec<Shown>> {
+    let mut shown = Vec::new();
+    for id in ids {
+        let mut found = answer.apps.iter().filter(|app| *app.id == *id);
+        let (Some(app), None) = (found.next(), found.next()) else { return None };
+        let problems = last.apps.get(&*id).map(|report| report.problems.clone());
+        shown.push((app.clone(), problems.unwrap_or_default()));
+    }
+    Some(shown)
+}
+
+/// What becomes of these apps, as far as that can be told of each of them alone: what they say then
+/// replaces what `answer`, which the last pass was made of, said of them.
+pub fn judge(
+    shown: Vec<Shown>,
+    answer: &mut Arc<Answer>,
+    memory: &mut Memory,
+    basis: Basis<'_>,
+) -> Found {
+    let Basis { last, options, seen, now } = basis;
+    let mut found = Found { apps: Vec::with_capacity(shown.len()), is_enough: true };
+    for (app, problems) in shown {
+        let report = last.apps.get(&app.id).filter(|_| is_alone(last, &app.id));
+        let narrow = report.and_then(|report| narrow(&app, report, memory, options, seen, now));
+        let Some(mut narrow) = narrow else {
+            found.is_enough = false;
+            continue;
+        };
+        narrow.report.problems.clone_from(&problems);
+        found.apps.push(narrow);
+        replace(answer, app, problems);
+    }
+    found
+}
+
+/// Makes `answer` show `app` as it is now.
+fn replace(answer: &mut Arc<Answer>, app: App, problems: Vec<Problem>) {
+    let answer = Arc::make_mut(answer);
+    answer.problems.retain(|problem| problem.app != app.id);
+    answer.problems.extend(problems);
+    answer.problems.truncate(MAX_PROBLEMS);
+    if let Some(old) = answer.apps.iter_mut().find(|old| old.id == app.id) {
+        *old = app;
+    }
+}
+
+/// The wish for the hosts of `found`: what stands there stays, but for what is gone.
+pub fn plan(found: &[Narrow], snapshot: &Snapshot) -> Plan {
+    found.iter().flat_map(|narrow| plan_of_one(narrow, snapshot)).collect()
+}
+
+fn plan_of_one(narrow: &Narrow, snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::new();
     for (host, part) in &narrow.hosts {
         let stays = |row: &String| !narrow.gone.contains(&address(row));
@@ -37,14 +130,24 @@ pub fn plan(narrow: &Narrow, snapshot: &Snapshot) -> Plan {
     plan
 }
 
-/// Makes `pass` show what became of the app.
-pub fn absorb(pass: &mut Pass, narrow: Narrow) {
+/// Makes `pass` show what became of the apps, and `listed` know what is listed then.
+pub fn absorb(pass: &mut Pass, listed: &mut Listed, found: Vec<Narrow>) {
+    for narrow in found {
+        absorb_one(pass, listed, narrow);
+    }
+    listed.replan(&pass.plan);
+}
+
+fn absorb_one(pass: &mut Pass, listed: &mut Listed, narrow: Narrow) {
     let plan = Arc::make_mut(&mut pass.plan);
     for (host, part) in narrow.hosts {
         let Some(wanted) = plan.get_mut(&host) else { continue };
         let up: HashSet<&String> = part.up.iter().collect();
-        wanted.unsure.extend(std::mem::take(&mut wanted.up));
-        wanted.unsure.retain(|row| !up.contains(row) && !narrow.gone.contains(&address(row)));
+        let stays = |row: &String| !up.contains(row) && !narrow.gone.contains(&address(row));
+        let were_up = std::mem::take(&mut wanted.up);
+        listed.keep(&host, &were_up, stays);
+        wanted.unsure.extend(were_up);
+        wanted.unsure.retain(stays);
         wanted.up = part.up;
     }
     let _before = pass.apps.insert(narrow.id, Arc::new(narrow.report));

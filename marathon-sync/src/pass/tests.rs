@@ -264,22 +264,24 @@ impl World {
     /// What the agent does with one app that Marathon shows now. Returns whether that was enough.
     fn glance(&mut self, last: &mut Pass, shown: &Value) -> bool {
         let body = json!({ "app": shown }).to_string();
-        let (app, _problems) = crate::document::parse_app(body.as_bytes()).unwrap();
-        if !narrow::is_alone(last, &app.id) {
+        let id = shown["id"].as_str().unwrap();
+        let shown = crate::document::parse_app(id, body.as_bytes()).unwrap();
+        let now = Timestamp::from_second(1_600_000_000).unwrap();
+        let basis = narrow::Basis { last, options: &Options::default(), seen: &self.seen, now };
+        let mut answer = Arc::new(Answer::default());
+        let found = narrow::judge(vec![shown], &mut answer, &mut self.state.memory, basis);
+        if !found.is_enough {
             return false;
         }
-        let before = Arc::clone(&last.apps[&app.id]);
-        let now = Timestamp::from_second(1_600_000_000).unwrap();
-        let (memory, options) = (&mut self.state.memory, Options::default());
-        let found = desired::narrow::narrow(&app, &before, memory, &options, &self.seen, now);
-        let Some(found) = found else { return false };
+        let found = found.apps;
         // As the agent reads them: these hosts and no others.
         let mut snapshot = self.redis.clone();
-        snapshot.lists.retain(|host, _| found.hosts.contains_key(host));
-        snapshot.owned.retain(|host, _| found.hosts.contains_key(host));
+        let is_read = |host: &String| found.iter().any(|app| app.hosts.contains_key(host));
+        snapshot.lists.retain(|host, _| is_read(host));
+        snapshot.owned.retain(|host, _| is_read(host));
         let difference = diff(&narrow::plan(&found, &snapshot), &snapshot);
         self.write(&Pass { difference, ..Pass::default() });
-        narrow::absorb(last, found);
+        narrow::absorb(last, &mut self.state.listed, found);
         true
     }
 }
@@ -334,6 +336,111 @@ fn one_app_alone_does_not_tell_what_is_merely_missing() {
         assert!(!world.glance(&mut last, &shown), "{shown}");
         assert!(!world.glance(&mut last, &app("/b", "b.test", [7, 8])), "two apps share it");
         assert_eq!(world.redis, before);
+    }
+}
+
+#[test]
+fn while_the_guard_holds_something_one_app_alone_does_not_tell() {
+    let mut world = World::new();
+    let old = app("/a", "a.test", 1..6);
+    world.look(&json!([old]), Occasion::Answer);
+    // Much goes at once: it waits.
+    let mut last = world.look(&json!([app("/a", "new.test", 1..6)]), Occasion::Answer);
+    assert!(last.held.is_some() && world.list("a.test").len() == 6);
+    // What is over may not wait on the host that the app had.
+    world.seen.ended.insert("t.1".to_owned());
+    assert!(!world.glance(&mut last, &app("/a", "new.test", 1..6)));
+    world.look(&json!([app("/a", "new.test", 1..6)]), Occasion::Again);
+    assert!(!world.list("a.test").contains(&"http://10.0.0.1:80".to_owned()));
+}
+
+#[test]
+fn what_one_app_alone_had_comes_back_when_redis_loses_it() {
+    let mut world = World::new();
+    for _ in 0..2 {
+        world.look(&json!([app("/a", "a.test", [1])]), Occasion::Answer);
+    }
+    let mut last = world.look(&json!([app("/a", "a.test", [1])]), Occasion::Answer);
+    assert!(world.glance(&mut last, &app("/a", "a.test", [1, 2, 3])));
+    let mut lost = app("/a", "a.test", [1, 2, 3]);
+    lost["tasks"][1]["state"] = json!("TASK_UNREACHABLE");
+    lost["tasks"][2]["state"] = json!("TASK_KILLING");
+    assert!(world.glance(&mut last, &lost));
+    let rows = ["a", "http://10.0.0.1:80", "http://10.0.0.2:80"];
+    assert_eq!(world.list("a.test"), rows);
+    world.redis = Snapshot::default();
+    world.look(&json!([lost]), Occasion::Again);
+    assert_eq!(world.list("a.test"), rows);
+}
+
+#[test]
+fn what_was_there_before_the_agent_goes_by_a_look_at_everything() {
+    let mut world = World::new();
+    world.look(&json!([app("/a", "a.test", [1, 2])]), Occasion::Answer);
+    world.restart();
+    // The first one's machine is lost, and Marathon does not tell any more which it was.
+    let mut lost = app("/a", "a.test", [1, 2]);
+    lost["tasks"][0] = json!({ "id": "t.1", "state": "TASK_UNREACHABLE" });
+    let mut last = world.look(&json!([lost]), Occasion::Answer);
+    assert!(world.glance(&mut last, &lost));
+    assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80", "http://10.0.0.2:80"]);
+    world.seen.ended.insert("t.1".to_owned());
+    assert!(!world.glance(&mut last, &lost));
+    world.look(&json!([lost]), Occasion::Again);
+    assert_eq!(world.list("a.test"), ["a", "http://10.0.0.2:80"]);
+}
+
+#[test]
+fn what_one_app_says_now_replaces_what_the_last_answer_said_with_its_problems() {
+    let mut world = World::new();
+    let odd = |id: &str, key: &str| {
+        let mut app = app(id, &format!("{}.test", id.trim_start_matches('/')), [1]);
+        app[key] = json!(["odd"]);
+        app
+    };
+    let apps = json!([odd("/a", "instances"), odd("/b", "instances")]);
+    let last = world.look(&apps, Occasion::Answer);
+    let mut answer = Arc::new(parse(json!({ "apps": apps }).to_string().as_bytes()).unwrap());
+    let body = json!({ "app": odd("/a", "version") }).to_string().replace("\"t.1\"", "\"t.2\"");
+    world.seen.ended.insert("t.1".to_owned());
+    let shown = crate::document::parse_app("/a", body.as_bytes()).unwrap();
+    let now = Timestamp::from_second(1_600_000_000).unwrap();
+    let basis = narrow::Basis { last: &last, options: &Options::default(), seen: &world.seen, now };
+    let found = narrow::judge(vec![shown], &mut answer, &mut world.state.memory, basis);
+    assert!(found.is_enough);
+    let problems: Vec<(&str, &str)> =
+        answer.problems.iter().map(|problem| (problem.app.as_str(), problem.field)).collect();
+    assert_eq!(problems, [("/b", "instances"), ("/a", "version")]);
+    assert_eq!(found.apps[0].report.problems, [answer.problems[1].clone()]);
+    let recalled = narrow::recall(&answer, &last, ["/a".into()]).unwrap();
+    assert_eq!(recalled[0].0.tasks.as_ref().unwrap()[0].id, "t.2");
+    assert!(narrow::recall(&answer, &last, ["/c".into()]).is_none());
+}
+
+/// Mesos gives ports again. That the task before has ended does not explain that the one there now is
+/// missing from a later answer.
+#[test]
+fn the_end_of_a_task_explains_nothing_once_one_app_alone_has_shown_another_at_its_address() {
+    let other = app("/b", "b.test", [9]);
+    let mut next = app("/a", "a.test", [1]);
+    next["tasks"][0]["id"] = json!("t.next");
+    let mut staged = next.clone();
+    staged["tasks"][0]["state"] = json!("TASK_STAGING");
+    for is_staged_before in [false, true] {
+        let mut world = World::new();
+        let before = json!([app("/a", "a.test", [1]), other]);
+        let mut last = world.look(&before, Occasion::Answer);
+        world.seen.ended.insert("t.1".to_owned());
+        if is_staged_before {
+            last = world.look(&json!([staged, other]), Occasion::Answer);
+        }
+        let meanwhile = if is_staged_before { staged.clone() } else { app("/a", "a.test", []) };
+        assert!(world.glance(&mut last, &meanwhile));
+        assert!(world.glance(&mut last, &next));
+        assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80"]);
+        let pass = world.look(&json!([]), Occasion::Answer);
+        assert!(pass.held.is_some());
+        assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80"], "{is_staged_before}");
     }
 }
 

@@ -209,8 +209,21 @@ impl Memory {
         hosts.flat_map(|host| &host.backends).map(|backend| address(&backend.url))
     }
 
-    /// Adds what was learnt of the tasks of one app.
-    pub(super) fn learn(&mut self, tasks: KnownTasks) {
+    /// Replaces what was known of the tasks of one app, which were `before`. Where those that have
+    /// `ended` were is noted as by a whole answer, before they are forgotten.
+    pub(super) fn learn<'a>(
+        &mut self,
+        tasks: KnownTasks,
+        before: impl Iterator<Item = &'a str>,
+        ended: &BTreeSet<String>,
+    ) {
+        for id in before.filter(|id| !tasks.contains_key(*id)) {
+            if let Some(task) = self.tasks.remove(id)
+                && ended.contains(id)
+            {
+                let _before = self.ended.insert(id.to_owned(), task.addresses.clone());
+            }
+        }
         self.tasks.extend(tasks);
     }
 

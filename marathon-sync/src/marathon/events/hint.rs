@@ -107,7 +107,11 @@ struct Event {
 }
 
 /// The hints of one event's data, handed to `each`. Some versions put several documents into one.
-pub(super) fn hints(data: &[u8], mut each: impl FnMut(Hint)) -> Result<(), serde_json::Error> {
+///
+/// # Errors
+///
+/// When the rest of the data is no event.
+pub fn hints(data: &[u8], mut each: impl FnMut(Hint)) -> Result<(), serde_json::Error> {
     for event in serde_json::Deserializer::from_slice(data).into_iter::<Event>() {
         if let Some(hint) = event?.hint() {
             each(hint);

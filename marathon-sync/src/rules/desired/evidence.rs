@@ -63,8 +63,7 @@ impl Evidence {
     fn add_live(&mut self, app: &App, seen: &Seen) {
         let id: Arc<str> = Arc::from(app.id.as_str());
         let ports = AppPorts::of(app);
-        let running = app.tasks.iter().flatten().filter(|task| is_running(task, seen));
-        for address in running.flat_map(|task| address::all(&ports, task)) {
+        for address in running(app, seen).flat_map(|task| address::all(&ports, task)) {
             // Nearly always one: addresses are many, so its room is not rounded up.
             let apps = self.live.entry(address).or_insert_with(|| Vec::with_capacity(1));
             if !apps.contains(&id) {
@@ -108,6 +107,11 @@ impl Evidence {
                 && !self.quarantined.contains(&**app)
         })
     }
+}
+
+/// The tasks of `app` that run, whether well or not.
+pub(super) fn running<'a>(app: &'a App, seen: &Seen) -> impl Iterator<Item = &'a Task> {
+    app.tasks.iter().flatten().filter(|task| is_running(task, seen))
 }
 
 fn is_running(task: &Task, seen: &Seen) -> bool {

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::Seen;
 use super::app::{self, Context};
+use super::{Seen, evidence};
 use crate::document::App;
+use crate::rules::address::{self, AppPorts};
 use crate::rules::liveness::Verdict;
-use crate::rules::memory::{Memory, address};
+use crate::rules::memory::{self, Memory};
 use crate::rules::report::{AppReport, AppState};
 use crate::rules::{Options, glob};
 
@@ -62,18 +63,22 @@ pub fn narrow(
     let mut gone: HashSet<String> = share.gone.iter().cloned().collect();
     let known = |task: &crate::rules::report::TaskReport| -> Vec<String> {
         let found = task.addresses.iter().filter_map(|address| address.found.as_ref().ok());
-        found.map(|found| address(&found.url)).collect()
+        found.map(|found| memory::address(&found.url)).collect()
     };
     gone.extend(before.tasks.iter().filter(|task| seen.ended.contains(&task.id)).flat_map(known));
     let parts = share.parts.values();
     let stays: HashSet<String> = parts
         .flat_map(|part| part.up.iter().chain(&part.unsure))
-        .map(|b| address(&b.url))
+        .map(|b| memory::address(&b.url))
         .collect();
     gone.retain(|address| !stays.contains(address));
-    let were_listed = before.tasks.iter().filter(|task| !matches!(task.verdict, Verdict::Down(_)));
     let is_missing = |address: &String| !stays.contains(address) && !gone.contains(address);
-    if were_listed.flat_map(known).any(|address| is_missing(&address)) {
+    let were_listed = before.tasks.iter().filter(|task| !matches!(task.verdict, Verdict::Down(_)));
+    // Of what was there before this process its tasks are not known.
+    let had = share.parts.keys().flat_map(|host| memory.backends(&app.id, host));
+    let had = had.filter(|backend| backend.task.is_none());
+    let had = had.map(|backend| memory::address(&backend.url));
+    if were_listed.flat_map(known).chain(had).any(|address| is_missing(&address)) {
         return None;
     }
     let part = |(host, part): (&String, &app::Part)| {
@@ -82,9 +87,22 @@ pub fn narrow(
         (host.clone(), part)
     };
     let hosts = share.parts.iter().map(part).collect();
-    memory.learn(tasks);
+    let new = fresh(app, before, seen);
+    memory.learn(tasks, before.tasks.iter().map(|task| task.id.as_str()), &seen.ended);
+    if !new.is_empty() {
+        memory.reused(|address| new.contains(address));
+    }
     if let Some(hosts) = share.last() {
         memory.keep(&app.id, hosts);
     }
     Some(Narrow { id: app.id.clone(), report: share.into_report(Vec::new()), hosts, gone })
+}
+
+/// `host:port`s of running tasks that were not up before: where those listen is noted already.
+fn fresh(app: &App, before: &AppReport, seen: &Seen) -> HashSet<String> {
+    let ports = AppPorts::of(app);
+    let were_up = before.tasks.iter().filter(|task| task.verdict == Verdict::Up);
+    let were_up: HashSet<&str> = were_up.map(|task| task.id.as_str()).collect();
+    let new = evidence::running(app, seen).filter(|task| !were_up.contains(task.id.as_str()));
+    new.flat_map(|task| address::all(&ports, task)).collect()
 }
