@@ -106,6 +106,19 @@ fn a_task_that_starts_or_fails_is_looked_after_by_asking_for_its_app_alone() {
     assert!(marathon.requests(Route::App) > 0);
 }
 
+/// A Marathon that answers about single apps slowly, or not at all, delays the list of all by little.
+#[test]
+fn single_apps_hold_the_list_of_all_back_for_moments_only() {
+    let (marathon, redis, sync) = stage();
+    wait_for_stream(&marathon, &sync);
+    marathon.fail(Route::App, Fault::Hang);
+    marathon.find("/web").tasks()[0].probe(Health::Sick);
+    marathon.wait_for_requests(Route::App, 1);
+    marathon.app("/new").label("hipacheFrontend", "new.test").running_at([("10.0.0.3", 31_003)]);
+    eventually_is(&redis, "new.test", &["new", "http://10.0.0.3:31003"]);
+    eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002"]);
+}
+
 /// Jobs of others and a scaling app: their ends may not keep the agent from asking Marathon.
 #[test]
 fn a_flood_of_ended_tasks_holds_no_new_task_back() {

@@ -174,7 +174,7 @@ pub fn own_name() -> String {
 
 /// What a fetch brings.
 enum Brought {
-    Apps(Vec<(Arc<str>, narrow::Told)>),
+    Apps(narrow::Answers),
     Everything(Result<Fetched, FetchError>),
 }
 

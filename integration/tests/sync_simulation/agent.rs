@@ -201,7 +201,7 @@ impl Agent {
         let is_read = |host: &String| found.iter().any(|app| app.hosts.contains_key(host));
         snapshot.lists.retain(|host, _| is_read(host));
         snapshot.owned.retain(|host, _| is_read(host));
-        let plan = narrow::plan(&found, &snapshot);
+        let plan = narrow::plan(&found, &snapshot)?;
         let Difference { changes, problems } = diff(&plan, &snapshot);
         if !problems.is_empty() {
             return None;

@@ -70,7 +70,15 @@ pub fn heard(
         }
     };
     let is_unrouted = |app: &Arc<str>| pass.is_some_and(|pass| matters::is_unrouted(pass, app));
-    let is_asked = !app.is_some_and(is_unrouted);
+    // Something else than an app, such as a pod, or an app that is new; what is held may be of it.
+    let is_stranger = |app: &Arc<str>| {
+        pass.is_some_and(|pass| pass.held.is_none() && !pass.apps.contains_key(&**app))
+    };
+    let is_asked = match app {
+        Some(app) if is_unrouted(app) => false,
+        Some(app) if is_stranger(app) => schedule.is_worth_a_look(app, now),
+        Some(_) | None => true,
+    };
     let alone = app.filter(|app| knows.is_alone(app));
     if is_asked {
         schedule.hint(now, urgency(hint), alone);
@@ -150,6 +158,26 @@ mod tests {
     fn gone(app: &str) -> Hint {
         let (task_id, app_id) = (format!("{app}.1").into(), app.into());
         Hint::TaskGone { task_id, app_id, how: Gone::Terminal }
+    }
+
+    /// Pods are in no list of apps, however often it is asked for.
+    #[test]
+    fn what_no_answer_shows_is_not_asked_for_again_and_again() {
+        let (pass, second) = (pass(), Duration::from_secs(1));
+        let zero = Instant::now();
+        let mut schedule = Schedule::new(zero, second * 30, (second / 4, second * 2));
+        let mut seen = SeenLog::default();
+        let knows = Knows { pass: Some(&pass), is_settled: true };
+        let mut is_asked = |hint: &Hint, at: u32| {
+            heard(hint, knows, &mut seen, &mut schedule, zero + second * at).is_asked
+        };
+        let pod = look(Some("/pod"));
+        assert_eq!(
+            [0, 1, 29, 30, 31].map(|at| is_asked(&pod, at)),
+            [true, false, false, true, false]
+        );
+        assert!(is_asked(&look(Some("/other")), 31) && is_asked(&look(None), 31));
+        assert!(is_asked(&look(Some("/a")), 32) && is_asked(&look(Some("/a")), 32));
     }
 
     #[test]

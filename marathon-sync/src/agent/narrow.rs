@@ -5,14 +5,16 @@
 //! whenever one app alone cannot tell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::Running;
 use super::compute::Compute;
 use super::look::LookError;
+use super::news::printable;
 use crate::document;
 use crate::marathon::client::{Client, FetchError};
 use crate::pass::narrow::{self, Found, Shown};
@@ -47,15 +49,27 @@ impl<'a> May<'a> {
     }
 }
 
+/// How long single apps may be asked for together: meanwhile the list of all waits.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// What Marathon said of single apps.
+pub(super) struct Answers {
+    told: Vec<(Arc<str>, Told)>,
+    /// Not all of them were asked for, or not answered in time.
+    is_cut: bool,
+}
+
 /// Asks for `apps`, one after the other: there is one question at a time.
 pub(super) async fn fetch(
     client: &Client,
     compute: &Compute,
     apps: &[Arc<str>],
-) -> Result<Vec<(Arc<str>, Told)>, JoinError> {
+) -> Result<Answers, JoinError> {
     let mut told = Vec::with_capacity(apps.len());
+    let end = Instant::now() + LIMIT;
     for id in apps {
-        let answer = match client.fetch_app(id).await {
+        let Ok(answer) = timeout_at(end, client.fetch_app(id)).await else { break };
+        let answer = match answer {
             Ok(body) => {
                 let id = Arc::clone(id);
                 Ok(compute.run(move || document::parse_app(&id, &body)).await?)
@@ -68,7 +82,8 @@ pub(super) async fn fetch(
             break;
         }
     }
-    Ok(told)
+    let is_cut = told.len() < apps.len();
+    Ok(Answers { told, is_cut })
 }
 
 impl Running {
@@ -82,11 +97,14 @@ impl Running {
     /// Marathon has answered about single apps.
     pub(super) async fn on_told(
         &mut self,
-        told: Vec<(Arc<str>, Told)>,
+        Answers { told, is_cut }: Answers,
         event: Option<Instant>,
     ) -> Result<(), LookError> {
         let now = Instant::now();
         self.schedule.fetched(now, None);
+        if is_cut {
+            self.schedule.full(now);
+        }
         let mut apps = Vec::with_capacity(told.len());
         for (id, answer) in told {
             let counters = &self.agent.state.counters;
@@ -98,7 +116,7 @@ impl Running {
                 Ok(None) => "app_unusable",
                 Err(error) => {
                     counters.fetch_failed(&error);
-                    debug!(app = %id, %error, "no answer about one app");
+                    debug!(app = %printable(&id), %error, "no answer about one app");
                     "app_failed"
                 }
             };
@@ -163,7 +181,7 @@ impl Running {
         };
         let hosts: Vec<&String> = found.iter().flat_map(|narrow| narrow.hosts.keys()).collect();
         let Ok(snapshot) = self.agent.routes.read(&hosts).await else { return false };
-        let plan = narrow::plan(&found, &snapshot);
+        let Some(plan) = narrow::plan(&found, &snapshot) else { return false };
         let difference = diff(&plan, &snapshot);
         if !difference.problems.is_empty() {
             return false;

@@ -19,6 +19,9 @@ const REST: Duration = Duration::from_millis(100);
 /// Apps that are asked for one by one, at most. Beyond that the whole list costs Marathon less.
 const MAX_APPS: usize = 8;
 
+/// Ids that no answer shows and that are remembered, at most.
+const MAX_STRANGERS: usize = 1000;
+
 /// What is looked at.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Scope {
@@ -76,6 +79,8 @@ pub struct Schedule {
     asked: Scope,
     /// When an event about an app last made us ask at once.
     at_once: BTreeMap<Arc<str>, Instant>,
+    /// When an event about what no answer shows last made us ask.
+    strangers: BTreeMap<Arc<str>, Instant>,
     again_at: Option<Instant>,
     again: Scope,
     rests_until: Option<Instant>,
@@ -95,6 +100,7 @@ impl Schedule {
             next: Scope::Nothing,
             asked: Scope::Nothing,
             at_once: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             again_at: None,
             again: Scope::Nothing,
             rests_until: None,
@@ -141,6 +147,23 @@ impl Schedule {
         }
         self.at_once.retain(|_, when| is_recent(when));
         let _before = self.at_once.insert(Arc::clone(app), now);
+        true
+    }
+
+    /// Whether an event about what the last answer does not show is worth a look at everything: once
+    /// an interval, for then everything is looked at anyway.
+    pub fn is_worth_a_look(&mut self, stranger: &Arc<str>, now: Instant) -> bool {
+        let interval = self.interval;
+        let is_recent = |when: &Instant| now.saturating_duration_since(*when) < interval;
+        if self.strangers.get(stranger).is_some_and(is_recent) {
+            return false;
+        }
+        if self.strangers.len() >= MAX_STRANGERS {
+            self.strangers.retain(|_, when| is_recent(when));
+        }
+        if self.strangers.len() < MAX_STRANGERS {
+            let _before = self.strangers.insert(Arc::clone(stranger), now);
+        }
         true
     }
 

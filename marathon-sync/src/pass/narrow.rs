@@ -14,7 +14,7 @@ use super::{Pass, texts};
 use crate::document::{Answer, App, MAX_PROBLEMS, Problem};
 use crate::plan::{Plan, Wanted};
 use crate::routes::snapshot::Snapshot;
-use crate::rules::desired::narrow::{Narrow, narrow};
+use crate::rules::desired::narrow::{Narrow, fresh, narrow};
 use crate::rules::memory::{Memory, address};
 use crate::rules::{Options, Seen};
 
@@ -86,7 +86,14 @@ pub fn judge(
     let mut found = Found { apps: Vec::with_capacity(shown.len()), is_enough: true };
     for (app, problems) in shown {
         let report = last.apps.get(&app.id).filter(|_| is_alone(last, &app.id));
-        let narrow = report.and_then(|report| narrow(&app, report, memory, options, seen, now));
+        let narrow = report.and_then(|report| {
+            let new = fresh(&app, report, seen);
+            // Where a new task listens, another app's backend may be listed that is over.
+            if !new.is_empty() && is_listed_elsewhere(last, &app.id, &new) {
+                return None;
+            }
+            narrow(&app, report, memory, options, (seen, &new), now)
+        });
         let Some(mut narrow) = narrow else {
             found.is_enough = false;
             continue;
@@ -96,6 +103,13 @@ pub fn judge(
         replace(answer, app, problems);
     }
     found
+}
+
+/// Whether one of these `host:port`s is a backend of a host that is not the app's alone.
+fn is_listed_elsewhere(last: &Pass, app: &str, addresses: &HashSet<String>) -> bool {
+    let others = last.plan.values().filter(|wanted| wanted.apps != [app]);
+    let mut rows = others.flat_map(|wanted| wanted.up.iter().chain(&wanted.unsure));
+    rows.any(|row| addresses.contains(&address(row)))
 }
 
 /// Makes `answer` show `app` as it is now.
@@ -109,25 +123,37 @@ fn replace(answer: &mut Arc<Answer>, app: App, problems: Vec<Problem>) {
     }
 }
 
-/// The wish for the hosts of `found`: what stands there stays, but for what is gone.
-pub fn plan(found: &[Narrow], snapshot: &Snapshot) -> Plan {
-    found.iter().flat_map(|narrow| plan_of_one(narrow, snapshot)).collect()
+/// The wish for the hosts of `found`: what stands there stays, but for what is gone. `None`: something
+/// else than ours stands there, which a look at everything judges, and tells people about.
+pub fn plan(found: &[Narrow], snapshot: &Snapshot) -> Option<Plan> {
+    let mut plan = Plan::new();
+    for narrow in found {
+        plan.extend(plan_of_one(narrow, snapshot)?);
+    }
+    Some(plan)
 }
 
-fn plan_of_one(narrow: &Narrow, snapshot: &Snapshot) -> Plan {
+fn plan_of_one(narrow: &Narrow, snapshot: &Snapshot) -> Option<Plan> {
     let mut plan = Plan::new();
     for (host, part) in &narrow.hosts {
+        let ours = snapshot.owned.get(host).map(|owned| &owned.rows);
+        let is_ours =
+            |row: &String| ours.is_some_and(|ours| ours.contains(row)) || part.up.contains(row);
+        let rows = snapshot.backends(host);
+        if texts(rows).filter(is_ours).count() < rows.len() {
+            return None;
+        }
         let stays = |row: &String| !narrow.gone.contains(&address(row));
         let wanted = Wanted {
             identifier: part.identifier.clone(),
             up: part.up.clone(),
-            unsure: texts(snapshot.backends(host)).filter(stays).collect(),
+            unsure: texts(rows).filter(stays).collect(),
             apps: vec![narrow.id.clone()],
             ..Wanted::default()
         };
         let _new = plan.insert(host.clone(), wanted);
     }
-    plan
+    Some(plan)
 }
 
 /// Makes `pass` show what became of the apps, and `listed` know what is listed then.

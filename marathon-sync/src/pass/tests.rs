@@ -279,7 +279,8 @@ impl World {
         let is_read = |host: &String| found.iter().any(|app| app.hosts.contains_key(host));
         snapshot.lists.retain(|host, _| is_read(host));
         snapshot.owned.retain(|host, _| is_read(host));
-        let difference = diff(&narrow::plan(&found, &snapshot), &snapshot);
+        let Some(plan) = narrow::plan(&found, &snapshot) else { return false };
+        let difference = diff(&plan, &snapshot);
         self.write(&Pass { difference, ..Pass::default() });
         narrow::absorb(last, &mut self.state.listed, found);
         true
@@ -308,8 +309,8 @@ fn one_app_alone_gets_and_loses_what_needs_nothing_of_the_others() {
     // What somebody has put there is the business of a look at everything.
     let Some(Ok(list)) = world.redis.lists.get_mut("a.test") else { panic!("no list") };
     list.push(b"http://by.hand:1".to_vec());
-    assert!(world.glance(&mut last, &app("/a", "a.test", [3, 4])));
-    assert_eq!(listed(&world), "a http://10.0.0.3:80 http://by.hand:1 http://10.0.0.4:80");
+    assert!(!world.glance(&mut last, &app("/a", "a.test", [3, 4])));
+    assert_eq!(listed(&world), "a http://10.0.0.3:80 http://by.hand:1");
     assert_eq!(world.list("b.test"), ["b", "http://10.0.0.9:80"]);
 }
 
@@ -324,6 +325,8 @@ fn one_app_alone_does_not_tell_what_is_merely_missing() {
         app("/a", "a.test", []),
         app("/a", "other.test", [1, 2]),
         app("/a", "a.test,other.test", [1, 2]),
+        // Another app's backend is listed there, which must be over.
+        app("/a", "a.test", [1, 2, 9]),
         without,
         broken,
         app("/c", "c.test", [5]),
@@ -394,7 +397,8 @@ fn what_was_there_before_the_agent_goes_by_a_look_at_everything() {
 fn what_one_app_says_now_replaces_what_the_last_answer_said_with_its_problems() {
     let mut world = World::new();
     let odd = |id: &str, key: &str| {
-        let mut app = app(id, &format!("{}.test", id.trim_start_matches('/')), [1]);
+        let task = if id == "/a" { 1 } else { 5 };
+        let mut app = app(id, &format!("{}.test", id.trim_start_matches('/')), [task]);
         app[key] = json!(["odd"]);
         app
     };

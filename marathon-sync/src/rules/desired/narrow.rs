@@ -40,14 +40,14 @@ pub struct Part {
     pub up: Vec<String>,
 }
 
-/// Looks at `app`, of whom `before` is known. `None`: only a look at everything can tell, and nothing
+/// Looks at `app`, of whom `before` is known, and which has `new` addresses: see [`fresh`]. `None`: only a look at everything can tell, and nothing
 /// is remembered.
 pub fn narrow(
     app: &App,
     before: &AppReport,
     memory: &mut Memory,
     options: &Options,
-    seen: &Seen,
+    (seen, new): (&Seen, &HashSet<String>),
     now: Timestamp,
 ) -> Option<Narrow> {
     let is_excluded = options.exclude.iter().any(|pattern| glob::matches(pattern, &app.id));
@@ -87,7 +87,6 @@ pub fn narrow(
         (host.clone(), part)
     };
     let hosts = share.parts.iter().map(part).collect();
-    let new = fresh(app, before, seen);
     memory.learn(tasks, before.tasks.iter().map(|task| task.id.as_str()), &seen.ended);
     if !new.is_empty() {
         memory.reused(|address| new.contains(address));
@@ -99,7 +98,7 @@ pub fn narrow(
 }
 
 /// `host:port`s of running tasks that were not up before: where those listen is noted already.
-fn fresh(app: &App, before: &AppReport, seen: &Seen) -> HashSet<String> {
+pub fn fresh(app: &App, before: &AppReport, seen: &Seen) -> HashSet<String> {
     let ports = AppPorts::of(app);
     let were_up = before.tasks.iter().filter(|task| task.verdict == Verdict::Up);
     let were_up: HashSet<&str> = were_up.map(|task| task.id.as_str()).collect();
