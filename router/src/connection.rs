@@ -27,7 +27,7 @@ pub use framing::BodyKind;
 use framing::Tracker;
 pub use socket::{ClientIo, write_vectored};
 pub use sweep::Connections;
-pub use turn::Turn;
+pub use turn::{Permit, Turn};
 
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
@@ -303,13 +303,16 @@ impl Connection {
         self.is_abandoned.load(Ordering::Relaxed)
     }
 
-    /// One sweep: whether nothing but the client is waited for.
+    /// One sweep: what began to wait for the client while turns were not scarce gives its own up now.
     fn check_turn(&self) {
-        self.turn.sweep(match self.phase() {
+        let awaits_client = match self.phase() {
             Phase::Busy => self.body_state() == BodyState::Waiting,
             Phase::Streaming => !self.turn.awaits_backend(),
-            Phase::Idle | Phase::Head => return,
-        });
+            Phase::Idle | Phase::Head => false,
+        };
+        if awaits_client {
+            self.turn.await_client();
+        }
     }
 
     /// One sweep of a request that takes its time. hyper does not see a client go away while bytes

@@ -145,6 +145,7 @@ impl Body for RequestBody {
         match &result {
             Poll::Pending => {
                 body.connection.set_body_state(BodyState::Waiting);
+                body.connection.turn.await_client();
                 if let Some(pace) = &mut body.pace {
                     pace.wait(&body.connection);
                 }

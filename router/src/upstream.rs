@@ -19,6 +19,7 @@ use shared::backend::{Origin, Scheme};
 use shared::lock::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::connection::Permit;
 use crate::route::trust::{Id, Signers, Trust};
 use crate::route::{Millis, millis};
 use crate::stream::Stream;
@@ -380,8 +381,9 @@ impl Lease {
     }
 
     /// What makes the connection count as one of `maxSockets`.
-    pub fn take_turn(&mut self) -> Option<OwnedSemaphorePermit> {
-        self.permit.take()
+    pub fn take_turn(&mut self) -> Option<Permit> {
+        let permit = self.permit.take()?;
+        Some(Permit::new(permit, self.pool.max_sockets))
     }
 
     /// Closes the connection after this exchange.

@@ -1,33 +1,45 @@
 //! The turn that a request has with its backend, one of `maxSockets`, and how long it counts.
 //!
 //! Turns spare a backend that is at work. A request that waits for nothing but its own client gives its
-//! turn up when others want it: else a hundred clients that read or send next to nothing would keep
-//! everybody from the backend until their limits end them.
+//! turn up when fewer than half of them are left: else a hundred clients that read or send next to nothing
+//! would keep everybody from the backend until their limits end them.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use shared::lock::lock;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Sweeps in a row that find a request waiting for its client before it gives its turn up. One may fall
-/// between two reads of a client that is as fast as its line.
-const PATIENCE: u8 = 2;
-
 /// A request's turn.
 #[derive(Debug, Default)]
 pub struct Turn {
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
-    /// Sweeps in a row that found the client to be waited for.
-    waited: AtomicU8,
+    permit: Mutex<Option<Permit>>,
     /// The next part of the answer has not come.
     awaits_backend: AtomicBool,
 }
 
+/// A turn while it counts.
+#[derive(Debug)]
+pub struct Permit {
+    permit: OwnedSemaphorePermit,
+    /// Turns that are to be left for whoever does not wait for its client.
+    reserve: usize,
+}
+
+impl Permit {
+    /// One of `most` turns.
+    pub fn new(permit: OwnedSemaphorePermit, most: usize) -> Self {
+        Self { permit, reserve: most.div_ceil(2) }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.permit.semaphore().available_permits() < self.reserve
+    }
+}
+
 impl Turn {
     /// The request has a turn.
-    pub fn hold(&self, permit: Option<OwnedSemaphorePermit>) {
-        self.waited.store(0, Ordering::Relaxed);
+    pub fn hold(&self, permit: Option<Permit>) {
         self.awaits_backend.store(false, Ordering::Relaxed);
         *lock(&self.permit) = permit;
     }
@@ -47,19 +59,9 @@ impl Turn {
         self.awaits_backend.load(Ordering::Relaxed)
     }
 
-    /// One sweep, which found the client to be waited for or not.
-    pub(super) fn sweep(&self, is_client_awaited: bool) {
-        if !is_client_awaited {
-            self.waited.store(0, Ordering::Relaxed);
-            return;
-        }
-        let waited = self.waited.load(Ordering::Relaxed).saturating_add(1);
-        self.waited.store(waited, Ordering::Relaxed);
-        if waited >= PATIENCE {
-            let is_wanted =
-                |permit: &mut OwnedSemaphorePermit| permit.semaphore().available_permits() == 0;
-            drop(lock(&self.permit).take_if(is_wanted));
-        }
+    /// Nothing but the client is waited for.
+    pub fn await_client(&self) {
+        drop(lock(&self.permit).take_if(|permit| permit.is_wanted()));
     }
 }
 
@@ -69,29 +71,22 @@ mod tests {
 
     use tokio::sync::Semaphore;
 
-    use super::{PATIENCE, Turn};
+    use super::{Permit, Turn};
 
     #[test]
-    fn only_who_waits_for_the_client_for_long_gives_a_wanted_turn_up() {
-        let turns = Arc::new(Semaphore::new(2));
-        let turn = Turn::default();
-        let begin = || turn.hold(Arc::clone(&turns).try_acquire_owned().ok());
-        begin();
-        (0..2 * PATIENCE).for_each(|_| turn.sweep(true));
-        assert_eq!(turns.available_permits(), 1, "nobody wants it");
-        let other = Arc::clone(&turns).try_acquire_owned();
-        turn.sweep(false);
-        (1..PATIENCE).for_each(|_| turn.sweep(true));
-        turn.sweep(false);
-        (1..PATIENCE).for_each(|_| turn.sweep(true));
-        assert_eq!(turns.available_permits(), 0, "not for long");
-        turn.sweep(true);
-        assert_eq!(turns.available_permits(), 1);
-        begin();
-        (0..PATIENCE).for_each(|_| turn.sweep(false));
-        assert_eq!(turns.available_permits(), 0);
-        turn.end();
-        assert_eq!(turns.available_permits(), 1);
-        drop(other);
+    fn whoever_waits_for_its_client_leaves_half_of_the_turns_to_others() {
+        for most in [1, 2, 3, 10, 100] {
+            let semaphore = Arc::new(Semaphore::new(most));
+            let take = || Arc::clone(&semaphore).try_acquire_owned().ok();
+            let turns: Vec<Turn> = (0..most).map(|_| Turn::default()).collect();
+            for turn in &turns {
+                turn.hold(take().map(|permit| Permit::new(permit, most)));
+            }
+            assert_eq!(semaphore.available_permits(), 0);
+            turns.iter().for_each(Turn::await_client);
+            assert_eq!(semaphore.available_permits(), most.div_ceil(2));
+            turns.iter().for_each(Turn::end);
+            assert_eq!(semaphore.available_permits(), most);
+        }
     }
 }
