@@ -40,6 +40,9 @@ const TICKS_PER_POOL_SWEEP: u32 = 20;
 /// responses cost some tenth more processor time with it.
 const MAX_UNSENT: u32 = 128 * 1024;
 
+/// Connections that are looked at at once; of more, in how many parts at most, spread over a tick.
+const SWEPT_AT_ONCE: usize = 128;
+const PARTS: u8 = 20;
 /// Expired connections that are ended at once.
 const ENDED_AT_ONCE: usize = 4;
 /// In how many parts more of them are ended.
@@ -163,11 +166,18 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
     loop {
         let _ = ticks.tick().await;
         let now = shared.clock.tick();
-        let expired = connections.sweep(now);
-        if expired.len() <= ENDED_AT_ONCE {
-            wake(&expired);
-        } else {
-            drop(tokio::spawn(wake_by_and_by(expired)));
+        // Thousands of connections take as long to look at as several requests to answer.
+        let parts = connections.count().div_ceil(SWEPT_AT_ONCE).clamp(1, usize::from(PARTS));
+        for part in 0..parts {
+            if part > 0 {
+                tokio::time::sleep(TICK / (u32::from(PARTS) + 1)).await;
+            }
+            let expired = connections.sweep(now, part, parts);
+            if expired.len() <= ENDED_AT_ONCE {
+                wake(&expired);
+            } else {
+                drop(tokio::spawn(wake_by_and_by(expired)));
+            }
         }
         count = count.wrapping_add(1);
         if count.is_multiple_of(TICKS_PER_POOL_SWEEP) {

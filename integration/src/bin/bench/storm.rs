@@ -26,8 +26,11 @@ use crate::load::start_own;
 use crate::process::{Memory, Process};
 use crate::report::{median, spread};
 
+/// Slow clients begin one after the other within this, which is what the router's limits leave to most of
+/// them: so their ends and returns are spread as well, as they are in a storm that goes on.
+const ARRIVAL: Duration = Duration::from_secs(10);
 /// From the first slow client to the measurement: all are there by then.
-const GATHERING: Duration = Duration::from_secs(3);
+const GATHERING: Duration = Duration::from_secs(12);
 /// After the last slow client has gone.
 const SETTLING: Duration = Duration::from_secs(2);
 /// Well-behaved clients, and what they ask for in a second altogether.
@@ -355,7 +358,7 @@ impl Slow {
         let mut slow = JoinSet::new();
         for &kind in self.kind.kinds() {
             for client in 0..self.clients {
-                let wait = Duration::from_secs(1) * client / self.clients;
+                let wait = ARRIVAL * client / self.clients;
                 slow.spawn(come_back(kind, self.port, wait, over));
             }
         }
