@@ -109,7 +109,17 @@ pub fn judge(
 fn is_listed_elsewhere(last: &Pass, app: &str, addresses: &HashSet<String>) -> bool {
     let others = last.plan.values().filter(|wanted| wanted.apps != [app]);
     let mut rows = others.flat_map(|wanted| wanted.up.iter().chain(&wanted.unsure));
-    rows.any(|row| addresses.contains(&address(row)))
+    // There may be very many rows, and to read one takes longer than to see that its port is another.
+    let ports: Vec<&str> = addresses.iter().filter_map(|address| spelled_port(address)).collect();
+    let may_be_spelled =
+        |row: &String| ports.len() < addresses.len() || ports.iter().any(|port| row.contains(port));
+    rows.any(|row| may_be_spelled(row) && addresses.contains(&address(row)))
+}
+
+/// `:port` of a `host:port`, unless it is a port that a URL need not spell.
+fn spelled_port(address: &str) -> Option<&str> {
+    let port = address.get(address.rfind(':')?..)?;
+    (!matches!(port, ":80" | ":443")).then_some(port)
 }
 
 /// Makes `answer` show `app` as it is now.
@@ -177,4 +187,33 @@ fn absorb_one(pass: &mut Pass, listed: &mut Listed, narrow: Narrow) {
         wanted.up = part.up;
     }
     let _before = pass.apps.insert(narrow.id, Arc::new(narrow.report));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_of_another_host_is_found_however_it_is_spelled() {
+        let mut last = Pass::default();
+        for (host, app, row) in [
+            ("a", "/a", "http://10.0.0.1:31000"),
+            ("b", "/b", "http://10.0.0.2:31000/"),
+            ("c", "/b", "http://10.0.0.3"),
+        ] {
+            let (apps, up) = (vec![app.to_owned()], vec![row.to_owned()]);
+            let wanted = Wanted { apps, up, ..Wanted::default() };
+            let _new = Arc::make_mut(&mut last.plan).insert(host.to_owned(), wanted);
+        }
+        for (address, expected) in [
+            ("10.0.0.1:31000", false),
+            ("10.0.0.2:31000", true),
+            ("10.0.0.2:31001", false),
+            ("10.0.0.3:80", true),
+            ("10.0.0.3:8080", false),
+        ] {
+            let addresses = [address.to_owned()].into();
+            assert_eq!(is_listed_elsewhere(&last, "/a", &addresses), expected, "{address}");
+        }
+    }
 }
