@@ -107,31 +107,12 @@ mod tests {
     use crate::agent::schedule::Scope;
     use crate::marathon::events::Gone;
     use crate::plan::Plan;
-    use crate::rules::address::PortRef;
-    use crate::rules::labels::Claim;
     use crate::rules::liveness::Verdict;
     use crate::rules::report::{AppReport, AppState, TaskReport};
 
-    fn claim(host: &str) -> Claim {
-        Claim {
-            host: host.to_owned(),
-            identifier: "id".to_owned(),
-            port: PortRef::Index(0),
-            scheme: shared::backend::Scheme::Http,
-            label: "label".to_owned(),
-        }
-    }
-
     fn report(state: AppState, host: Option<&str>, task: &str) -> AppReport {
         let task = TaskReport { id: task.to_owned(), verdict: Verdict::Up, addresses: Vec::new() };
-        AppReport {
-            state,
-            hosts: host.into_iter().map(claim).collect(),
-            tasks: vec![task],
-            refused: Vec::new(),
-            problems: Vec::new(),
-            taken: Vec::new(),
-        }
+        AppReport::of(state, host.as_slice(), vec![task])
     }
 
     /// `/a` has a host of its own, `/b` and `/c` share one, `/none` has none.

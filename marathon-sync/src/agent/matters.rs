@@ -54,14 +54,7 @@ mod tests {
             verdict: Verdict::Up,
             addresses: Vec::new(),
         };
-        AppReport {
-            state,
-            hosts: Vec::new(),
-            tasks: tasks.iter().map(report).collect(),
-            refused: Vec::new(),
-            problems: Vec::new(),
-            taken: Vec::new(),
-        }
+        AppReport::of(state, &[], tasks.iter().map(report).collect())
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::plan::{Plan, Wanted};
 use crate::routes::change::{Action, Change, Removed};
 use crate::routes::lease::Standing;
 use crate::rules::address::{Address, How, NoAddress, PortRef};
-use crate::rules::labels::{Claim, Refused};
+use crate::rules::labels::Refused;
 use crate::rules::liveness::{Reason, Verdict};
 use crate::rules::report::{AppReport, AppState, TaskAddress, TaskReport};
 
@@ -81,16 +81,6 @@ pub(super) fn fetch_error() -> FetchError {
     FetchError { attempts: vec![("http://marathon.test:8080".to_owned(), error)] }
 }
 
-fn claim(host: &str) -> Claim {
-    Claim {
-        host: host.to_owned(),
-        identifier: "id".to_owned(),
-        port: PortRef::Index(0),
-        scheme: shared::backend::Scheme::Http,
-        label: "hipacheFrontend".to_owned(),
-    }
-}
-
 fn task(id: &str, verdict: Verdict, url: Result<&str, NoAddress>) -> TaskReport {
     let how = How::Agent { position: 0, is_mapped: false };
     let found = url.map(|url| Address { url: url.to_owned(), how });
@@ -98,20 +88,9 @@ fn task(id: &str, verdict: Verdict, url: Result<&str, NoAddress>) -> TaskReport 
     TaskReport { id: id.to_owned(), verdict, addresses: vec![address] }
 }
 
-fn app(state: AppState, hosts: &[&str], tasks: Vec<TaskReport>) -> AppReport {
-    AppReport {
-        state,
-        hosts: hosts.iter().map(|host| claim(host)).collect(),
-        tasks,
-        refused: Vec::new(),
-        problems: Vec::new(),
-        taken: Vec::new(),
-    }
-}
-
 fn apps() -> BTreeMap<String, Arc<AppReport>> {
     let sick = Verdict::Down(Reason::Sick);
-    let mut a = app(
+    let mut a = AppReport::of(
         AppState::Mapped,
         &["ab.test"],
         vec![
@@ -121,7 +100,7 @@ fn apps() -> BTreeMap<String, Arc<AppReport>> {
     );
     let reason = "`b.test/x` has a path, which cannot be routed".to_owned();
     a.refused.push(Refused { label: "HAPROXY_0_PATH".to_owned(), reason });
-    let b = app(
+    let b = AppReport::of(
         AppState::MappedInPart("1 of its tasks cannot be read".to_owned()),
         &["ab.test", "b.test"],
         vec![
@@ -129,7 +108,11 @@ fn apps() -> BTreeMap<String, Arc<AppReport>> {
             task("b.2", Verdict::Unsure(Reason::UnknownHealth), Err(NoAddress::NoHost)),
         ],
     );
-    let mut q = app(AppState::Quarantined("`labels` is not an object".to_owned()), &[], Vec::new());
+    let mut q = AppReport::of(
+        AppState::Quarantined("`labels` is not an object".to_owned()),
+        &[],
+        Vec::new(),
+    );
     q.problems.push(Problem {
         app: "/q".to_owned(),
         task: None,
@@ -137,7 +120,7 @@ fn apps() -> BTreeMap<String, Arc<AppReport>> {
         reason: "a number".to_owned(),
     });
     let skipped = AppState::Skipped("it has no label `hipacheFrontend` with a host".to_owned());
-    let s = app(skipped, &[], Vec::new());
+    let s = AppReport::of(skipped, &[], Vec::new());
     [("/a", a), ("/b", b), ("/q", q), ("/s", s)]
         .map(|(id, app)| (id.to_owned(), Arc::new(app)))
         .into()

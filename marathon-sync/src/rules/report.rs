@@ -22,6 +22,23 @@ pub struct AppReport {
     pub taken: Vec<String>,
 }
 
+#[cfg(test)]
+impl AppReport {
+    /// Of an app about which there is nothing to complain, with its first port on `hosts`.
+    pub(crate) fn of(state: AppState, hosts: &[&str], tasks: Vec<TaskReport>) -> Self {
+        let claim = |host: &&str| Claim {
+            host: (*host).to_owned(),
+            identifier: "id".to_owned(),
+            port: PortRef::Index(0),
+            scheme: shared::backend::Scheme::Http,
+            label: "hipacheFrontend".to_owned(),
+        };
+        let hosts = hosts.iter().map(claim).collect();
+        let (refused, problems, taken) = (Vec::new(), Vec::new(), Vec::new());
+        Self { state, hosts, tasks, refused, problems, taken }
+    }
+}
+
 /// What was done with an app.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AppState {
