@@ -42,7 +42,7 @@ const MAX_UNSENT: u32 = 128 * 1024;
 
 /// Connections that are looked at at once; of more, in how many parts at most, spread over a tick.
 const SWEPT_AT_ONCE: usize = 128;
-const PARTS: u8 = 20;
+const PARTS: usize = 20;
 /// Expired connections that are ended at once.
 const ENDED_AT_ONCE: usize = 4;
 /// In how many parts more of them are ended.
@@ -164,14 +164,13 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut count = 0_u32;
     loop {
-        let _ = ticks.tick().await;
+        let begin = ticks.tick().await;
         let now = shared.clock.tick();
         // Thousands of connections take as long to look at as several requests to answer.
-        let parts = connections.count().div_ceil(SWEPT_AT_ONCE).clamp(1, usize::from(PARTS));
+        let parts = connections.count().div_ceil(SWEPT_AT_ONCE).clamp(1, PARTS);
         for part in 0..parts {
-            if part > 0 {
-                tokio::time::sleep(TICK / (u32::from(PARTS) + 1)).await;
-            }
+            // By the time of the tick, or what each sleep is late would add up to more than one.
+            tokio::time::sleep_until(begin + spread(part, parts)).await;
             let expired = connections.sweep(now, part, parts);
             if expired.len() <= ENDED_AT_ONCE {
                 wake(&expired);
@@ -184,6 +183,11 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
             shared.upstreams.sweep(now);
         }
     }
+}
+
+/// When, from the tick on, a part is due.
+fn spread(part: usize, parts: usize) -> Duration {
+    TICK * u32::try_from(part).unwrap_or(u32::MAX) / u32::try_from(parts).unwrap_or(u32::MAX)
 }
 
 fn wake(connections: &[Weak<Connection>]) {
