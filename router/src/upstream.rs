@@ -91,11 +91,8 @@ impl Purpose {
     /// of HTTP/2 may end a connection over a head that is too large for them, and everybody's requests
     /// with it: large ones go alone.
     pub fn of<B>(request: &Request<B>, origin: &Origin) -> Self {
-        match origin.scheme {
-            Scheme::Http => Self::Exchange,
-            Scheme::H2c | Scheme::Https if http2::is_large(request) => Self::Alone,
-            Scheme::H2c | Scheme::Https => Self::Exchange,
-        }
+        let may_share = origin.scheme != Scheme::Http;
+        if may_share && http2::is_large(request) { Self::Alone } else { Self::Exchange }
     }
 }
 
@@ -289,9 +286,9 @@ impl Pool {
     }
 
     async fn connect(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
-        let is_exchange = peer.purpose != Purpose::Upgrade;
-        let stream = match self.connector.connect(peer, is_exchange).await {
-            Err(error) if !is_exchange && connect::refuses_protocols(&error) => {
+        let takes_http2 = peer.purpose != Purpose::Upgrade;
+        let stream = match self.connector.connect(peer, takes_http2).await {
+            Err(error) if !takes_http2 && connect::refuses_protocols(&error) => {
                 return Err(LeaseError::NoTunnel);
             }
             stream => stream?,

@@ -125,11 +125,11 @@ impl ClientIo {
     /// The client takes nothing. Once its time is over the connection ends by a reset: else the
     /// kernel would keep what was written, and offer it to the client for minutes.
     fn note_stalled(&self) {
-        if self.connection.phase() == Phase::Streaming {
-            self.connection.turn.await_client();
+        if self.connection.phase() != Phase::Streaming {
+            return;
         }
+        self.connection.turn.await_client();
         if self.connection.has_expired()
-            && self.connection.phase() == Phase::Streaming
             && let Some(socket) = self.inner.inner().stream.socket()
         {
             let _is_set = SockRef::from(socket).set_linger(Some(Duration::ZERO));

@@ -39,9 +39,7 @@ const HEADERS_ONLY: [&str; 27] = [
 
 /// Removes from trailers what is a header or nothing, names with underscores included.
 pub fn strip(trailers: &mut HeaderMap) {
-    if trailers.keys().any(is_header_only) {
-        remove_in_order(trailers, is_header_only);
-    }
+    remove_in_order(trailers, is_header_only);
 }
 
 fn is_header_only(name: &HeaderName) -> bool {

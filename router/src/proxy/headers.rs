@@ -170,9 +170,7 @@ fn remove_forged(headers: &mut HeaderMap, trust: Trust) {
                 && name.as_str().starts_with("x-forwarded-")
                 && !OVERWRITTEN.contains(name))
     };
-    if headers.keys().any(is_forged) {
-        remove_in_order(headers, is_forged);
-    }
+    remove_in_order(headers, is_forged);
 }
 
 /// Whether this is another spelling of such a name: `X_Forwarded_For` and `X-Forwarded-For` are the

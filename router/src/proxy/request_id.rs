@@ -55,9 +55,7 @@ impl Ids {
     /// Writes them into the headers of a request.
     pub fn apply(&self, headers: &mut HeaderMap) {
         let is_other_id = |name: &HeaderName| is_shadow(name, |name| *name == X_REQUEST_ID);
-        if headers.keys().any(is_other_id) {
-            remove_in_order(headers, is_other_id);
-        }
+        remove_in_order(headers, is_other_id);
         headers.insert(X_REQUEST_ID, self.request.clone());
         headers.insert(TRACEPARENT, self.traceparent.clone());
         if self.is_new_trace {
