@@ -101,7 +101,7 @@ pub(crate) struct Setup {
     pub(crate) proxy_core: u32,
     pub(crate) load_core: u32,
     pub(crate) router: PathBuf,
-    origin: Process,
+    pub(crate) origin: Process,
     origin_port: u16,
     redis: Process,
     redis_port: u16,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -70,6 +70,17 @@ impl Process {
         let id = child.id().context("a fresh child has an id")?;
         let group = Pid::from_raw(i32::try_from(id).context("a process id fits in an i32")?);
         Ok(Self { name, child, group, log })
+    }
+
+    /// Runs before everything else on its core from now on, threads and processes to come included.
+    pub(crate) async fn run_first(&self) -> anyhow::Result<()> {
+        for pid in members(self.group)? {
+            let args = ["--all-tasks", "--rr", "--pid", "1", &pid.to_string()].map(str::to_owned);
+            let output = Command::new("chrt").args(args).output().await.context("chrt")?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "{}: {}", self.name, said.trim());
+        }
+        Ok(())
     }
 
     /// Fails when the process has ended, with the end of what it printed.

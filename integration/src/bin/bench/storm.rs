@@ -42,7 +42,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// "A byte now and then."
 const BYTE_INTERVAL: Duration = Duration::from_secs(1);
-/// What the slow clients do must not keep the others and the origin, on the same core, waiting.
+/// What the slow clients do must not keep the others and the origin, on the same core, waiting
+/// (and nothing else may either, see [`run_first`]).
 const STORM_NICE: u8 = 19;
 /// Receive buffer of a slow reader: the least that a kernel gives.
 const SMALL_WINDOW: usize = 4096;
@@ -140,6 +141,7 @@ pub(crate) async fn measure(
              latencies are those of its hypervisor"
         );
     }
+    run_first(&setup.origin).await;
     for &storm in storms {
         println!(
             "**Slow {storm}**, {clients} clients of each kind; {STEADY_RATE} requests/s of others\n"
@@ -204,6 +206,7 @@ async fn one(
 ) -> anyhow::Result<([Phase; 3], String)> {
     let mut proxy = contender.start(setup, AccessLog::Off, Front::Plain).await?;
     let (port, process) = (proxy.port, &proxy.process);
+    run_first(process).await;
     let _warm_up = phase(setup, process, port, 2).await?;
     let before = phase(setup, process, port, seconds).await?;
 
@@ -231,10 +234,19 @@ async fn one(
     Ok(([before, during, after], ends.trim().to_owned()))
 }
 
+/// Other programs of the machine do now and then have a core for milliseconds, and more so during a
+/// storm where they look at what each process has open: that is not what is measured.
+async fn run_first(process: &Process) {
+    if let Err(error) = process.run_first().await {
+        eprintln!("bench: other programs may delay what is measured: {error:#}");
+    }
+}
+
 async fn phase(setup: &Setup, proxy: &Process, port: u16, seconds: u64) -> anyhow::Result<Phase> {
     let (cpu, started) = (proxy.cpu()?, Instant::now());
     let args = vec!["steady".to_owned(), format!("--port={port}"), format!("--seconds={seconds}")];
     let load = start_own("steady", setup, 0, args)?;
+    run_first(&load).await;
     let printed = load.output(Duration::from_secs(seconds) + 2 * ANSWER_WITHIN).await?;
     let ran = proxy.cpu()?.ran.saturating_sub(cpu.ran);
     let busy = ran.as_secs_f64() / started.elapsed().as_secs_f64();
@@ -278,13 +290,18 @@ impl Steady {
     }
 }
 
-/// A request every `period` from `due` on. One that has to wait for the one before is late, and
-/// its latency says so.
+/// A request in every `period` from `start` on, each elsewhere in its period: the slow clients' timer
+/// goes by the millisecond, and in step with it either every request would meet them or none. One that
+/// has to wait for the one before is late, and its latency says so.
 #[allow(clippy::disallowed_methods, reason = "a thread of its own, without a runtime")]
-fn steady(port: u16, mut due: Instant, period: Duration, end: Instant) -> (Vec<Duration>, usize) {
+fn steady(port: u16, start: Instant, period: Duration, end: Instant) -> (Vec<Duration>, usize) {
     let (mut latencies, mut failed) = (Vec::new(), 0);
     let mut connection = None;
-    while due < end {
+    for (count, place) in (0_u32..).zip(golden_places()) {
+        let due = start + period * count + period.mul_f64(place);
+        if due >= end {
+            break;
+        }
         let early = due.saturating_duration_since(Instant::now());
         thread::sleep(early);
         // Late because of the answer before counts, late because the timer woke us late does not.
@@ -296,9 +313,14 @@ fn steady(port: u16, mut due: Instant, period: Duration, end: Instant) -> (Vec<D
                 connection = None;
             }
         }
-        due += period;
     }
     (latencies, failed)
+}
+
+/// Places between 0 and 1 that fill it evenly however many are taken (multiples of the golden ratio).
+fn golden_places() -> impl Iterator<Item = f64> {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    std::iter::successors(Some(0.0), |place: &f64| Some((place + GOLDEN).fract()))
 }
 
 fn ask(connection: &mut Option<BlockingStream>, port: u16) -> anyhow::Result<()> {
