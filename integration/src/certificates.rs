@@ -59,15 +59,35 @@ impl Authority {
         params.not_after = date_time_ymd(year, month, day);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let path = |kind: &str| self.dir.path().join(format!("{file}.{kind}"));
-        let identity = Identity { certificate: path("crt"), key: path("key") };
-        std::fs::write(&identity.certificate, certificate.pem()).expect("a file");
-        std::fs::write(&identity.key, key.serialize_pem()).expect("a file");
-        identity
+        Identity::write(self.dir.path(), &file, &certificate.pem(), &key)
     }
 }
 
 impl Identity {
+    /// One that signed itself, as `openssl req -x509` makes it: it says that it is an authority. Its
+    /// files in `directory` are called `file`.
+    pub fn self_signed(
+        directory: &Path,
+        file: &str,
+        name: &str,
+        (year, month, day): (i32, u8, u8),
+    ) -> Self {
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a host name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = date_time_ymd(year, month, day);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self::write(directory, file, &certificate.pem(), &key)
+    }
+
+    fn write(directory: &Path, name: &str, certificate: &str, key: &KeyPair) -> Self {
+        let path = |kind: &str| directory.join(format!("{name}.{kind}"));
+        let identity = Self { certificate: path("crt"), key: path("key") };
+        std::fs::write(&identity.certificate, certificate).expect("a file");
+        std::fs::write(&identity.key, key.serialize_pem()).expect("a file");
+        identity
+    }
+
     /// The certificate and its key as text.
     pub fn pem(&self) -> (String, String) {
         let read = |path| std::fs::read_to_string(path).expect("own file");

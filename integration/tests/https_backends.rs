@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 
 use integration::backend::Backend;
-use integration::certificates::Authority;
+use integration::certificates::{Authority, Identity};
 use integration::client::{Client, debug_get, get};
 use integration::eventually::{DEADLINE, eventually};
 use integration::http2;
@@ -150,6 +150,39 @@ fn an_authority_of_one_host_opens_the_backend_to_no_other() {
         assert_eq!(front.server_names().len(), 1, "one connection, used again");
     }
     assert_eq!((backend.request_count(), http2.requests().len()), (2, 2));
+}
+
+/// One that signs itself says that it is an authority, which no backend may be unless it is named.
+#[test]
+fn a_certificate_that_signed_itself_is_pinned() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let own = |file, name, day| Identity::self_signed(dir.path(), file, name, day);
+    let later = (4000, 1, 1);
+    let [pinned, unknown] = ["pinned", "unknown"].map(|file| own(file, "localhost", later));
+    let other_name = own("other-name", "other.test", later);
+    let expired = own("expired", "localhost", (2001, 1, 1));
+    let named = [&pinned, &other_name, &expired].map(|identity| identity.pem().0).concat();
+    let file = dir.path().join("named.pem");
+    std::fs::write(&file, &named).expect("a file");
+
+    let (redis, backend) = (Redis::start(), Backend::start("b"));
+    options(&redis, "*.own.test", &["backend-ca", &named]);
+    let router =
+        Router::builder(&redis).set("server.backendCa", file.display().to_string()).start();
+    for (label, identity, expected) in [
+        ("pinned", &pinned, 200),
+        ("unknown", &unknown, 502),
+        ("other-name", &other_name, 502),
+        ("expired", &expired, 502),
+    ] {
+        let front = Front::start(identity, backend.port());
+        for domain in ["own", "configured"] {
+            let host = format!("{label}.{domain}.test");
+            redis.frontend(&host, "id", &[&front.url("localhost")]);
+            assert_eq!(status(&router, &host), expected, "{host}");
+        }
+    }
+    router.wait_for_log(&["no TLS with the backend", "certificate expired"]);
 }
 
 /// `backend-name` is what the certificate has to be valid for, and what is asked for (SNI).

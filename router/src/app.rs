@@ -29,6 +29,7 @@ use crate::proxy::pages::Pages;
 use crate::proxy::tunnel::Tunnels;
 use crate::proxy::{Settings, Shared};
 use crate::route::sticky::StickyKey;
+use crate::route::trust::Authorities;
 use crate::seldom::Seldom;
 use crate::snapshot::Keeper;
 use crate::table::{self, Table};
@@ -84,7 +85,7 @@ pub struct App {
     clock: Arc<Clock>,
     memory: Arc<Memory>,
     certificates: Option<Certificates>,
-    authorities: Option<Arc<rustls::RootCertStore>>,
+    authorities: Option<Authorities>,
 }
 
 /// What the configuration names files for, read.
@@ -93,7 +94,7 @@ pub struct Files {
     clock: Arc<Clock>,
     memory: Arc<Memory>,
     certificates: Option<Certificates>,
-    authorities: Option<Arc<rustls::RootCertStore>>,
+    authorities: Option<Authorities>,
 }
 
 impl Files {

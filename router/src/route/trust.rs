@@ -42,11 +42,13 @@ pub enum Signers {
     Nobody,
 }
 
-/// The authorities of one `backend-ca`.
+/// The authorities of one `backend-ca`, or of `server.backendCa`.
 #[derive(Clone)]
 pub struct Authorities {
-    /// Their certificates.
+    /// For those whom they signed for.
     pub roots: Arc<RootCertStore>,
+    /// The certificates themselves: a backend may serve one of these, too.
+    pub certificates: Arc<[CertificateDer<'static>]>,
     id: Id,
 }
 
@@ -85,16 +87,18 @@ impl Authorities {
     /// What is wrong with them.
     pub fn parse(pem: &[u8]) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
+        let mut certificates = Vec::new();
         for (index, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
             let number = index + 1;
             let failed = |error: &dyn fmt::Display| format!("certificate {number}: {error}");
             let certificate = certificate.map_err(|error| failed(&error))?;
-            roots.add(certificate).map_err(|error| failed(&error))?;
+            roots.add(certificate.clone()).map_err(|error| failed(&error))?;
+            certificates.push(certificate);
         }
         if roots.is_empty() {
             return Err("there is no `-----BEGIN CERTIFICATE-----` in it".to_owned());
         }
-        Ok(Self { roots: Arc::new(roots), id: sha256(pem) })
+        Ok(Self { roots: Arc::new(roots), certificates: certificates.into(), id: sha256(pem) })
     }
 
     /// The same for equal texts, and for no others.

@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use shared::backend::{BackendHost, Origin, Scheme};
 use tokio::net::TcpStream;
@@ -18,7 +17,7 @@ use super::Peer;
 use super::guard::{Forbidden, Guard};
 use super::trust::Trusts;
 use crate::clock::Clock;
-use crate::route::trust::{Id, Signers};
+use crate::route::trust::{Authorities, Id, Signers};
 use crate::route::{Millis, millis};
 use crate::seldom::Seldom;
 use crate::stream::Stream;
@@ -110,7 +109,7 @@ impl Connector {
         timeout: Duration,
         guard: Guard,
         clock: Arc<Clock>,
-        authorities: Option<Arc<RootCertStore>>,
+        authorities: Option<Authorities>,
     ) -> Self {
         let (names, reported, refusals) = (Mutex::default(), Mutex::default(), Seldom::default());
         let trusts = Trusts::new(authorities);
@@ -187,9 +186,9 @@ impl Connector {
                 if reported.len() < MAX_NAMES && reported.insert(key) {
                     warn!(
                         backend = %peer.origin, %error,
-                        "no TLS with the backend; its certificate has to be valid for its host and \
-                         signed by an authority of the system or of server.backendCa, or be what \
-                         backend-name and backend-ca of the host's options say"
+                        "no TLS with the backend; its certificate has to be valid for the host of its \
+                         URL (or backend-name of the options), and signed by an authority of the \
+                         system or of server.backendCa (or backend-ca), or be listed there itself"
                     );
                 }
             }

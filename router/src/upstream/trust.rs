@@ -4,12 +4,17 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore,
+    SignatureScheme, WantsVerifier,
+};
 use shared::lock::lock;
 use tokio::sync::OnceCell;
 use tracing::warn;
@@ -23,7 +28,7 @@ const MAX_SPECIAL: usize = 1000;
 #[derive(Debug)]
 pub(super) struct Trusts {
     /// The authorities of `server.backendCa`.
-    authorities: Option<Arc<RootCertStore>>,
+    authorities: Option<Authorities>,
     provider: Arc<CryptoProvider>,
     configured: OnceCell<Configs>,
     anyone: OnceCell<Configs>,
@@ -45,17 +50,16 @@ pub(super) struct Configs {
 /// # Errors
 ///
 /// When the file cannot be read or holds no certificate.
-pub fn read_authorities(path: &Path) -> anyhow::Result<Arc<RootCertStore>> {
+pub fn read_authorities(path: &Path) -> anyhow::Result<Authorities> {
     let pem = std::fs::read(path).map_err(|error| {
         anyhow::anyhow!("server.backendCa: {} cannot be read: {error}", path.display())
     })?;
-    let authorities = Authorities::parse(&pem)
-        .map_err(|error| anyhow::anyhow!("server.backendCa: {}: {error}", path.display()))?;
-    Ok(authorities.roots)
+    Authorities::parse(&pem)
+        .map_err(|error| anyhow::anyhow!("server.backendCa: {}: {error}", path.display()))
 }
 
 impl Trusts {
-    pub(super) fn new(authorities: Option<Arc<RootCertStore>>) -> Self {
+    pub(super) fn new(authorities: Option<Authorities>) -> Self {
         Self {
             authorities,
             provider: Arc::new(aws_lc_rs::default_provider()),
@@ -74,14 +78,15 @@ impl Trusts {
             Signers::Authorities(authorities) => self.special(authorities),
             Signers::Configured => {
                 let config = self.configured.get_or_try_init(|| async {
-                    let roots = match &self.authorities {
-                        Some(roots) => Arc::clone(roots),
-                        // Files of the system are read, some hundred of them.
-                        None => tokio::task::spawn_blocking(system_authorities)
-                            .await
-                            .map_err(io::Error::other)?,
-                    };
-                    self.verified(roots)
+                    if let Some(authorities) = &self.authorities {
+                        return self.known_to(authorities);
+                    }
+                    // Files of the system are read, some hundred of them.
+                    let roots = tokio::task::spawn_blocking(system_authorities)
+                        .await
+                        .map_err(io::Error::other)?;
+                    let config = self.builder()?.with_root_certificates(roots);
+                    Ok(finish(config.with_no_client_auth()))
                 });
                 config.await.cloned()
             }
@@ -100,29 +105,32 @@ impl Trusts {
         if special.len() >= MAX_SPECIAL {
             special.clear();
         }
-        let config = self.verified(Arc::clone(&authorities.roots))?;
+        let config = self.known_to(authorities)?;
         special.insert(*authorities.id(), config.clone());
         Ok(config)
     }
 
-    fn verified(&self, roots: Arc<RootCertStore>) -> io::Result<Configs> {
-        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(finish(config))
+    fn known_to(&self, authorities: &Authorities) -> io::Result<Configs> {
+        let (roots, provider) = (Arc::clone(&authorities.roots), Arc::clone(&self.provider));
+        let signed = WebPkiServerVerifier::builder_with_provider(roots, provider);
+        let signed = signed.build().map_err(io::Error::other)?;
+        let pinned = Arc::clone(&authorities.certificates);
+        self.verified_by(Arc::new(Known { pinned, signed }))
     }
 
     fn unverified(&self) -> io::Result<Configs> {
-        let verifier = Arc::new(Unverified(Arc::clone(&self.provider)));
-        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+        self.verified_by(Arc::new(Unverified(Arc::clone(&self.provider))))
+    }
+
+    fn verified_by(&self, verifier: Arc<dyn ServerCertVerifier>) -> io::Result<Configs> {
+        let config = self.builder()?.dangerous().with_custom_certificate_verifier(verifier);
+        Ok(finish(config.with_no_client_auth()))
+    }
+
+    fn builder(&self) -> io::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+        ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        Ok(finish(config))
+            .map_err(io::Error::other)
     }
 }
 
@@ -146,6 +154,82 @@ fn system_authorities() -> Arc<RootCertStore> {
         );
     }
     Arc::new(roots)
+}
+
+/// Takes what known authorities have signed, and their certificates themselves: one that signed itself
+/// says that it is an authority if `openssl req -x509` made it, and such a one is not taken from a
+/// server by the rules (RFC 5280 section 4.2.1.9), although whoever has its key is who is wanted.
+#[derive(Debug)]
+struct Known {
+    pinned: Arc<[CertificateDer<'static>]>,
+    signed: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Known {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.pinned.contains(end_entity) {
+            return self.signed.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            );
+        }
+        verify_validity(end_entity, now)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signed.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signed.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
+    }
+}
+
+/// That it is neither too early nor too late for a certificate.
+fn verify_validity(
+    certificate: &CertificateDer<'_>,
+    now: UnixTime,
+) -> Result<(), CertificateError> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .map_err(|_unreadable| CertificateError::BadEncoding)?;
+    let seconds = |time: x509_parser::time::ASN1Time| {
+        UnixTime::since_unix_epoch(Duration::from_secs(time.timestamp().try_into().unwrap_or(0)))
+    };
+    let validity = parsed.validity();
+    let (not_before, not_after) = (seconds(validity.not_before), seconds(validity.not_after));
+    if now < not_before {
+        return Err(CertificateError::NotValidYetContext { time: now, not_before });
+    }
+    if now > not_after {
+        return Err(CertificateError::ExpiredContext { time: now, not_after });
+    }
+    Ok(())
 }
 
 /// Takes any certificate, as long as the peer has its key.
