@@ -223,13 +223,17 @@ impl Tunnel {
     }
 }
 
+/// What the target `/big` is answered with.
+pub const BIG: usize = 1024 * 1024;
+
 /// A backend of HTTP/2, which sends back what it gets, trailers and their announcement included, or
-/// `grpc-status: 0` for none.
+/// `grpc-status: 0` for none. The target `/big` gets [`BIG`] bytes.
 #[derive(Debug)]
 pub struct Backend {
     port: u16,
     connections: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<http::request::Parts>>>,
+    big_bytes: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -259,10 +263,13 @@ impl Backend {
         let connections = Arc::<AtomicUsize>::default();
         let requests = Arc::<Mutex<Vec<http::request::Parts>>>::default();
         let (count, seen) = (Arc::clone(&connections), Arc::clone(&requests));
+        let big_bytes = Arc::<AtomicUsize>::default();
+        let sent = Arc::clone(&big_bytes);
         let task = RUNTIME.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
                 let (seen, builder) = (Arc::clone(&seen), builder.clone());
+                let sent = Arc::clone(&sent);
                 tokio::spawn(async move {
                     let Ok(mut connection) = builder.handshake(stream).await else { return };
                     let mut answered = 0;
@@ -279,15 +286,18 @@ impl Backend {
                             && parts.extensions.get().map(h2::ext::Protocol::as_str)
                                 == Some("websocket");
                         seen.lock().unwrap_or_else(PoisonError::into_inner).push(parts);
-                        match is_websocket {
-                            true => drop(tokio::spawn(tunnel(target, body, respond))),
-                            false => drop(tokio::spawn(answer(announced, body, respond))),
+                        match target.as_str() {
+                            _ if is_websocket => {
+                                drop(tokio::spawn(tunnel(target, body, respond)));
+                            }
+                            "/big" => drop(tokio::spawn(big(Arc::clone(&sent), respond))),
+                            _ => drop(tokio::spawn(answer(announced, body, respond))),
                         }
                     }
                 });
             }
         });
-        Self { port, connections, requests, task }
+        Self { port, connections, requests, big_bytes, task }
     }
 
     /// `h2c://…`.
@@ -303,6 +313,11 @@ impl Backend {
     /// Connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of answers to `/big` that were taken so far.
+    pub fn big_bytes(&self) -> usize {
+        self.big_bytes.load(Ordering::Relaxed)
     }
 
     /// Heads of the requests so far: method, target, headers.
@@ -354,6 +369,23 @@ async fn tunnel(
     }
     let _sent = write(&mut stream, Bytes::from_static(b"bye")).await;
     let _ended = stream.send_data(Bytes::new(), true);
+}
+
+/// As much at a time as the other side takes.
+async fn big(sent: Arc<AtomicUsize>, mut respond: h2::server::SendResponse<Bytes>) {
+    let Ok(mut stream) = respond.send_response(http::Response::new(()), false) else { return };
+    let mut left = BIG;
+    stream.reserve_capacity(left);
+    while left > 0 {
+        let capacity = poll_fn(|cx| stream.poll_capacity(cx)).await;
+        let Some(Ok(capacity)) = capacity else { return };
+        let part = Bytes::from(vec![b'x'; capacity.min(left)]);
+        left -= part.len();
+        sent.fetch_add(part.len(), Ordering::Relaxed);
+        if stream.send_data(part, left == 0).is_err() {
+            return;
+        }
+    }
 }
 
 async fn answer(

@@ -12,6 +12,7 @@ use integration::http2::{self, Client, END_HEADERS, END_STREAM, Raw, block, kind
 use integration::redis::Redis;
 use integration::router::{Builder, Router};
 use integration::tls::{Front, Kind};
+use integration::wire::Conn;
 use nix::sys::signal::Signal;
 use pretty_assertions::assert_eq;
 use serde_json::json;
@@ -428,6 +429,81 @@ fn a_shared_connection_that_breaks_costs_no_request_that_may_be_repeated() {
     };
     assert_eq!((post(), post()), (502, 200), "never sent twice");
     assert_eq!(backend.requests().len(), 9);
+}
+
+/// A request with a body that never ends: its answer has begun once this returns.
+fn hold(router: &Router) -> Conn {
+    let mut conn = Conn::connect(router.addr()).unwrap();
+    conn.send(b"POST /held HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nx").unwrap();
+    assert_eq!(conn.read_head().unwrap().unwrap().status(), 200);
+    conn
+}
+
+/// Whoever holds the streams that a backend allows keeps nobody else waiting for one.
+#[test]
+fn what_a_backend_allows_on_a_connection_bounds_nothing_but_the_connection() {
+    for max_streams in [1, 2] {
+        let backend = http2::Backend::with_websockets(max_streams);
+        let (_redis, router) = stage(&backend.url());
+        let held: Vec<_> = (0..6).map(|_| hold(&router)).collect();
+        let client = Client::connect(router.addr());
+        assert_eq!(client.get("http://a.test/").status, 200);
+        let expected = 6 / max_streams as usize + 1;
+        assert_eq!(backend.connections(), expected, "{max_streams} allowed");
+        drop(held);
+    }
+}
+
+/// Clients who do not read use up the windows of their own streams, and of nothing else.
+#[test]
+fn unread_answers_of_a_backend_leave_the_window_to_others() {
+    let backend = http2::Backend::start();
+    let (_redis, router) = stage(&backend.url());
+    let client = Client::connect(router.addr());
+    assert_eq!(client.get("http://a.test/").status, 200, "a connection that can be shared");
+    // SETTINGS_INITIAL_WINDOW_SIZE
+    let mut unread = Raw::connect(router.addr(), &[(4, 0)]);
+    let streams = 40;
+    for number in 0..streams {
+        let request = block(&[
+            (b":method", b"GET"),
+            (b":scheme", b"http"),
+            (b":path", b"/big"),
+            (b":authority", b"a.test"),
+        ]);
+        let flags = END_STREAM | END_HEADERS;
+        unread.send(kind::HEADERS, flags, 2 * number + 1, &request).unwrap();
+    }
+    let windows = 256 * 1024 * streams as usize;
+    eventually(DEADLINE, "every stream has its window", || backend.big_bytes() >= windows);
+    let got = client.get("http://a.test/big");
+    assert_eq!((got.status, got.body.len()), (200, http2::BIG));
+    assert_eq!(backend.connections(), 1);
+}
+
+/// Clients that go away have their requests reset, and a backend ends the connection over too many
+/// of these: before that it takes no more requests, and those that it has are finished.
+#[test]
+fn a_shared_connection_with_many_resets_is_replaced() {
+    let backend = http2::Backend::start();
+    let (_redis, router) = stage(&backend.url());
+    let mut innocent = hold(&router);
+    let client = Client::connect(router.addr());
+    for _ in 0..16 {
+        assert_eq!(backend.connections(), 1);
+        drop(hold(&router));
+    }
+    eventually(DEADLINE, "a new connection", || {
+        assert_eq!(client.get("http://a.test/").status, 200);
+        backend.connections() == 2
+    });
+    innocent.send(b"23456789").unwrap();
+    let mut echoed = Vec::new();
+    while !echoed.contains(&b'9') {
+        let part = innocent.read_some().unwrap();
+        assert!(!part.is_empty(), "{}", String::from_utf8_lossy(&echoed));
+        echoed.extend(part);
+    }
 }
 
 #[test]

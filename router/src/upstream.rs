@@ -35,7 +35,7 @@ pub mod wire;
 use connect::{ConnectError, Connector};
 use exchange::Sender;
 pub use exchange::{Exchange, SendError};
-use http2::Multiplexed;
+use http2::sharing::{Place, Shared, Usage};
 
 /// An unused connection is closed after this. Backends commonly close theirs after 60 s or
 /// more; those that do sooner are noticed before the connection is used.
@@ -124,9 +124,9 @@ struct Pool {
     max_sockets: usize,
     /// Last in, first out: the connections that are not needed grow old and expire.
     idle: Mutex<Vec<Idle>>,
-    /// The one that all requests share where the backend speaks HTTP/2. `maxSockets` is then the
-    /// requests at a time.
-    multiplexed: Mutex<Option<Multiplexed>>,
+    /// Those that requests share where the backend speaks HTTP/2. `maxSockets` is then the requests
+    /// at a time, but for those that wait for their own clients.
+    shared: Mutex<Shared>,
     /// The backend chose HTTP/2 and allowed no WebSocket over it.
     wants_http1_for_websocket: AtomicBool,
 }
@@ -170,7 +170,7 @@ impl Upstreams {
                 permits: Arc::new(Semaphore::new(self.max_sockets)),
                 max_sockets: self.max_sockets,
                 idle: Mutex::default(),
-                multiplexed: Mutex::default(),
+                shared: Mutex::default(),
                 wants_http1_for_websocket: AtomicBool::new(false),
             })
         };
@@ -245,7 +245,7 @@ impl Upstreams {
                 }
             }
             // Whoever uses or waits for a connection holds the pool.
-            pool.keeps_multiplexed(now) || !idle.is_empty() || Arc::strong_count(pool) > 1
+            lock(&pool.shared).sweep(now) || !idle.is_empty() || Arc::strong_count(pool) > 1
         };
         lock(&self.pools).retain(|_, pool| keep(pool));
         lock(&self.special).retain(|_, pools| {
@@ -270,19 +270,15 @@ fn entry(pools: &mut Pools, origin: &Origin, make: impl FnOnce() -> Arc<Pool>) -
 impl Pool {
     fn take_idle(&self, purpose: Purpose) -> Option<Box<Exchange>> {
         if purpose == Purpose::Exchange
-            && let Some(shared) = &mut *lock(&self.multiplexed)
+            && let Some((sender, place)) = lock(&self.shared).take()
         {
-            // One that is about to end takes no more requests.
-            if shared.sender.is_ready() {
-                shared.uses += 1;
-                return Some(self.multiplexed(shared.sender.clone()));
-            }
+            return Some(self.multiplexed(sender, place));
         }
         Some(lock(&self.idle).pop()?.exchange)
     }
 
-    fn multiplexed(&self, sender: http2::Sender) -> Box<Exchange> {
-        Exchange::over_http2(Sender::Http2(sender, self.scheme))
+    fn multiplexed(&self, sender: http2::Sender, place: Place) -> Box<Exchange> {
+        Exchange::over_http2(Sender::Http2(sender, self.scheme), Some(place))
     }
 
     async fn connect(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
@@ -294,11 +290,13 @@ impl Pool {
             stream => stream?,
         };
         if self.scheme == Scheme::H2c || stream.speaks_http2() {
-            let sender = Box::pin(http2::handshake(stream)).await?;
-            return Ok(match peer.purpose {
-                Purpose::Alone => self.multiplexed(sender),
-                _ => self.share(sender),
-            });
+            let usage = Usage::new();
+            let sender = Box::pin(http2::handshake(stream, Arc::clone(&usage))).await?;
+            let place = Place::new(&usage);
+            if peer.purpose != Purpose::Alone {
+                lock(&self.shared).add(&sender, &usage);
+            }
+            return Ok(self.multiplexed(sender, place));
         }
         Ok(Exchange::over_http1(stream).await?)
     }
@@ -315,7 +313,7 @@ impl Pool {
             let limit = self.connector.limit(peer);
             let allows = tokio::time::timeout(limit, allows).await;
             if allows.map_err(|_elapsed| ConnectError::TimedOut(limit))?.unwrap_or(false) {
-                return Ok(Exchange::over_http2(Sender::WebSocket(sender, self.scheme)));
+                return Ok(Exchange::over_http2(Sender::WebSocket(sender, self.scheme), None));
             }
             if self.scheme == Scheme::H2c {
                 return Err(LeaseError::NoTunnel);
@@ -331,27 +329,6 @@ impl Pool {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Has further requests use this connection, too.
-    fn share(&self, sender: http2::Sender) -> Box<Exchange> {
-        let exchange = self.multiplexed(sender.clone());
-        *lock(&self.multiplexed) = Some(Multiplexed { sender, uses: 1, seen: 0, since: 0 });
-        exchange
-    }
-
-    /// Lets a shared connection go that has ended or that nobody uses.
-    fn keeps_multiplexed(&self, now: Millis) -> bool {
-        let mut slot = lock(&self.multiplexed);
-        let Some(shared) = &mut *slot else { return false };
-        if shared.uses != shared.seen || self.permits.available_permits() < self.max_sockets {
-            (shared.seen, shared.since) = (shared.uses, now);
-        }
-        let is_old = now.saturating_sub(shared.since) >= millis(IDLE_TIMEOUT);
-        if is_old || shared.sender.is_closed() {
-            *slot = None;
-        }
-        slot.is_some()
     }
 }
 
@@ -398,11 +375,9 @@ impl Lease {
     /// Gives the connection back to the pool if it can carry another request.
     pub fn give_back(mut self, now: Millis, cx: &mut Context<'_>) {
         let Some(mut exchange) = self.exchange.take() else { return };
-        if self.is_doubtful {
-            return;
-        }
-        if !matches!(exchange.sender, Sender::Http1(_)) {
-            // Others use it all the time, or nobody will.
+        exchange.finish();
+        // One of HTTP/2 is used by others all the time, or by nobody.
+        if self.is_doubtful || !matches!(exchange.sender, Sender::Http1(_)) {
             return;
         }
         // hyper takes another request once it has seen the end of this exchange; mostly it has.

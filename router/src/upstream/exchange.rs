@@ -8,6 +8,7 @@ use hyper::client::conn::{TrySendError, http1};
 use shared::backend::Scheme;
 
 use super::connect::ConnectError;
+use super::http2::sharing::Place;
 use super::socket::UpstreamIo;
 use super::wire::Wire;
 use super::{MAX_RESPONSE_HEAD, http2};
@@ -22,6 +23,8 @@ pub struct Exchange {
     pub(super) driver: Option<http1::Connection<UpstreamIo, RequestBody>>,
     wire: Arc<Wire>,
     is_done: bool,
+    /// On a connection that others share.
+    place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -42,11 +45,18 @@ impl Exchange {
             .await
             .map_err(ConnectError::Handshake)?;
         let (sender, driver) = (Sender::Http1(sender), Some(driver));
-        Ok(Box::new(Self { sender, driver, wire, is_done: false }))
+        Ok(Box::new(Self { sender, driver, wire, is_done: false, place: None }))
     }
 
-    pub(super) fn over_http2(sender: Sender) -> Box<Self> {
-        Box::new(Self { sender, driver: None, wire: Arc::default(), is_done: false })
+    pub(super) fn over_http2(sender: Sender, place: Option<Place>) -> Box<Self> {
+        Box::new(Self { sender, driver: None, wire: Arc::default(), is_done: false, place })
+    }
+
+    /// The request has had its answer, all of it.
+    pub(super) fn finish(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.finish();
+        }
     }
 
     /// Whether a WebSocket was asked for by HTTP/2, so that a success is what begins it.
@@ -77,9 +87,14 @@ impl Exchange {
                     self.wire.keep(&request);
                 }
                 http2::encode(&mut request, *scheme);
+                let usage = self.place.as_ref().map(Place::usage);
                 let sent = sender.try_send_request(request);
                 Either::Right(Either::Right(async move {
-                    sent.await.map_err(|error| match SendError::from(error) {
+                    let result = sent.await;
+                    if let Some(usage) = usage {
+                        usage.note_answer();
+                    }
+                    result.map_err(|error| match SendError::from(error) {
                         SendError::Unsent(mut request) => {
                             http2::decode(&mut request);
                             SendError::Unsent(request)

@@ -1,6 +1,9 @@
-//! Backends of HTTP/2: one connection per worker carries all requests. A WebSocket has a connection of its
+//! Backends of HTTP/2: a connection per worker carries many requests. A WebSocket has a connection of its
 //! own: on a shared one a few tunnels would take the window and the streams of all requests.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
@@ -17,17 +20,21 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 mod settings;
+pub(super) mod sharing;
 
 use settings::Watched;
+use sharing::Usage;
 
-use super::MAX_RESPONSE_HEAD;
 use super::connect::ConnectError;
+use super::{IDLE_TIMEOUT, MAX_RESPONSE_HEAD};
 use crate::request_body::RequestBody;
-use crate::route::Millis;
 use crate::stream::Stream;
 
-/// Bytes of one response that a backend may send unasked, and of all responses of a connection.
-const WINDOWS: (u32, u32) = (256 * 1024, 4 * 1024 * 1024);
+/// Bytes of one response that a backend may send unasked.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same of all responses of a connection: all that its streams may be sent, so that clients who do
+/// not read use up nobody else's.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * sharing::MAX_STREAMS;
 /// Bytes of one request's body that wait for a slow backend at most.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Size of a head, counted as by RFC 9113 6.5.2, beyond which backends may refuse the connection that it
@@ -41,19 +48,9 @@ const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs
 /// Sends requests on a connection that many share.
 pub(super) type Sender = http2::SendRequest<RequestBody>;
 
-/// A connection that many requests share.
-#[derive(Debug)]
-pub(super) struct Multiplexed {
-    pub(super) sender: Sender,
-    /// Requests that it was taken for, so far and at the last sweep.
-    pub(super) uses: u64,
-    pub(super) seen: u64,
-    pub(super) since: Millis,
-}
-
-/// Begins HTTP/2 on a connection.
-pub(super) async fn handshake(stream: Stream) -> Result<Sender, ConnectError> {
-    begin(TokioIo::new(stream)).await
+/// Begins HTTP/2 on a connection. `usage` is told what the backend allows.
+pub(super) async fn handshake(stream: Stream, usage: Arc<Usage>) -> Result<Sender, ConnectError> {
+    begin(TokioIo::new(stream), usage).await
 }
 
 /// Begins HTTP/2 on a connection that is for a WebSocket. The second future says whether the backend
@@ -62,16 +59,19 @@ pub(super) async fn handshake_for_websocket(
     stream: Stream,
 ) -> Result<(Sender, oneshot::Receiver<bool>), ConnectError> {
     let (stream, allows_websocket) = Watched::new(TokioIo::new(stream));
-    Ok((begin(stream).await?, allows_websocket))
+    Ok((begin(stream, Usage::new()).await?, allows_websocket))
 }
 
 /// The connection is driven by a task of the worker, which ends with the last of its senders and
 /// requests.
-async fn begin(stream: impl Read + Write + Send + Unpin + 'static) -> Result<Sender, ConnectError> {
+async fn begin(
+    stream: impl Read + Write + Send + Unpin + 'static,
+    usage: Arc<Usage>,
+) -> Result<Sender, ConnectError> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(WINDOWS.0)
-        .initial_connection_window_size(WINDOWS.1)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(MAX_RESPONSE_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(PING.0)
@@ -80,7 +80,14 @@ async fn begin(stream: impl Read + Write + Send + Unpin + 'static) -> Result<Sen
         .await
         .map_err(ConnectError::Handshake)?;
     drop(tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let mut connection = pin!(connection);
+        let ended = poll_fn(|cx| {
+            let polled = connection.as_mut().poll(cx);
+            usage.allow(connection.current_max_send_streams());
+            usage.is_driven_by(cx.waker());
+            polled
+        });
+        if let Err(error) = ended.await {
             debug!(%error, "connection to a backend of HTTP/2 ended");
         }
     }));
