@@ -1,6 +1,9 @@
 //! HTTP/2 from clients, and to backends that speak it. Abuse is among the probes, in `probes/http2.rs`; what the
 //! RFC wants of frames is in `http2_conformance`.
 
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
@@ -95,7 +98,7 @@ fn requests_of_one_connection_are_routed_one_by_one() {
     let router = h2c(&redis).start();
     let client = Client::connect(router.addr());
     let body: Vec<u8> = (b'a'..=b'z').cycle().take(300_000).collect();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for number in 0..20 {
             let (client, body) = (&client, &body[..number * 15_000]);
             scope.spawn(move || {
@@ -338,7 +341,7 @@ fn calls_reach_a_backend_of_http2_on_one_connection() {
             client.send(request, Some(body), None).unwrap()
         };
         assert_eq!(call(b"first").text(), "first");
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for number in 0..30 {
                 let call = &call;
                 scope.spawn(move || {
@@ -431,11 +434,119 @@ fn a_shared_connection_that_breaks_costs_no_request_that_may_be_repeated() {
     assert_eq!(backend.requests().len(), 9);
 }
 
+/// How a backend refuses a request.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    /// It ends the connection in good order (RFC 9113 6.8).
+    GoAway,
+    /// It has no room for the stream (RFC 9113 8.7).
+    Stream,
+}
+
+/// A backend of HTTP/2 whose first connection answers one request and refuses the next one, once it has
+/// come to its end or brought so many bytes. Others answer with what they get.
+fn refusing(refusal: Refusal, bytes: usize) -> (u16, mpsc::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (report, reports) = mpsc::channel();
+    // Ends with the process of the test.
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut raw = Raw::over(Conn::new(stream.expect("a connection")));
+            let report = report.clone();
+            thread::spawn(move || {
+                serve(&mut raw, (number == 0).then_some((refusal, bytes)), &report);
+            });
+        }
+    });
+    (port, reports)
+}
+
+fn serve(raw: &mut Raw, refuses: Option<(Refusal, usize)>, report: &mpsc::Sender<usize>) {
+    let Ok(_preface) = raw.conn().read_exact(24) else { return };
+    // SETTINGS_INITIAL_WINDOW_SIZE, and the same for the connection.
+    let room = 1_u32 << 20;
+    let settings = http2::settings_frame(&[(4, room)]);
+    let _sent = raw.send_bytes(&settings);
+    let _sent = raw.send(kind::WINDOW_UPDATE, 0, 0, &room.to_be_bytes());
+    let mut body = Vec::new();
+    while let Some(frame) = raw.frame() {
+        if frame.kind == kind::SETTINGS && frame.flags & http2::ACK == 0 {
+            let _sent = raw.send(kind::SETTINGS, http2::ACK, 0, &[]);
+        }
+        if ![kind::HEADERS, kind::DATA].contains(&frame.kind) {
+            continue;
+        }
+        if frame.kind == kind::DATA {
+            body.extend(&frame.payload);
+        }
+        let has_ended = frame.flags & END_STREAM != 0;
+        match refuses {
+            Some((_, bytes)) if frame.stream > 1 && !has_ended && body.len() < bytes => {}
+            Some((refusal, _)) if frame.stream > 1 => {
+                report.send(body.len()).expect("the test waits");
+                let _sent = match refusal {
+                    Refusal::GoAway => raw.send(kind::GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]),
+                    Refusal::Stream => raw.send(kind::RST_STREAM, 0, frame.stream, &[0, 0, 0, 7]),
+                };
+                body.clear();
+            }
+            _ if has_ended => {
+                // `:status: 200`
+                let _sent = raw.send(kind::HEADERS, END_HEADERS, frame.stream, &[0x88]);
+                for part in body.chunks(16 * 1024) {
+                    let _sent = raw.send(kind::DATA, 0, frame.stream, part);
+                }
+                let _sent = raw.send(kind::DATA, END_STREAM, frame.stream, &[]);
+                body.clear();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a backend says that it has not processed is sent again, whatever the method: with it every backend
+/// ends its connections in good order. The body comes along, unless much of it was sent already.
+#[test]
+fn what_a_backend_refuses_is_sent_again() {
+    let whole = usize::MAX;
+    for refusal in [Refusal::GoAway, Refusal::Stream] {
+        for (body, bytes, expected) in [
+            (0, whole, 200),
+            (5, whole, 200),
+            (60_000, whole, 200),
+            // Refused when the half of it has come.
+            (20, 10, 200),
+            (200_000, 100_000, 502),
+        ] {
+            let (port, refused) = refusing(refusal, bytes);
+            let (_redis, router) = stage(&format!("h2c://127.0.0.1:{port}"));
+            let mut client = client::Client::connect(router.addr());
+            assert_eq!(client.get("a.test", "/").status(), 200);
+            let content = "x".repeat(body);
+            let (first, rest) = content.split_at(bytes.min(body));
+            let head = format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {body}\r\n\r\n");
+            client.send(head + first);
+            assert!(refused.recv_timeout(DEADLINE).expect("a refusal") >= first.len());
+            if expected == 200 {
+                client.send(rest);
+            }
+            let answer = client.response_to("POST");
+            assert_eq!(answer.status(), expected, "{refusal:?} {body} {bytes}");
+            if expected == 200 {
+                assert_eq!(answer.text().len(), body, "{refusal:?} {body} {bytes}");
+            }
+        }
+    }
+}
+
 /// A request with a body that never ends: its answer has begun once this returns.
 fn hold(router: &Router) -> Conn {
-    let mut conn = Conn::connect(router.addr()).unwrap();
-    conn.send(b"POST /held HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nx").unwrap();
-    assert_eq!(conn.read_head().unwrap().unwrap().status(), 200);
+    let mut conn = Conn::connect(router.addr()).expect("a connection");
+    let request = b"POST /held HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nx";
+    conn.send(request).expect("sent");
+    let head = conn.read_head().expect("a head").expect("an answer");
+    assert_eq!(head.status(), 200);
     conn
 }
 

@@ -1,5 +1,6 @@
 //! The client's request body on its way to the backend.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,11 @@ use tokio::time::Sleep;
 use crate::connection::{BodyState, Connection, Paced};
 use crate::fields::trailers;
 
+mod returning;
+
+use returning::Kept;
+pub use returning::{Home, Returning};
+
 /// A backend that does not know `Expect` waits for the body without saying so. This is how long
 /// the body is held back for it (RFC 9110 10.1.1: a client should not wait for ever either).
 const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
@@ -25,11 +31,15 @@ pub enum RequestBody {
     Empty,
     /// The client's, as it comes in.
     Streaming(Box<StreamingRequest>),
+    /// The same, and it comes back if it was not wanted.
+    Returning(Returning),
 }
 
 /// A request body that is still being received.
 #[derive(Debug)]
 pub struct StreamingRequest {
+    /// What was read before, and is to be read again.
+    again: VecDeque<Kept>,
     incoming: Incoming,
     connection: Arc<Connection>,
     limit: Option<Duration>,
@@ -77,6 +87,7 @@ impl RequestBody {
         let connection = Arc::clone(connection);
         let gate = gate.map(|gate| (gate, Box::pin(tokio::time::sleep(EXPECT_PATIENCE))));
         Self::Streaming(Box::new(StreamingRequest {
+            again: VecDeque::new(),
             incoming,
             connection,
             limit: limits.silence,
@@ -109,6 +120,26 @@ impl RequestBody {
         }
     }
 
+    /// Has the body come back to the second part if it is dropped with little of it read. One that is
+    /// empty need not.
+    pub fn returning(self) -> (Self, Option<Home>) {
+        match self {
+            Self::Streaming(body) => {
+                let (body, home) = Returning::new(body);
+                (Self::Returning(body), Some(home))
+            }
+            Self::Empty | Self::Returning(_) => (self, None),
+        }
+    }
+
+    fn streaming(&self) -> Option<&StreamingRequest> {
+        match self {
+            Self::Empty => None,
+            Self::Streaming(body) => Some(body),
+            Self::Returning(body) => body.body(),
+        }
+    }
+
     /// Whether there is nothing to send, so that the request can be sent again.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
@@ -123,9 +154,45 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let Self::Streaming(body) = &mut *self else {
-            return Poll::Ready(None);
-        };
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Streaming(body) => body.poll_frame(cx),
+            Self::Returning(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.streaming().is_none_or(StreamingRequest::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.streaming().map_or_else(|| SizeHint::with_exact(0), StreamingRequest::size_hint)
+    }
+}
+
+impl StreamingRequest {
+    fn is_end_stream(&self) -> bool {
+        self.again.is_empty() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.incoming.size_hint();
+        let again: u64 = self.again.iter().map(|kept| kept.len() as u64).sum();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + again);
+        }
+        hint.set_lower(hint.lower() + again);
+        hint
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let body = self;
+        if let Some(kept) = body.again.pop_front() {
+            return Poll::Ready(Some(Ok(kept.into())));
+        }
         if let Some((gate, patience)) = &mut body.gate {
             if gate.poll_open(cx).is_pending() && patience.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -171,20 +238,6 @@ impl Body for RequestBody {
             Poll::Ready(None) => body.connection.set_body_state(BodyState::Complete),
         }
         result.map_err(RequestBodyError::Broken)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Streaming(body) => body.incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Streaming(body) => body.incoming.size_hint(),
-        }
     }
 }
 

@@ -20,6 +20,9 @@ use crate::request_body::{Gate, RequestBody};
 use crate::route::{Pick, Route, Target};
 use crate::upstream::{Exchange, Lease, Peer, Purpose, SendError};
 
+/// How often a request is sent again that a backend has refused.
+const MAX_REFUSALS: u32 = 3;
+
 /// A response of a backend with what belongs to it.
 pub(super) struct Answered {
     pub(super) response: Response<Incoming>,
@@ -168,6 +171,7 @@ impl Client {
     ) -> Result<(Lease, Response<Incoming>), ProxyError> {
         let upstreams = &self.shared.upstreams;
         let mut wants_new = false;
+        let mut refusals = 0;
         loop {
             let idle = match wants_new || !self.settings.backend_keep_alive {
                 true => None,
@@ -193,7 +197,10 @@ impl Client {
                 self.connection.turn.end();
             }
             match result {
-                Ok(response) => return Ok((lease, response)),
+                Ok(response) => {
+                    lease.exchange().keep_no_longer();
+                    return Ok((lease, response));
+                }
                 Err(Failure::Unsent(request)) if is_reused => *slot = Some(*request),
                 Err(Failure::Unsent(_)) => {
                     return Err(ProxyError::UpstreamProtocol("backend closed the connection"));
@@ -204,12 +211,22 @@ impl Client {
                         _ => ProxyError::UpstreamTimedOut,
                     });
                 }
+                // The backend ends the connection in good order, for instance. Others who were on it may
+                // have made a new one by now, which is of no use if it is the requests that are too many.
+                Err(Failure::Refused(error)) => {
+                    refusals += 1;
+                    wants_new = refusals > 1;
+                    match lease.exchange().take_back().await {
+                        Some(request) if refusals <= MAX_REFUSALS => *slot = Some(request),
+                        _ => return Err(ProxyError::Upstream(error)),
+                    }
+                }
                 Err(Failure::Broken(error)) => match lease.exchange().wire().take_request() {
-                    Some(request) => {
+                    Some(request) if may_replay => {
                         wants_new = true;
                         *slot = Some(request.map(|()| RequestBody::Empty));
                     }
-                    None => {
+                    _ => {
                         return Err(match self.connection.body_state() {
                             BodyState::Broken => ProxyError::ClientBody,
                             BodyState::TooLarge => ProxyError::BodyTooLarge,
@@ -279,6 +296,8 @@ impl Client {
 enum Failure {
     /// The connection ended, or what came is no HTTP.
     Broken(hyper::Error),
+    /// The backend says that it has processed nothing of it.
+    Refused(hyper::Error),
     /// Nobody spoke for too long.
     TimedOut,
     /// The connection ended before anything of the request was written.
@@ -289,6 +308,7 @@ impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Broken(error) => Self::Broken(error),
+            SendError::Refused(error) => Self::Refused(error),
             SendError::Unsent(request) => Self::Unsent(request),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::Either;
 use hyper::client::conn::{TrySendError, http1};
@@ -12,8 +13,11 @@ use super::http2::sharing::Place;
 use super::socket::UpstreamIo;
 use super::wire::Wire;
 use super::{MAX_RESPONSE_HEAD, http2};
-use crate::request_body::RequestBody;
+use crate::request_body::{Home, RequestBody};
 use crate::stream::Stream;
+
+/// The library lets go of the body of a request that was refused at once.
+const RETURN_WITHIN: Duration = Duration::from_secs(1);
 
 /// A connection and the means to run one request at a time on it.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Exchange {
     is_done: bool,
     /// On a connection that others share.
     place: Option<Place>,
+    /// Where the body of the request comes back to, if the backend does not want it.
+    home: Option<Home>,
 }
 
 #[derive(Debug)]
@@ -45,11 +51,12 @@ impl Exchange {
             .await
             .map_err(ConnectError::Handshake)?;
         let (sender, driver) = (Sender::Http1(sender), Some(driver));
-        Ok(Box::new(Self { sender, driver, wire, is_done: false, place: None }))
+        Ok(Box::new(Self { sender, driver, wire, is_done: false, place: None, home: None }))
     }
 
     pub(super) fn over_http2(sender: Sender, place: Option<Place>) -> Box<Self> {
-        Box::new(Self { sender, driver: None, wire: Arc::default(), is_done: false, place })
+        let wire = Arc::default();
+        Box::new(Self { sender, driver: None, wire, is_done: false, place, home: None })
     }
 
     /// The request has had its answer, all of it.
@@ -83,9 +90,11 @@ impl Exchange {
                 Either::Right(Either::Left(async move { sent.await.map_err(SendError::from) }))
             }
             Sender::Http2(sender, scheme) => {
-                if records {
-                    self.wire.keep(&request);
-                }
+                self.wire.keep(&request);
+                let (parts, body) = request.into_parts();
+                let (body, home) = body.returning();
+                self.home = home;
+                let mut request = http::Request::from_parts(parts, body);
                 http2::encode(&mut request, *scheme);
                 let usage = self.place.as_ref().map(Place::usage);
                 let sent = sender.try_send_request(request);
@@ -99,7 +108,7 @@ impl Exchange {
                             http2::decode(&mut request);
                             SendError::Unsent(request)
                         }
-                        error @ SendError::Broken(_) => error,
+                        error @ (SendError::Broken(_) | SendError::Refused(_)) => error,
                     })
                 }))
             }
@@ -147,6 +156,21 @@ impl Exchange {
         self.is_done
     }
 
+    /// The request that the backend has refused, if all of it is there still.
+    pub async fn take_back(&mut self) -> Option<http::Request<RequestBody>> {
+        let head = self.wire.take_request()?;
+        let body = match self.home.take() {
+            None => RequestBody::Empty,
+            Some(home) => tokio::time::timeout(RETURN_WITHIN, home).await.ok()?.ok()?,
+        };
+        Some(head.map(|()| body))
+    }
+
+    /// There is an answer: nothing of the request need be kept.
+    pub fn keep_no_longer(&mut self) {
+        self.home = None;
+    }
+
     /// What was seen on the wire.
     pub fn wire(&self) -> &Wire {
         &self.wire
@@ -162,6 +186,8 @@ impl Exchange {
 pub enum SendError {
     /// The connection ended, or what came is no HTTP.
     Broken(hyper::Error),
+    /// The backend says that it has processed nothing of it (RFC 9113 8.7).
+    Refused(hyper::Error),
     /// The connection ended before anything of the request was written.
     Unsent(Box<http::Request<RequestBody>>),
 }
@@ -170,7 +196,13 @@ impl From<TrySendError<http::Request<RequestBody>>> for SendError {
     fn from(mut error: TrySendError<http::Request<RequestBody>>) -> Self {
         match error.take_message() {
             Some(request) => Self::Unsent(Box::new(request)),
-            None => Self::Broken(error.into_error()),
+            None => {
+                let error = error.into_error();
+                match http2::is_refusal(&error) {
+                    true => Self::Refused(error),
+                    false => Self::Broken(error),
+                }
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Backends of HTTP/2: a connection per worker carries many requests. A WebSocket has a connection of its
 //! own: on a shared one a few tunnels would take the window and the streams of all requests.
 
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -92,6 +93,16 @@ async fn begin(
         }
     }));
     Ok(sender)
+}
+
+/// Whether the backend says that it has processed nothing of a request and never will: a stream beyond the
+/// last one of a GOAWAY, or one that was refused (RFC 9113 8.7).
+pub(super) fn is_refusal(error: &hyper::Error) -> bool {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
+        error.is_remote()
+            && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 /// Whether the head of a request is larger than every backend takes.
