@@ -226,6 +226,9 @@ fn an_emergency_fix_by_hand_stays_while_the_app_cannot_be_read() {
             let _removed: usize = redis.query(&["LREM", "frontend:www.test", "0", dead]);
         }
         run(7_004);
+        let ended = MarathonSync::builder(&marathon, &redis).args(&["verify"]).run();
+        assert_eq!(ended.code, Some(2), "{}", ended.stdout);
+        assert!(ended.stdout.contains("  /web: "), "{}", ended.stdout);
         assert_eq!(list(&redis, "www.test"), ["www", hand]);
         marathon.heal(Route::Apps);
         // One answer does not tell that nothing runs at what was added, so the guard may hold it.
