@@ -183,6 +183,61 @@ fn what_others_made_is_not_touched() {
     assert!(sync.wait(DEADLINE).success());
 }
 
+/// `/web` with tasks that nobody can read, and an app that is well.
+fn garbage(beacon: u16) -> Fault {
+    let web = json!({"id": "/web", "labels": {"hipacheFrontend": "www.test"}, "tasks": "garbage"});
+    let task = json!({"id": "b.1", "host": "10.0.0.7", "ports": [beacon], "state": "TASK_RUNNING",
+        "startedAt": "2020-01-01T00:00:00.000Z"});
+    let labels = json!({"hipacheFrontend": "z.test"});
+    let well = json!({"id": "/z", "labels": labels, "tasks": [task]});
+    Fault::json(200, &json!({"apps": [web, well]}))
+}
+
+/// Marathon's answer is garbage, the tasks have died, and somebody mends the list by hand.
+#[test]
+fn an_emergency_fix_by_hand_stays_while_the_app_cannot_be_read() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    web(&marathon);
+    let once = || MarathonSync::builder(&marathon, &redis).args(&["--once"]).run().code;
+    assert_eq!(once(), Some(0));
+    let hand = "http://127.0.0.1:17103";
+    for is_agent in [false, true] {
+        let run = |beacon: u16| {
+            marathon.fail(Route::Apps, garbage(beacon));
+            if is_agent {
+                // It is still there when it is started, and after what it writes next.
+                let agent = MarathonSync::builder(&marathon, &redis).args(&["-i", "1"]).start();
+                eventually_is(&redis, "z.test", &["z", &format!("http://10.0.0.7:{beacon}")]);
+                marathon.fail(Route::Apps, garbage(beacon + 1));
+                eventually_is(&redis, "z.test", &["z", &format!("http://10.0.0.7:{}", beacon + 1)]);
+                agent.signal(Signal::SIGTERM);
+                assert!(agent.wait(DEADLINE).success());
+            } else {
+                assert_eq!(once(), Some(2));
+            }
+        };
+        run(7_000);
+        assert_eq!(list(&redis, "www.test"), WEB);
+        let _length: usize = redis.query(&["RPUSH", "frontend:www.test", hand]);
+        run(7_002);
+        assert_eq!(list(&redis, "www.test"), [WEB[0], WEB[1], WEB[2], hand]);
+        for dead in &WEB[1..] {
+            let _removed: usize = redis.query(&["LREM", "frontend:www.test", "0", dead]);
+        }
+        run(7_004);
+        let ended = MarathonSync::builder(&marathon, &redis).args(&["verify"]).run();
+        assert_eq!(ended.code, Some(2), "{}", ended.stdout);
+        assert!(ended.stdout.contains("  /web: "), "{}", ended.stdout);
+        assert_eq!(list(&redis, "www.test"), ["www", hand]);
+        marathon.heal(Route::Apps);
+        // One answer does not tell that nothing runs at what was added, so the guard may hold it.
+        let _done = once();
+        let _removed: usize = redis.query(&["LREM", "frontend:www.test", "0", hand]);
+        assert_eq!(list(&redis, "www.test"), WEB);
+    }
+}
+
 /// The bridge's bug 1, and the lease and notes beside it.
 #[test]
 fn a_dry_run_prints_what_it_would_write_and_writes_nothing() {

@@ -96,7 +96,8 @@ pub fn once(config: Config) -> anyhow::Result<u8> {
 ///
 /// When Marathon or Redis failed.
 pub fn verify(config: Config) -> anyhow::Result<u8> {
-    let (text, outcome) = verify::verify(&look(config)?.pass);
+    let looked = look(config)?;
+    let (text, outcome) = verify::verify(&looked.pass, looked.answer.nameless);
     print(&text)?;
     Ok(match outcome {
         verify::Outcome::Same => 0,

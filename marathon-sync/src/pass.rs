@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use crate::document::Answer;
 use crate::guard::{Guard, Held, Judged, Limits};
 use crate::plan::Plan;
+use crate::routes::backend::Backend;
 use crate::routes::change::backends;
 use crate::routes::diff::{Difference, diff};
 use crate::routes::snapshot::Snapshot;
@@ -28,7 +29,7 @@ use crate::rules::labels::identifier;
 use crate::rules::memory::Memory;
 use crate::rules::report::AppReport;
 use crate::rules::{Desired, Options, Seen, desired};
-use listed::{Listed, Rows};
+use listed::{Listed, Lost, Rows};
 
 /// What goes on from pass to pass.
 #[derive(Clone, Debug)]
@@ -107,6 +108,7 @@ pub fn conclude(
 ) -> Pass {
     let Desired { mut plan, apps, shared, evidence } = wish;
     let lost = state.listed.lost(snapshot).clone();
+    keep_others(&mut plan, snapshot, &lost);
     let managed = managed(&plan, snapshot, &lost);
     keep_listed(&mut plan, &managed, &evidence);
     let Judged { mut plan, held } = match occasion {
@@ -116,18 +118,33 @@ pub fn conclude(
     for (host, wanted) in &mut plan {
         // Only the guard keeps it: what others have put there is not an app's to remove.
         if wanted.apps.is_empty() {
-            let ours = snapshot.owned.get(host).map(|owned| &owned.rows);
-            let others = texts(snapshot.backends(host));
-            wanted.unsure.extend(others.filter(|row| ours.is_none_or(|ours| !ours.contains(row))));
+            wanted.keeps_others = true;
+            wanted.others = others(snapshot, host);
             let name = state.listed.identifier(host).cloned();
             wanted.identifier = name.unwrap_or_else(|| identifier(host, host));
         }
     }
-    for (host, rows) in &lost {
+    for (host, rows) in held.iter().flat_map(|held| &held.rows) {
+        let Some(wanted) = plan.get_mut(host) else { continue };
+        // That the guard holds a row does not make it one that an app wanted.
+        let ours = snapshot.owned.get(host).map(|owned| &owned.rows);
+        let is_ours =
+            |row: &String| ours.is_some_and(|ours| ours.contains(row)) || lost.is_ours(host, row);
+        let others = wanted.unsure.extract_if(.., |row| rows.contains(row) && !is_ours(row));
+        wanted.others.extend(others.map(String::into_bytes));
+    }
+    for (host, rows) in &lost.ours {
         let Some(wanted) = plan.get_mut(host) else { continue };
         // Only kept, but Redis does not keep it any more.
         let again = wanted.unsure.extract_if(.., |row| rows.contains(row));
         wanted.up.extend(again);
+    }
+    for (host, rows) in &lost.others {
+        let Some(wanted) = plan.get_mut(host) else { continue };
+        let stays = |row: &&String| {
+            wanted.keeps_others || wanted.others.iter().any(|o| o == row.as_bytes())
+        };
+        wanted.again = rows.iter().filter(stays).cloned().collect();
     }
     let mut difference = diff(&plan, snapshot);
     difference.changes.retain(|change| {
@@ -136,6 +153,27 @@ pub fn conclude(
     let plan = Arc::new(plan);
     state.listed.note(&plan, snapshot);
     Pass { plan, apps, shared, held, difference }
+}
+
+/// While not all is known of what an app wants, a row that somebody has added may be what keeps its
+/// host up. Where nothing is known of its past either, and nothing is noted, all rows may be its own,
+/// and [`keep_listed`] sees to them.
+fn keep_others(plan: &mut Plan, snapshot: &Snapshot, lost: &Lost) {
+    for (host, wanted) in plan.iter_mut().filter(|(_, wanted)| wanted.keeps_others) {
+        let is_noted = snapshot.owned.contains_key(host) || lost.ours.contains_key(host);
+        wanted.keeps_others = is_noted || !wanted.keeps_listed;
+        if wanted.keeps_others {
+            wanted.others = others(snapshot, host);
+        }
+    }
+}
+
+/// The rows of a list that our note does not have.
+fn others(snapshot: &Snapshot, host: &str) -> Vec<Vec<u8>> {
+    let ours = snapshot.owned.get(host).into_iter().flat_map(|owned| &owned.rows);
+    let ours: HashSet<Backend> = ours.map(|row| Backend::of(row.as_bytes())).collect();
+    let rows = snapshot.backends(host).iter();
+    rows.filter(|row| !ours.contains(&Backend::of(row))).cloned().collect()
 }
 
 /// Where nothing is known of the past of an app that is not wholly shown, everything stays but for
@@ -177,14 +215,25 @@ pub fn restore(state: &mut State, snapshot: &Snapshot) {
 }
 
 /// The backends that may be removed, by host: of a claimed host all of its list, of any other what
-/// our notes say; where Redis has `lost` the list, what stood there.
-fn managed(plan: &Plan, snapshot: &Snapshot, lost: &Rows) -> Rows {
-    let mut managed = lost.clone();
+/// our notes say; where Redis has `lost` the list, what stood there. What others may keep is not among
+/// them.
+fn managed(plan: &Plan, snapshot: &Snapshot, lost: &Lost) -> Rows {
+    let mut managed = lost.ours.clone();
+    for (host, rows) in &lost.others {
+        if plan.get(host).is_some_and(|wanted| !wanted.keeps_others) {
+            managed.entry(host.clone()).or_default().extend(rows.iter().cloned());
+        }
+    }
     for host in snapshot.lists.keys() {
         let ours = snapshot.owned.get(host).map(|owned| &owned.rows);
-        let is_claimed = plan.contains_key(host);
+        let claimed = plan.get(host);
+        let others: HashSet<&[u8]> =
+            claimed.iter().flat_map(|wanted| &wanted.others).map(Vec::as_slice).collect();
         let rows: Vec<String> = texts(snapshot.backends(host))
-            .filter(|row| is_claimed || ours.is_some_and(|ours| ours.contains(row)))
+            .filter(|row| match claimed {
+                Some(_) => !others.contains(row.as_bytes()),
+                None => ours.is_some_and(|ours| ours.contains(row)),
+            })
             .collect();
         if !rows.is_empty() {
             let _new = managed.insert(host.clone(), rows);

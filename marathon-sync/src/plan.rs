@@ -25,4 +25,11 @@ pub struct Wanted {
     /// An app whose tasks are not shown claims the host, and nothing is known of its past: whatever
     /// is listed may be its.
     pub keeps_listed: bool,
+    /// What is neither wanted nor noted as ours stays where it is listed, and is not noted: not all is
+    /// known of what an app of the host wants, or no app claims it any more.
+    pub keeps_others: bool,
+    /// Rows of that kind that stay also where others of it would go: the guard holds them.
+    pub others: Vec<Vec<u8>>,
+    /// Such rows that Redis has lost: they are listed again.
+    pub again: Vec<String>,
 }

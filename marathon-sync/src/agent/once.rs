@@ -97,11 +97,11 @@ impl Agent {
     /// [`OnceError`].
     pub async fn once(&self, shutdown: &CancellationToken) -> Result<bool, OnceError> {
         if self.config.dry_run {
-            let pass = self.look().await?.pass;
+            let Looked { answer, pass, .. } = self.look().await?;
             say(&Newsroom::default().of_pass(&pass));
             let changes = pass.difference.changes.iter();
             print(&changes.flat_map(|change| self.routes.render(change)).collect::<Vec<_>>());
-            return Ok(is_whole(&pass));
+            return Ok(is_whole(&answer, &pass));
         }
         if !self.redis.wait_until_up(REDIS_PATIENCE).await {
             return Err(OnceError::NoRedis);
@@ -116,13 +116,13 @@ impl Agent {
 
     async fn once_with(&self, lease: &Lease) -> Result<bool, OnceError> {
         let token = lead(lease).await?;
-        let mut pass = self.look().await?.pass;
+        let Looked { answer, mut pass, .. } = self.look().await?;
         say(&Newsroom::default().of_pass(&pass));
         let changes = std::mem::take(&mut pass.difference.changes);
         let applied = self.routes.apply(&pass.plan, changes, &token).await;
         say(&news::of_changes(&applied.written));
         match applied.failed.iter().next() {
-            None => Ok(is_whole(&pass)),
+            None => Ok(is_whole(&answer, &pass)),
             Some((host, error)) => Err(OnceError::Write {
                 count: applied.failed.len(),
                 host: host.clone(),
@@ -148,10 +148,11 @@ async fn lead(lease: &Lease) -> Result<String, OnceError> {
     })
 }
 
-fn is_whole(pass: &Pass) -> bool {
+fn is_whole(answer: &Answer, pass: &Pass) -> bool {
     let is_read =
         |state: &AppState| !matches!(state, AppState::Quarantined(_) | AppState::MappedInPart(_));
     pass.held.is_none()
+        && answer.nameless == 0
         && pass.difference.problems.is_empty()
         && pass.apps.values().all(|app| is_read(&app.state))
 }

@@ -20,8 +20,7 @@ pub fn is_lost(snapshot: &Snapshot) -> bool {
 pub fn additive(plan: &Plan, snapshot: &Snapshot) -> Plan {
     let mut plan = plan.clone();
     for (host, wanted) in &mut plan {
-        let listed = snapshot.backends(host).iter();
-        wanted.unsure.extend(listed.map(|row| String::from_utf8_lossy(row).into_owned()));
+        wanted.others.extend_from_slice(snapshot.backends(host));
     }
     plan
 }
@@ -29,8 +28,7 @@ pub fn additive(plan: &Plan, snapshot: &Snapshot) -> Plan {
 /// The changes of an [`additive`] plan.
 pub fn additions(plan: &Plan, snapshot: &Snapshot) -> Vec<Change> {
     let mut changes = diff(plan, snapshot).changes;
-    // Those to lists that nobody claims, and to rows that are no text.
-    changes.retain(|change| plan.contains_key(&change.host) && change.removed.is_empty());
+    changes.retain(|change| plan.contains_key(&change.host));
     changes
 }
 
@@ -71,6 +69,11 @@ mod tests {
         let after: Vec<_> =
             changes.iter().map(|change| (change.host.as_str(), change.after())).collect();
         assert_eq!(left(&diff(&plan, &snapshot).changes, &changes), 3, "all but the lost one");
-        assert_eq!(after, [("lost", list(&["id", new])), ("stands", list(&["id", old, new]))]);
+        let binary = vec![b"id".to_vec(), vec![0xff], new.as_bytes().to_vec()];
+        let (lost, stands) = (list(&["id", new]), list(&["id", old, new]));
+        assert_eq!(after, [("binary", binary), ("lost", lost), ("stands", stands)]);
+        let notes = changes.iter().filter_map(|change| change.owned.as_ref());
+        let is_ours = |owned: &Owned| owned.rows == [new.to_owned()].into();
+        assert!(notes.clone().all(is_ours), "what only stays is not ours");
     }
 }

@@ -91,7 +91,7 @@ fn row<T: AsRef<str>>(text: &mut String, heading: &str, lines: impl IntoIterator
 }
 
 /// Labels and ids are anybody's text, and a terminal obeys control characters.
-fn printable(text: &str) -> Cow<'_, str> {
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }

@@ -1,7 +1,9 @@
 //! The text of `verify`. Pure.
 
+use super::explain::printable;
 use super::sums::Sums;
 use crate::pass::Pass;
+use crate::rules::report::AppState;
 
 /// Lines that are written out; the rest is counted.
 const LINES: usize = 1000;
@@ -13,19 +15,21 @@ pub enum Outcome {
     Same,
     /// It is not.
     Differs,
-    /// It is but for backends that Marathon's answer does not show any more: one answer does not tell
-    /// whether that is true.
+    /// What can be told is, but apps cannot be read, or not wholly; or backends are not in Marathon's
+    /// answer any more, and one answer does not tell whether that is true.
     Unconfirmed,
 }
 
-/// How Redis differs from what `pass` wants.
-pub fn verify(pass: &Pass) -> (String, Outcome) {
+/// How Redis differs from what `pass` wants. `nameless` apps of the answer did not even tell their id.
+pub fn verify(pass: &Pass, nameless: usize) -> (String, Outcome) {
     let findings = pass.difference.findings();
     let sums = Sums::of(pass);
-    let outcome = match (findings.is_empty(), &pass.held) {
+    let unread = unread(pass);
+    let is_told = pass.held.is_none() && unread.is_empty() && nameless == 0;
+    let outcome = match (findings.is_empty(), is_told) {
         (false, _) => Outcome::Differs,
-        (true, Some(_)) => Outcome::Unconfirmed,
-        (true, None) => Outcome::Same,
+        (true, false) => Outcome::Unconfirmed,
+        (true, true) => Outcome::Same,
     };
     let mut text = if outcome == Outcome::Unconfirmed {
         "one answer of Marathon does not tell whether Redis is as it should be\n".to_owned()
@@ -42,6 +46,18 @@ pub fn verify(pass: &Pass) -> (String, Outcome) {
     if findings.len() > LINES {
         text.push_str(&format!("  and {} more\n", findings.len() - LINES));
     }
+    if !unread.is_empty() {
+        text.push_str(&format!("apps that cannot be read, or not wholly: {}\n", unread.len()));
+    }
+    for (id, reason) in unread.iter().take(LINES) {
+        text.push_str(&format!("  {}: {}\n", printable(id), printable(reason)));
+    }
+    if unread.len() > LINES {
+        text.push_str(&format!("  and {} more\n", unread.len() - LINES));
+    }
+    if nameless > 0 {
+        text.push_str(&format!("apps of the answer that do not even tell their id: {nameless}\n"));
+    }
     if let Some(held) = &pass.held {
         text.push_str(&format!(
             "backends that are no longer wanted, but stay until that is confirmed: {} ({})\n",
@@ -49,6 +65,17 @@ pub fn verify(pass: &Pass) -> (String, Outcome) {
         ));
     }
     (text, outcome)
+}
+
+/// Apps of which the answer does not tell what they want, and why.
+fn unread(pass: &Pass) -> Vec<(&str, &str)> {
+    let unread = pass.apps.iter().filter_map(|(id, app)| match &app.state {
+        AppState::Quarantined(why) | AppState::MappedInPart(why) => {
+            Some((id.as_str(), why.as_str()))
+        }
+        AppState::Mapped | AppState::Skipped(_) => None,
+    });
+    unread.collect()
 }
 
 #[cfg(test)]
@@ -59,16 +86,22 @@ mod tests {
 
     #[test]
     fn says_what_differs_and_whether_anything_does() {
+        let all_read = || {
+            let mut pass = pass();
+            pass.apps.retain(|id, _| id == "/a" || id == "/s");
+            pass
+        };
+        let verify = |pass: &Pass| verify(pass, 0);
         let same = "Redis is as Marathon's live tasks want it: 3 hosts, 2 live backends\n";
-        let (text, outcome) = verify(&Pass { held: None, ..pass() });
+        let (text, outcome) = verify(&Pass { held: None, ..all_read() });
         assert_eq!((text.as_str(), outcome), (same, Outcome::Same));
 
-        let (text, outcome) = verify(&pass());
+        let (text, outcome) = verify(&all_read());
         assert_eq!(outcome, Outcome::Unconfirmed);
         assert!(text.starts_with("one answer of Marathon does not tell"), "{text}");
         assert!(text.contains("stay until that is confirmed: 1 (5 of 6 backends"), "{text}");
 
-        let mut differing = pass();
+        let mut differing = all_read();
         differing.difference.changes = changes(1);
         let (text, outcome) = verify(&differing);
         assert_eq!(outcome, Outcome::Differs);
@@ -83,5 +116,31 @@ mod tests {
         differing.held = None;
         let (text, _) = verify(&differing);
         assert!(text.ends_with("  and 1 more\n"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_cannot_be_told() {
+        let mut unread = Pass { held: None, ..pass() };
+        let (text, outcome) = verify(&unread, 0);
+        assert_eq!(outcome, Outcome::Unconfirmed);
+        let expected = "one answer of Marathon does not tell whether Redis is as it should be\n\
+            apps that cannot be read, or not wholly: 2\n\
+            \x20 /b: 1 of its tasks cannot be read\n\
+            \x20 /q: `labels` is not an object\n";
+        assert_eq!(text, expected);
+        unread.difference.changes = changes(1);
+        let (text, outcome) = verify(&unread, 0);
+        assert_eq!(outcome, Outcome::Differs);
+        assert!(text.contains("/q: `labels`"), "{text}");
+
+        let quarantined = unread.apps["/q"].clone();
+        let ids = (0..1001).map(|id| (format!("/{id}\u{1b}"), quarantined.clone()));
+        let many = Pass { held: None, apps: ids.collect(), ..Pass::default() };
+        let (text, _) = verify(&many, 0);
+        assert!(text.contains("  /0\\u{1b}: ") && text.ends_with("  and 1 more\n"), "{text}");
+
+        let (text, outcome) = verify(&Pass::default(), 1);
+        assert_eq!(outcome, Outcome::Unconfirmed);
+        assert!(text.contains("do not even tell their id: 1\n"), "{text}");
     }
 }

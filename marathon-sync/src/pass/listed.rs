@@ -21,10 +21,32 @@ pub struct Listed {
     plan: Arc<Plan>,
     /// What was listed and only kept, by host.
     kept: Rows,
+    /// The same of what no app ever wanted.
+    others: Rows,
     /// Redis had notes of ours when it was last read.
     had_notes: bool,
     /// What was lost and is not written again yet.
-    lost: Rows,
+    lost: Lost,
+}
+
+/// What Redis has lost.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lost {
+    /// Rows that an app wanted.
+    pub(super) ours: Rows,
+    /// Rows that others had put there.
+    pub(super) others: Rows,
+}
+
+impl Lost {
+    pub(super) fn is_ours(&self, host: &str, row: &String) -> bool {
+        self.ours.get(host).is_some_and(|rows| rows.contains(row))
+    }
+
+    fn retain(&mut self, stays: impl Fn(&String) -> bool) {
+        self.ours.retain(|host, _| stays(host));
+        self.others.retain(|host, _| stays(host));
+    }
 }
 
 impl Listed {
@@ -36,17 +58,17 @@ impl Listed {
 
     /// The lists that Redis has lost, as they were: nothing of ours is left there, or was not when
     /// the first of them was written again.
-    pub(super) fn lost(&mut self, snapshot: &Snapshot) -> &Rows {
+    pub(super) fn lost(&mut self, snapshot: &Snapshot) -> &Lost {
         if self.had_notes && snapshot.owned.is_empty() {
             let up = self.plan.iter().map(|(host, wanted)| (host, &wanted.up));
             let mut lost = Rows::new();
             for (host, rows) in up.chain(&self.kept).filter(|(_, rows)| !rows.is_empty()) {
                 lost.entry(host.clone()).or_default().extend(rows.iter().cloned());
             }
-            self.lost = lost;
+            self.lost = Lost { ours: lost, others: self.others.clone() };
         }
         // What stands there is what counts, whoever has made it.
-        self.lost.retain(|host, _| !snapshot.lists.contains_key(host));
+        self.lost.retain(|host| !snapshot.lists.contains_key(host));
         &self.lost
     }
 
@@ -80,8 +102,15 @@ impl Listed {
                 let _new = self.kept.insert(host.clone(), kept);
             }
         }
+        self.others.clear();
+        for (host, wanted) in plan.iter().filter(|(_, wanted)| !wanted.others.is_empty()) {
+            let stays = |row: &&Vec<u8>| wanted.others.contains(row);
+            let others = snapshot.backends(host).iter().filter(stays);
+            let others = others.filter_map(|row| String::from_utf8(row.clone()).ok());
+            let _new = self.others.insert(host.clone(), others.collect());
+        }
         self.plan = Arc::clone(plan);
         self.had_notes = !snapshot.owned.is_empty();
-        self.lost.retain(|host, _| plan.contains_key(host));
+        self.lost.retain(|host| plan.contains_key(host));
     }
 }

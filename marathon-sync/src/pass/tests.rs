@@ -119,6 +119,125 @@ fn what_others_put_into_a_list_that_is_only_held_stays() {
     assert_eq!(world.list("a.test"), ["a", "http://by.hand:1"]);
 }
 
+impl World {
+    fn make(&mut self, host: &str, rows: &[&str]) {
+        let list = rows.iter().map(|row| row.as_bytes().to_vec()).collect();
+        drop(self.redis.lists.insert(host.to_owned(), Ok(list)));
+    }
+
+    fn push(&mut self, host: &str, row: &str) {
+        let Some(Ok(list)) = self.redis.lists.get_mut(host) else { panic!("no list") };
+        list.push(row.as_bytes().to_vec());
+    }
+
+    fn noted(&self, host: &str) -> Vec<&str> {
+        self.redis.owned[host].rows.iter().map(String::as_str).collect()
+    }
+}
+
+const HAND: &str = "http://by.hand:1";
+
+/// An emergency: the app's tasks are dead, Marathon's answer is garbage, and somebody mends the list.
+#[test]
+fn what_people_add_while_an_app_cannot_be_read_stays() {
+    let other = app("/b", "b.test", [9]);
+    let whole = app("/a", "a.test", [1, 2]);
+    let (mut garbage, mut without, mut nameless) = (whole.clone(), whole.clone(), whole.clone());
+    garbage["tasks"] = json!("garbage");
+    nameless["id"] = json!(1);
+    drop(without.as_object_mut().unwrap().remove("tasks"));
+    for (bad, is_restarted) in
+        [&garbage, &without, &nameless].into_iter().flat_map(|bad| [(bad, false), (bad, true)])
+    {
+        let mut world = World::new();
+        world.look(&json!([whole, other]), Occasion::Answer);
+        let answer = json!([bad, other]);
+        let look = |world: &mut World| {
+            for _ in 0..5 {
+                if is_restarted {
+                    world.restart();
+                }
+                let pass = world.look(&answer, Occasion::Answer);
+                assert!(pass.held.is_none(), "{bad}: {:?}", pass.held);
+            }
+        };
+        look(&mut world);
+        world.push("a.test", HAND);
+        look(&mut world);
+        let (first, second) = ("http://10.0.0.1:80", "http://10.0.0.2:80");
+        assert_eq!(world.list("a.test"), ["a", first, second, HAND], "{bad}");
+        assert_eq!(world.noted("a.test"), [first, second]);
+        // Also where a task of another app is, and when it is all that is left.
+        world.make("a.test", &["a", HAND, "http://10.0.0.9:80"]);
+        look(&mut world);
+        assert_eq!(world.list("a.test"), ["a", HAND, "http://10.0.0.9:80"], "{bad}");
+        assert_eq!(world.noted("a.test"), [""; 0]);
+        if !is_restarted {
+            lose_redis(&mut world);
+            look(&mut world);
+            assert_eq!(world.list("a.test"), ["a", HAND, "http://10.0.0.9:80"], "{bad}");
+            assert_eq!(world.noted("a.test"), [""; 0]);
+        }
+        // Once it can be read it has its list for itself again.
+        let pass = world.look(&json!([whole, other]), Occasion::Answer);
+        assert!(pass.difference.changes[0].removed.iter().all(|removed| removed.by_hand));
+        assert_eq!(world.list("a.test"), ["a", first, second], "{bad}");
+    }
+}
+
+/// That the guard holds a row does not make it the app's.
+#[test]
+fn what_no_app_wanted_is_not_noted_while_the_guard_holds_it() {
+    let many = app("/many", "many.test", 1..=9);
+    let few = app("/few", "few.test", [10]);
+    let new = app("/new", "hand.test", [20]);
+    let stage = || {
+        let mut world = World::new();
+        world.look(&json!([many, few]), Occasion::Answer);
+        world.make("hand.test", &["hand", HAND]);
+        let pass = world.look(&json!([few, new]), Occasion::Answer);
+        assert!(pass.held.is_some_and(|held| held.rows.contains_key("hand.test")));
+        world
+    };
+    let claimed = ["hand", HAND, "http://10.0.0.20:80"];
+    let mut world = stage();
+    assert_eq!(world.list("hand.test"), claimed);
+    assert_eq!(world.noted("hand.test"), ["http://10.0.0.20:80"]);
+    // The app is deleted before the guard believes anything.
+    world.seen.deleted.insert("/new".to_owned());
+    for _ in 0..6 {
+        world.look(&json!([few]), Occasion::Answer);
+    }
+    assert_eq!(world.list("hand.test"), ["hand", HAND]);
+    assert!(!world.redis.owned.contains_key("hand.test"));
+
+    // It is not, and the row goes as one that was added by hand.
+    let mut world = stage();
+    let mut changes = Vec::new();
+    for _ in 0..6 {
+        changes.extend(world.look(&json!([few, new]), Occasion::Answer).difference.changes);
+    }
+    let texts: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    let gone = format!("hand.test: update, -{HAND} (added by hand)");
+    assert!(texts.contains(&gone), "{texts:?}");
+
+    // Redis loses everything meanwhile.
+    let mut world = stage();
+    world.look(&json!([few, new]), Occasion::Again);
+    lose_redis(&mut world);
+    world.look(&json!([few, new]), Occasion::Again);
+    let rows = ["hand", "http://10.0.0.20:80", HAND];
+    assert_eq!(world.list("hand.test"), rows);
+    assert_eq!(world.list("many.test").len(), 10);
+    assert_eq!(world.noted("hand.test"), ["http://10.0.0.20:80"]);
+    assert_eq!(world.noted("many.test").len(), 9);
+    world.seen.deleted.insert("/new".to_owned());
+    for _ in 0..6 {
+        world.look(&json!([few]), Occasion::Answer);
+    }
+    assert_eq!(world.list("hand.test"), ["hand", HAND]);
+}
+
 #[test]
 fn lists_that_were_there_at_the_start_outlive_an_app_that_cannot_be_read() {
     let mut world = World::new();

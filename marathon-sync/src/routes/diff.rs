@@ -53,31 +53,42 @@ pub fn hosts<'a>(
 }
 
 /// An app claims the host: its list is the identifier, the survivors in their order, and the
-/// missing live backends behind. Everything else goes, whoever put it there: the bridge's rule. A
-/// backend that is listed twice stays listed twice, which is how people give weights.
+/// missing live backends behind. Everything else goes, whoever put it there: the bridge's rule, but for
+/// [`Wanted::keeps_others`]. A backend that is listed twice stays listed twice, which is how people give
+/// weights.
 fn claimed(host: &str, wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>) -> Option<Change> {
     if is_as_wanted(wanted, list, owned) {
         return None;
     }
     let may_stay: HashSet<Backend> =
         wanted.up.iter().chain(&wanted.unsure).map(|row| Backend::of(row.as_bytes())).collect();
+    let again = wanted.again.iter().map(String::as_bytes);
+    let others: HashSet<Backend> =
+        wanted.others.iter().map(Vec::as_slice).chain(again).map(Backend::of).collect();
     let ours = ours(owned);
     let (mut kept, mut removed, mut rows) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut listed = HashSet::new();
     for (position, row) in backends(list).iter().enumerate() {
         let backend = Backend::of(row);
-        if may_stay.contains(&backend) {
-            kept.push(position);
-            // Lossless: what is equal to a row of the plan is text.
-            rows.insert(String::from_utf8_lossy(row).into_owned());
-            listed.insert(backend);
-        } else {
-            removed.push(Removed { row: row.clone(), by_hand: !ours.contains(&backend) });
+        let is_ours = ours.contains(&backend);
+        let is_wanted = may_stay.contains(&backend);
+        let stays = others.contains(&backend) || (wanted.keeps_others && !is_ours);
+        if !is_wanted && !stays {
+            removed.push(Removed { row: row.clone(), by_hand: !is_ours });
+            continue;
         }
+        kept.push(position);
+        if is_wanted || is_ours {
+            // Lossless: what is equal to a row of the plan or of a note is text.
+            rows.insert(String::from_utf8_lossy(row).into_owned());
+        }
+        listed.insert(backend);
     }
     let missing = wanted.up.iter().filter(|row| listed.insert(Backend::of(row.as_bytes())));
-    let added: Vec<String> = missing.cloned().collect();
+    let mut added: Vec<String> = missing.cloned().collect();
     rows.extend(added.iter().cloned());
+    let again = wanted.again.iter().filter(|row| listed.insert(Backend::of(row.as_bytes())));
+    added.extend(again.cloned());
 
     let made = list.is_empty() || owned.is_some_and(|owned| owned.made);
     let note = Owned { made, rows, apps: apps(wanted, owned, &listed) };

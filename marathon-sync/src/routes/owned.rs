@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 /// The note about one host: the value of its field in `marathon-sync:<instance>:owned`, as JSON.
 ///
 /// While an app claims a host, the whole list is the app's. So `rows` are all backends of the list
-/// after the last write, also those that stood there before the first one: when a list of the old
-/// bridge is taken over and its app is deleted later, no row may stay behind, since Mesos gives its
-/// port to another app.
+/// after the last write, also those that stood there before the first one if an app has them: when a
+/// list of the old bridge is taken over and its app is deleted later, no row may stay behind, since
+/// Mesos gives its port to another app. Only what no app ever wanted and merely stays for now (see
+/// [`crate::plan::Wanted::keeps_others`]) is not among them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Owned {
     /// Whether the list was made by us, so that it may be deleted with its last backend.

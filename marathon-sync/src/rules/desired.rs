@@ -89,7 +89,7 @@ pub fn desired(
         share.drop_ended(seen);
         share.drop_taken(id, &evidence);
         for (host, part) in &share.parts {
-            desired.add(id, host, part);
+            desired.add(id, host, part, share.is_in_doubt());
         }
         let hosts = share.last().filter(|hosts| !memory.has(id, hosts));
         last.extend(hosts.map(|hosts| (id.to_owned(), hosts)));
@@ -115,12 +115,13 @@ pub fn desired(
 
 impl Desired {
     /// Adds what one app has on one host. Apps come in the order of their ids.
-    fn add(&mut self, app: &str, host: &str, part: &Part) {
+    fn add(&mut self, app: &str, host: &str, part: &Part, is_in_doubt: bool) {
         let wanted = self.plan.entry(host.to_owned()).or_default();
         if wanted.apps.is_empty() {
             wanted.identifier.clone_from(&part.identifier);
         }
         wanted.keeps_listed |= part.keeps_listed;
+        wanted.keeps_others |= is_in_doubt;
         if let ([first], true) = (wanted.apps.as_slice(), wanted.shares.is_empty()) {
             let share = wanted.up.iter().chain(&wanted.unsure).cloned().collect();
             let _new = wanted.shares.insert(first.clone(), share);

@@ -63,6 +63,10 @@ pub enum Gone {
 
 /// Events that make us look: those after which the list of apps may differ in a way that concerns
 /// routes. They are also what the server is asked for; servers before 1.3.7 send everything.
+///
+/// `failed_health_check_event` is not among them: a task that is sick for good sends one with every
+/// check, and each would cost Marathon a question. What it alone would tell, a first result that is bad
+/// after an election, is left to the interval.
 pub(super) const LOOK_AT: [&str; 17] = [
     "api_post_event",
     "app_terminated_event",

@@ -192,6 +192,33 @@ fn a_list_that_was_taken_over_is_ours_as_long_as_it_is_claimed() {
 }
 
 #[test]
+fn what_others_added_stays_unnoted_where_the_plan_says_so() {
+    // up, unsure, kept others, listed again, rows of the note, list, list afterwards, note afterwards
+    for case @ (up, unsure, others, again, ours, before, after, noted) in [
+        ("a", "", "x", "", "a", "id a x y", "id a x", "a"),
+        ("a", "", "x b", "", "a b", "id x a b", "id x a b", "a b"),
+        ("b", "a", "x", "", "a", "id x", "id x b", "b"),
+        ("a", "", "", "x a", "", "", "new a x", "a"),
+        ("a", "", "junk", "", "", "id junk", "id junk a", "a"),
+        ("a", "", "*", "", "a c", "id x a y c junk", "id x a y junk", "a"),
+        ("", "a", "*", "", "a", "id x", "id x", ""),
+        ("", "a", "*", "x", "", "", "new x", ""),
+    ] {
+        let keeps_others = others == "*";
+        let others = if keeps_others { "" } else { others };
+        let others = rows(others).into_iter().map(String::into_bytes).collect();
+        let again = rows(again);
+        let wanted = Wanted { keeps_others, others, again, ..wanted(up, unsure) };
+        let note = Some(owned(true, ours));
+        let (difference, plan, snapshot) = diff_one(Some(wanted), note, list(before));
+        let then = apply(&difference.changes, &snapshot);
+        let is = then.lists[HOST].as_ref().unwrap();
+        assert_eq!((is, &then.owned[HOST]), (&list(after), &owned(true, noted)), "{case:?}");
+        assert_eq!(diff(&plan, &then), Difference::default(), "{case:?}");
+    }
+}
+
+#[test]
 fn a_key_of_another_type_is_reported_and_harms_no_other_host() {
     let problem = KeyProblem { key: "frontend:bad".to_owned(), detail: "no list".to_owned() };
     let plan: Plan =
@@ -276,11 +303,8 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
 
 fn any_plan() -> impl Strategy<Value = Plan> {
     let backends = || proptest::collection::vec("[a-f]".prop_map(|letter| row(&letter)), 0..5);
-    let wanted = (backends(), backends()).prop_map(|(up, unsure)| Wanted {
-        identifier: "new".to_owned(),
-        up,
-        unsure,
-        ..Wanted::default()
+    let wanted = (backends(), backends(), any::<bool>()).prop_map(|(up, unsure, keeps_others)| {
+        Wanted { identifier: "new".to_owned(), up, unsure, keeps_others, ..Wanted::default() }
     });
     proptest::collection::btree_map("[k-p]", wanted, 0..4)
 }
@@ -300,8 +324,13 @@ proptest! {
             let was = set(before.backends(host));
             let mut expected = set(&wanted.up);
             expected.extend(may_stay.intersection(&was).cloned());
+            let noted = set(&after.owned[host].rows);
+            prop_assert_eq!(&noted, &expected, "only what is wanted is noted");
+            if wanted.keeps_others {
+                let ours = before.owned.get(host).map(|owned| set(&owned.rows));
+                expected.extend(was.difference(&ours.unwrap_or_default()).cloned());
+            }
             prop_assert_eq!(listed, expected);
-            prop_assert!(after.owned.contains_key(host));
         }
         prop_assert_eq!(diff(&plan, &after), Difference::default());
     }
