@@ -254,6 +254,43 @@ fn dead_sets_follow_edited_lists_once() {
     assert_eq!(redis.dead("a.test").len(), 1, "nobody has written it again");
 }
 
+/// docs/redis-schema.md, "the frontend has one backend only: never": an edit does not carry a mark
+/// there either. What somebody writes for that very list is obeyed.
+#[test]
+fn a_backend_that_an_edit_leaves_alone_is_tried() {
+    for (cache, has_checker) in [("tracking", false), ("tracking", true), ("off", false)] {
+        let case = format!("cache {cache}, checker {has_checker}");
+        let redis = Redis::start();
+        let (one, two) = (Backend::start("one"), Backend::start("two"));
+        redis.frontend("a.test", "id", &[&one.url(), &two.url()]);
+        redis.run(&["SADD", "dead:a.test", "1"]);
+        redis.run(&["EXPIRE", "dead:a.test", "1000"]);
+        if has_checker {
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+            redis.run(&["SET", "hchecker_ping", &now.to_string()]);
+        }
+        let router = Router::builder(&redis).set("server.cache", cache).start();
+        let mut client = Client::connect(router.addr());
+        for _ in 0..10 {
+            assert_eq!(answer(&mut client, "a.test"), "one", "{case}");
+        }
+        redis.run(&["LREM", "frontend:a.test", "0", &one.url()]);
+        becomes(&mut client, "a.test", "two");
+        if !has_checker {
+            eventually(DEADLINE, "the mark is gone", || redis.dead("a.test").is_empty());
+        }
+        for _ in 0..10 {
+            // Makes the router read again, and changes nothing.
+            redis.run(&["LSET", "frontend:a.test", "0", "id"]);
+            assert_eq!(answer(&mut client, "a.test"), "two", "{case}");
+        }
+        let left: Vec<_> = redis.dead("a.test").into_iter().collect();
+        assert_eq!(left.join(" "), if has_checker { "1" } else { "" }, "{case}");
+        redis.run(&["SADD", "dead:a.test", "0"]);
+        becomes(&mut client, "a.test", "502");
+    }
+}
+
 /// A list swapped by `RENAME` has nothing to do with the marks of the old one.
 #[test]
 fn a_swapped_list_begins_without_marks() {
