@@ -1,6 +1,8 @@
 //! The router's default: answers come from memory, and a change in Redis counts at once, because
 //! Redis announces it.
 
+use std::time::Duration;
+
 use integration::backend::Backend;
 use integration::client::Client;
 use integration::eventually::{DEADLINE, eventually};
@@ -288,6 +290,36 @@ fn a_backend_that_an_edit_leaves_alone_is_tried() {
         assert_eq!(left.join(" "), if has_checker { "1" } else { "" }, "{case}");
         redis.run(&["SADD", "dead:a.test", "0"]);
         becomes(&mut client, "a.test", "502");
+    }
+}
+
+/// docs/migrating-from-hipache.md: of a URL that is listed twice the drawn position is marked in
+/// Redis, and all are left out.
+#[test]
+fn one_mark_of_a_url_that_is_listed_twice_stays_one() {
+    for cache in ["tracking", "off"] {
+        let redis = Redis::start();
+        let (refusing, good) = (Reserved::new(), Backend::start("good"));
+        let urls = [refusing.url(), good.url()];
+        redis.frontend("a.test", "id", &[&urls[0], &urls[1], &urls[0], &urls[1]]);
+        let published = redis.subscribe("dead");
+        let router = Router::builder(&redis).set("server.cache", cache).start();
+        let mut client = Client::connect(router.addr());
+        let mut message = None;
+        eventually(DEADLINE, "a mark", || {
+            assert_eq!(answer(&mut client, "a.test"), "good");
+            message = published.within(Duration::from_millis(30));
+            message.is_some()
+        });
+        let position = message.as_deref().and_then(|message| message.split(';').nth(2));
+        let position = position.expect("host;url;position;count").to_owned();
+        for _ in 0..50 {
+            // Makes the router read again, and changes nothing.
+            redis.run(&["LSET", "frontend:a.test", "0", "id"]);
+            assert_eq!(answer(&mut client, "a.test"), "good", "cache {cache}");
+        }
+        assert_eq!(redis.dead("a.test"), [position].into(), "cache {cache}");
+        assert!(!router.log().contains("dead set follows"), "cache {cache}");
     }
 }
 

@@ -256,7 +256,9 @@ impl Route {
     pub fn repair(&self) -> Option<Repair> {
         let frontend = self.frontend()?;
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        if marks.in_redis == marks.positions {
+        // One position of a URL that is listed twice says what all of them say.
+        let meant = |positions: &[u32]| spread(positions, &frontend.rows);
+        if meant(&marks.in_redis) == meant(&marks.positions) {
             return None;
         }
         Some(Repair {
@@ -335,8 +337,13 @@ impl Route {
         let Some(origin) = marked.backend(position).map(|url| &url.origin) else { return };
         if let Ok(position) = u32::try_from(position) {
             let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(at) = marks.in_redis.binary_search(&position) {
+            let found = marks.in_redis.binary_search(&position);
+            if let Err(at) = found {
                 marks.in_redis.insert(at, position);
+            }
+            // What was read between mark and answer knows the position, but not that the other ones
+            // of its URL count, too. After an edit it may be another's.
+            if found.is_err() || old.rows == frontend.rows {
                 marks.positions.extend(translate(&[position], &old.rows, &frontend.rows));
                 marks.positions.sort_unstable();
                 marks.positions.dedup();
@@ -419,6 +426,13 @@ fn translate(positions: &[u32], old: &[Box<[u8]>], new: &[Box<[u8]>]) -> Vec<u32
         positions.iter().any(|position| old.get(*position as usize).is_some_and(|o| **o == *row))
     };
     (0_u32..).zip(new).filter_map(|(position, row)| dead(row).then_some(position)).collect()
+}
+
+/// `positions` with all others of the same URLs in `rows`. Those beyond the list stay.
+fn spread(positions: &[u32], rows: &[Box<[u8]>]) -> Vec<u32> {
+    let mut all = translate(positions, rows, rows);
+    all.extend(positions.iter().filter(|position| rows.get(**position as usize).is_none()));
+    all
 }
 
 /// Whole milliseconds of `duration`, at most [`FOREVER`].
@@ -655,6 +669,33 @@ mod tests {
             new_route("a.test", record(&["id", "http://b"], &[1], None), Some(&edited), 1000);
         assert!(!again.is_dead(0, 1000));
         assert_eq!(again.repair().map(|repair| repair.to), Some(Vec::new()));
+    }
+
+    /// docs/migrating-from-hipache.md: "all its positions are left out at once; the drawn one is
+    /// marked in Redis".
+    #[test]
+    fn one_mark_of_a_url_that_is_listed_twice_needs_no_repair() {
+        let rows = ["id", "http://b", "http://a", "http://b", "http://a"];
+        let dead = |route: &Route| [0, 1, 2, 3].map(|position| route.is_dead(position, 1000));
+        let marked = route(&rows, &[], None);
+        assert!(marked.mark_dead(0, 1000, 5000));
+        // Read between the mark and its confirmation.
+        let early = new_route("a.test", record(&rows, &[0], None), Some(&marked), 1000);
+        for first in [marked, early] {
+            first.confirm(&first, 0, None);
+            let again = new_route("a.test", record(&rows, &[0], None), Some(&first), 1000);
+            assert_eq!(dead(&again), [true, false, true, false]);
+            assert_eq!(again.repair(), None);
+            // Nothing is shifted.
+            let pushed = [&rows[..], &["http://c"]].concat();
+            let pushed = new_route("a.test", record(&pushed, &[0], None), Some(&again), 1000);
+            assert_eq!(dead(&pushed), [true, false, true, false]);
+            assert_eq!(pushed.repair(), None);
+            let shifted = ["id", "http://a", "http://b", "http://a", "http://b"];
+            let shifted = new_route("a.test", record(&shifted, &[0], None), Some(&again), 1000);
+            assert_eq!(dead(&shifted), [false, true, false, true]);
+            assert_eq!(shifted.repair().map(|repair| repair.to), Some(vec![1, 3]));
+        }
     }
 
     proptest! {
