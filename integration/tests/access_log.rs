@@ -306,3 +306,15 @@ fn a_cut_response_is_logged() {
     let line = parse(&router.access_log(1)[0]);
     assert_eq!((line.status, line.bytes), (200, head.raw.len() + 5));
 }
+
+/// The default path is nobody's wish: without its directory there is no log, and no line says otherwise.
+#[test]
+fn a_default_log_that_cannot_be_opened_is_not_announced() {
+    if std::path::Path::new("/var/log/hipache").exists() {
+        return;
+    }
+    let redis = Redis::start();
+    let router = Router::builder(&redis).unset("server.accessLog").start();
+    router.wait_for_log(&["WARN", "/var/log/hipache/access.log", "no access log is written"]);
+    router.wait_for_log(&["serving", "access_log=none"]);
+}

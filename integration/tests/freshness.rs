@@ -1,6 +1,8 @@
 //! The router's default: answers come from memory, and a change in Redis counts at once, because
 //! Redis announces it.
 
+use std::time::Duration;
+
 use integration::backend::Backend;
 use integration::client::Client;
 use integration::eventually::{DEADLINE, eventually};
@@ -252,6 +254,73 @@ fn dead_sets_follow_edited_lists_once() {
         routers.iter().map(|r| r.log().matches("dead set follows the edited list").count()).sum();
     assert_eq!(repairs, 1);
     assert_eq!(redis.dead("a.test").len(), 1, "nobody has written it again");
+}
+
+/// docs/redis-schema.md, "the frontend has one backend only: never": an edit does not carry a mark
+/// there either. What somebody writes for that very list is obeyed.
+#[test]
+fn a_backend_that_an_edit_leaves_alone_is_tried() {
+    for (cache, has_checker) in [("tracking", false), ("tracking", true), ("off", false)] {
+        let case = format!("cache {cache}, checker {has_checker}");
+        let redis = Redis::start();
+        let (one, two) = (Backend::start("one"), Backend::start("two"));
+        redis.frontend("a.test", "id", &[&one.url(), &two.url()]);
+        redis.run(&["SADD", "dead:a.test", "1"]);
+        redis.run(&["EXPIRE", "dead:a.test", "1000"]);
+        if has_checker {
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+            redis.run(&["SET", "hchecker_ping", &now.to_string()]);
+        }
+        let router = Router::builder(&redis).set("server.cache", cache).start();
+        let mut client = Client::connect(router.addr());
+        for _ in 0..10 {
+            assert_eq!(answer(&mut client, "a.test"), "one", "{case}");
+        }
+        redis.run(&["LREM", "frontend:a.test", "0", &one.url()]);
+        becomes(&mut client, "a.test", "two");
+        if !has_checker {
+            eventually(DEADLINE, "the mark is gone", || redis.dead("a.test").is_empty());
+        }
+        for _ in 0..10 {
+            // Makes the router read again, and changes nothing.
+            redis.run(&["LSET", "frontend:a.test", "0", "id"]);
+            assert_eq!(answer(&mut client, "a.test"), "two", "{case}");
+        }
+        let left: Vec<_> = redis.dead("a.test").into_iter().collect();
+        assert_eq!(left.join(" "), if has_checker { "1" } else { "" }, "{case}");
+        redis.run(&["SADD", "dead:a.test", "0"]);
+        becomes(&mut client, "a.test", "502");
+    }
+}
+
+/// docs/migrating-from-hipache.md: of a URL that is listed twice the drawn position is marked in
+/// Redis, and all are left out.
+#[test]
+fn one_mark_of_a_url_that_is_listed_twice_stays_one() {
+    for cache in ["tracking", "off"] {
+        let redis = Redis::start();
+        let (refusing, good) = (Reserved::new(), Backend::start("good"));
+        let urls = [refusing.url(), good.url()];
+        redis.frontend("a.test", "id", &[&urls[0], &urls[1], &urls[0], &urls[1]]);
+        let published = redis.subscribe("dead");
+        let router = Router::builder(&redis).set("server.cache", cache).start();
+        let mut client = Client::connect(router.addr());
+        let mut message = None;
+        eventually(DEADLINE, "a mark", || {
+            assert_eq!(answer(&mut client, "a.test"), "good");
+            message = published.within(Duration::from_millis(30));
+            message.is_some()
+        });
+        let position = message.as_deref().and_then(|message| message.split(';').nth(2));
+        let position = position.expect("host;url;position;count").to_owned();
+        for _ in 0..50 {
+            // Makes the router read again, and changes nothing.
+            redis.run(&["LSET", "frontend:a.test", "0", "id"]);
+            assert_eq!(answer(&mut client, "a.test"), "good", "cache {cache}");
+        }
+        assert_eq!(redis.dead("a.test"), [position].into(), "cache {cache}");
+        assert!(!router.log().contains("dead set follows"), "cache {cache}");
+    }
 }
 
 /// A list swapped by `RENAME` has nothing to do with the marks of the old one.

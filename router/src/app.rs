@@ -327,7 +327,9 @@ impl App {
         }
         drop(marks);
 
-        announce(&config, &addresses, admin_address, is_up, stand_in);
+        // Hipache's default path may have been impossible to open.
+        let logs_to = access_log.as_ref().map_or(&AccessLogTarget::None, |_| &config.access_log);
+        announce(&config, logs_to, &addresses, admin_address, is_up, stand_in);
         signals
             .serve(
                 &config,
@@ -419,6 +421,7 @@ fn settings(config: &Config) -> Settings {
 /// programs.
 fn announce(
     config: &Config,
+    access_log: &AccessLogTarget,
     addresses: &[std::net::SocketAddr],
     admin: Option<std::net::SocketAddr>,
     redis_is_up: bool,
@@ -439,7 +442,7 @@ fn announce(
     let redis: Vec<_> = config.drivers.iter().map(ToString::to_string).collect();
     info!(
         version = env!("CARGO_PKG_VERSION"), workers = config.workers, redis = redis.join(" "),
-        redis.up = redis_is_up, cache, access_log = %config.access_log,
+        redis.up = redis_is_up, cache, %access_log,
         "serving {urls}"
     );
     if let (false, Some(StandIn { hosts, age })) = (redis_is_up, stand_in) {

@@ -110,7 +110,8 @@ impl Route {
     ///
     /// Dead sets hold positions, and an edit of the list by hand shifts them. When the list has
     /// changed and the dead set has not, the positions still mean the old list: they are
-    /// translated through it, so that the mark stays with its backend.
+    /// translated through it, so that the mark stays with its backend. A mark is not carried to a
+    /// backend that the edit leaves alone: the only backend is never marked.
     ///
     /// `share` may put an equal frontend that is in memory already in the place of a new one.
     pub fn new(
@@ -255,7 +256,9 @@ impl Route {
     pub fn repair(&self) -> Option<Repair> {
         let frontend = self.frontend()?;
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        if marks.in_redis == marks.positions {
+        // One position of a URL that is listed twice says what all of them say.
+        let meant = |positions: &[u32]| spread(positions, &frontend.rows);
+        if meant(&marks.in_redis) == meant(&marks.positions) {
             return None;
         }
         Some(Repair {
@@ -334,8 +337,13 @@ impl Route {
         let Some(origin) = marked.backend(position).map(|url| &url.origin) else { return };
         if let Ok(position) = u32::try_from(position) {
             let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(at) = marks.in_redis.binary_search(&position) {
+            let found = marks.in_redis.binary_search(&position);
+            if let Err(at) = found {
                 marks.in_redis.insert(at, position);
+            }
+            // What was read between mark and answer knows the position, but not that the other ones
+            // of its URL count, too. After an edit it may be another's.
+            if found.is_err() || old.rows == frontend.rows {
                 marks.positions.extend(translate(&[position], &old.rows, &frontend.rows));
                 marks.positions.sort_unstable();
                 marks.positions.dedup();
@@ -366,6 +374,9 @@ impl Route {
 
     fn adopt_unconfirmed(&self, previous: &Self, now: Millis) {
         if !previous.has_unconfirmed.load(Ordering::Acquire) {
+            return;
+        }
+        if self.frontend().is_some_and(|frontend| frontend.rows.len() < 2) {
             return;
         }
         let marks = previous.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -405,12 +416,23 @@ impl Frontend {
 }
 
 /// Finds the backends at `positions` of the `old` list in the `new` one. A URL that stands there
-/// more than once is one backend: all its positions count. One that is gone counts no more.
+/// more than once is one backend: all its positions count. One that is gone counts no more, nor does
+/// one that the edit left alone: trying it is better than no backend at all.
 fn translate(positions: &[u32], old: &[Box<[u8]>], new: &[Box<[u8]>]) -> Vec<u32> {
+    if new.len() < 2 && old != new {
+        return Vec::new();
+    }
     let dead = |row: &[u8]| {
         positions.iter().any(|position| old.get(*position as usize).is_some_and(|o| **o == *row))
     };
     (0_u32..).zip(new).filter_map(|(position, row)| dead(row).then_some(position)).collect()
+}
+
+/// `positions` with all others of the same URLs in `rows`. Those beyond the list stay.
+fn spread(positions: &[u32], rows: &[Box<[u8]>]) -> Vec<u32> {
+    let mut all = translate(positions, rows, rows);
+    all.extend(positions.iter().filter(|position| rows.get(**position as usize).is_none()));
+    all
 }
 
 /// Whole milliseconds of `duration`, at most [`FOREVER`].
@@ -603,7 +625,126 @@ mod tests {
         assert_eq!(dead(&edit(&again, &["id", "http://b", "http://c"], &[])), Vec::<usize>::new());
     }
 
+    /// "The frontend has one backend only: never marked" holds for marks that an edit carries there,
+    /// too. What somebody wrote for that very list is obeyed.
+    #[test]
+    fn no_mark_is_carried_to_a_backend_that_an_edit_leaves_alone() {
+        const A: &str = "http://a";
+        const B: &str = "http://b";
+        for (before, dead, after, dead_after, is_dead) in [
+            (&["id", A, B][..], &[1][..], &["id", B][..], &[1][..], false),
+            (&["id", A, B], &[0], &["id", A], &[0], false),
+            (&["id", A, B], &[0, 1], &["id", A], &[0, 1], false),
+            (&["id", A, B, A], &[0, 2], &["new id", A], &[0, 2], false),
+            // Changed with the list, or not edited: it means the list of now.
+            (&["id", A, B], &[1], &["id", B], &[0], true),
+            (&["id", B], &[0], &["new id", B], &[0], true),
+            // Two positions are a list that Hipache marks in.
+            (&["id", A, B, B], &[1], &["id", B, B], &[1], true),
+        ] {
+            let case = (before, dead, after, dead_after);
+            let first = route(before, dead, None);
+            let edited = new_route("a.test", record(after, dead_after, None), Some(&first), 1000);
+            assert_eq!(edited.is_dead(0, 1000), is_dead, "{case:?}");
+            if !is_dead {
+                assert_eq!(edited.repair().map(|repair| repair.to), Some(Vec::new()), "{case:?}");
+            }
+            // An external checker owns the set, so that nothing is repaired.
+            let again = new_route("a.test", record(after, dead_after, None), Some(&edited), 1000);
+            assert_eq!(again.is_dead(0, 1000), is_dead, "{case:?}, read again");
+            let grown = [after, &["http://x"]].concat();
+            let grown = new_route("a.test", record(&grown, dead_after, None), Some(&again), 1000);
+            assert!(!grown.is_dead(after.len() - 1, 1000), "{case:?}, a new backend");
+        }
+    }
+
+    #[test]
+    fn a_mark_that_redis_has_not_confirmed_is_not_carried_to_the_only_backend_either() {
+        let old = route(&["id", "http://a", "http://b"], &[], None);
+        assert!(old.mark_dead(1, 1000, 5000));
+        let edited = new_route("a.test", record(&["id", "http://b"], &[], None), Some(&old), 1000);
+        assert!(!edited.is_dead(0, 1000));
+        edited.confirm(&old, 1, None);
+        let again =
+            new_route("a.test", record(&["id", "http://b"], &[1], None), Some(&edited), 1000);
+        assert!(!again.is_dead(0, 1000));
+        assert_eq!(again.repair().map(|repair| repair.to), Some(Vec::new()));
+    }
+
+    /// docs/migrating-from-hipache.md: "all its positions are left out at once; the drawn one is
+    /// marked in Redis".
+    #[test]
+    fn one_mark_of_a_url_that_is_listed_twice_needs_no_repair() {
+        let rows = ["id", "http://b", "http://a", "http://b", "http://a"];
+        let dead = |route: &Route| [0, 1, 2, 3].map(|position| route.is_dead(position, 1000));
+        let marked = route(&rows, &[], None);
+        assert!(marked.mark_dead(0, 1000, 5000));
+        // Read between the mark and its confirmation.
+        let early = new_route("a.test", record(&rows, &[0], None), Some(&marked), 1000);
+        for first in [marked, early] {
+            first.confirm(&first, 0, None);
+            let again = new_route("a.test", record(&rows, &[0], None), Some(&first), 1000);
+            assert_eq!(dead(&again), [true, false, true, false]);
+            assert_eq!(again.repair(), None);
+            // Nothing is shifted.
+            let pushed = [&rows[..], &["http://c"]].concat();
+            let pushed = new_route("a.test", record(&pushed, &[0], None), Some(&again), 1000);
+            assert_eq!(dead(&pushed), [true, false, true, false]);
+            assert_eq!(pushed.repair(), None);
+            let shifted = ["id", "http://a", "http://b", "http://a", "http://b"];
+            let shifted = new_route("a.test", record(&shifted, &[0], None), Some(&again), 1000);
+            assert_eq!(dead(&shifted), [false, true, false, true]);
+            assert_eq!(shifted.repair().map(|repair| repair.to), Some(vec![1, 3]));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn an_edit_carries_marks_with_their_rows_and_never_to_the_last_one(
+            before in proptest::collection::vec("http://[a-d]", 0..6),
+            after in proptest::collection::vec("http://[a-d]", 0..6),
+            dead in proptest::collection::btree_set(0_u32..8, 0..4),
+        ) {
+            let list = |rows: &[String]| -> Vec<String> {
+                std::iter::once("id".to_owned()).chain(rows.iter().cloned()).collect()
+            };
+            let (before, after) = (list(&before), list(&after));
+            let dead: Vec<u32> = dead.into_iter().collect();
+            let old_rows: Vec<&str> = before.iter().map(String::as_str).collect();
+            let new_rows: Vec<&str> = after.iter().map(String::as_str).collect();
+            let old = route(&old_rows, &dead, None);
+            let new = new_route("a.test", record(&new_rows, &dead, None), Some(&old), 1000);
+            let was_dead = |row: &str| {
+                old_rows[1..].iter().zip(0..).any(|(old, at)| *old == row && dead.contains(&at))
+            };
+            let is_edited = old_rows != new_rows;
+            for (position, row) in new_rows[1..].iter().enumerate() {
+                let expected = match is_edited {
+                    true => new_rows.len() > 2 && was_dead(row),
+                    false => dead.contains(&u32::try_from(position).unwrap()),
+                };
+                prop_assert_eq!(new.is_dead(position, 1000), expected, "{}", position);
+            }
+            match new.repair() {
+                Some(repair) => {
+                    prop_assert!(is_edited);
+                    // Read anew by somebody who does not know the old list, it says the same.
+                    let anew = new_route("a.test", record(&new_rows, &repair.to, None), None, 1000);
+                    for position in 0..new_rows.len() {
+                        prop_assert_eq!(anew.is_dead(position, 1000), new.is_dead(position, 1000));
+                    }
+                    prop_assert_eq!(anew.repair(), None);
+                }
+                None => {
+                    // Whoever reads the set as it is finds the same rows dead.
+                    for (position, row) in new_rows[1..].iter().enumerate() {
+                        let is_meant = new_rows[1..].iter().zip(0..).any(|(other, at)| other == row && dead.contains(&at));
+                        prop_assert!(!is_edited || new.is_dead(position, 1000) == is_meant);
+                    }
+                }
+            }
+        }
+
         #[test]
         fn a_dead_or_broken_backend_is_never_picked(
             rows in proptest::collection::vec(prop_oneof!["http://[a-c]", "garbage"], 0..8),

@@ -42,7 +42,7 @@ pub enum StoreError {
     #[error("Redis is not reachable")]
     Unavailable,
     /// The server that is written to takes no writes.
-    #[error("it is a read-only replica (READONLY); name its primary as the last driver")]
+    #[error("it is a read-only replica (READONLY): name its primary, last if several are named")]
     ReadOnly,
     /// The command failed.
     #[error("Redis did not answer as expected: {0}")]

@@ -47,6 +47,10 @@ async fn a_concurrent_reader_never_sees_a_half_written_list() {
             .map(|number| format!("http://{number}.test:1"))
             .collect();
         random.shuffle(&mut up);
+        // The only backend is never marked, so there is always another.
+        if up.is_empty() {
+            up.push("http://0.test:1".to_owned());
+        }
         up.insert(random.usize(0..=up.len()), SICK.to_owned());
         let plan = Plan::from([("a.test".to_owned(), wanted(&up))]);
         let snapshot = routes.snapshot(&plan).await.unwrap();
@@ -77,6 +81,12 @@ async fn marks_follow_their_backends_and_keep_their_expiry() {
         ("a b", "1 2 9", "a b c", "a b c", "1"),
         ("a b", "0", "b", "b", ""),
         ("a b", "0 1", "c", "c", ""),
+        // A backend that is left alone is never marked.
+        ("a b", "1", "b", "b", ""),
+        ("a b", "0", "a", "a", ""),
+        ("a b c", "junk 2", "c", "c", "junk"),
+        ("a b", "1", "b c", "b c", "0"),
+        ("a", "0", "a b", "a b", "0"),
         ("a b", "", "b", "b", ""),
         ("a b a", "0 2", "a c", "a a c", "0 1"),
         ("a b c", "junk -1 2", "b c", "b c", "-1 1 junk"),

@@ -8,8 +8,8 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
@@ -148,30 +148,84 @@ pub(super) struct Listener {
     pub(super) h2c: Option<bool>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected an address, or a list of addresses or of {address, port} objects"
-)]
+/// Not `#[serde(untagged)]`, nor is [`Bind`]: that reads into a buffer first, and neither unknown keys
+/// nor the place of an error are told from there.
+#[derive(Clone, Debug)]
 pub(super) enum Binds {
     One(Bind),
     Many(Vec<Bind>),
 }
 
-impl Binds {
-    pub(super) fn list(&self) -> &[Bind] {
-        match self {
-            Self::One(bind) => std::slice::from_ref(bind),
-            Self::Many(binds) => binds,
+impl<'de> Deserialize<'de> for Binds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BindsVisitor;
+
+        impl<'de> Visitor<'de> for BindsVisitor {
+            type Value = Binds;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address, or a list of addresses or of {address, port} objects")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Binds, E> {
+                BindVisitor.visit_str(text).map(Binds::One)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Binds, A::Error> {
+                BindVisitor.visit_map(map).map(Binds::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Binds, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Binds::Many)
+            }
         }
+
+        deserializer.deserialize_any(BindsVisitor)
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "expected an address or an {address, port} object")]
+impl Binds {
+    /// The entries, each with its dotted key below that of the `section`.
+    pub(super) fn list(&self, section: &str) -> impl Iterator<Item = (String, &Bind)> {
+        let binds = match self {
+            Self::One(bind) => std::slice::from_ref(bind),
+            Self::Many(binds) => binds,
+        };
+        binds.iter().enumerate().map(move |(index, bind)| match self {
+            Self::One(_) => (format!("{section}.bind"), bind),
+            Self::Many(_) => (format!("{section}.bind.{index}"), bind),
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
 pub(super) enum Bind {
     Address(String),
-    Object(Object<BindObject>),
+    Object(BindObject),
+}
+
+struct BindVisitor;
+
+impl<'de> Visitor<'de> for BindVisitor {
+    type Value = Bind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address or an {address, port} object")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bind, E> {
+        Ok(Bind::Address(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Bind, A::Error> {
+        BindObject::deserialize(MapAccessDeserializer::new(map)).map(Bind::Object)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BindVisitor)
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -303,7 +357,7 @@ pub(super) struct Loaded {
     pub(super) path: PathBuf,
     pub(super) text: String,
     pub(super) file: ConfigFile,
-    /// One sentence for each key that means nothing.
+    /// One sentence for each key that means nothing, or perhaps not what was wanted.
     pub(super) warnings: Vec<String>,
 }
 
@@ -375,7 +429,29 @@ pub(super) fn parse(path: &Path, text: String) -> Result<Loaded, ConfigError> {
         }
     };
     let warnings = unknown.iter().map(|key| unknown_key(path, json, key)).collect();
-    Ok(Loaded { path: path.to_owned(), text, file, warnings })
+    let mut loaded = Loaded { path: path.to_owned(), text, file, warnings };
+    let local = without_address(&loaded);
+    loaded.warnings.extend(local);
+    Ok(loaded)
+}
+
+/// A warning for each object of `bind` that leaves its address out: nobody else reaches 127.0.0.1.
+fn without_address(loaded: &Loaded) -> Vec<String> {
+    let file = &loaded.file;
+    let sections = [("http", Some(&file.http)), ("https", Some(&file.https))];
+    let mut warnings = Vec::new();
+    for (name, section) in
+        sections.into_iter().chain([("server.https", file.server.https.as_ref())])
+    {
+        let Some(binds) = section.and_then(|section| section.bind.as_ref()) else { continue };
+        for (key, bind) in binds.list(name) {
+            if matches!(bind, Bind::Object(object) if object.address.is_none()) {
+                let place = loaded.place(&key);
+                warnings.push(format!("{place} has no `address`: it listens on 127.0.0.1 only"));
+            }
+        }
+    }
+    warnings
 }
 
 fn unknown_key(path: &Path, json: &str, key: &str) -> String {
@@ -430,8 +506,12 @@ mod tests {
         );
         assert_eq!(
             error("{\"http\": {\n\"bind\": 7}}"),
-            "c.json:2: http.bind: expected an address, or a list of addresses or of {address, \
-             port} objects"
+            "c.json:2: http.bind: invalid type: integer `7`, expected an address, or a list of \
+             addresses or of {address, port} objects"
+        );
+        assert_eq!(
+            error("{\"https\": {\"bind\": [\n{\"port\": 1},\n{\"port\": \"http\"}]}}"),
+            "c.json:3: https.bind.1.port: invalid type: string \"http\", expected u16"
         );
         assert_eq!(
             error("{\"driver\": [\n1]}"),
@@ -470,6 +550,42 @@ mod tests {
                 "c.json:4: unknown key `drivers` is ignored; did you mean `driver`?",
             ]
         );
+    }
+
+    #[test]
+    fn unknown_keys_and_missing_addresses_of_bind_objects_are_named() {
+        let meant = |key: &str| format!("unknown key `{key}` is ignored; did you mean `address`?");
+        let local = |key: &str| format!("{key} has no `address`: it listens on 127.0.0.1 only");
+        for (text, expected) in [
+            (
+                "{\"http\": {\"bind\": [\n\"::1\",\n{\"adress\": \"::\", \"port\": 81}]}}",
+                vec![
+                    format!("c.json:3: {}", meant("http.bind.1.adress")),
+                    format!("c.json:3: {}", local("http.bind.1")),
+                ],
+            ),
+            (
+                "{\"https\": {\"bind\": {\n\"adress\": \"::\"}}}",
+                vec![
+                    format!("c.json:2: {}", meant("https.bind.adress")),
+                    format!("c.json:1: {}", local("https.bind")),
+                ],
+            ),
+            (
+                "{\"server\": {\"https\": {\"bind\": [{\"address\": null}]}}}",
+                vec![format!("c.json:1: {}", local("server.https.bind.0"))],
+            ),
+            (
+                "{\"http\": {\"bind\": [{\"address\": \"::1\", \"colour\": 1, \"port\": 1}]}}",
+                vec!["c.json:1: unknown key `http.bind.0.colour` is ignored".to_owned()],
+            ),
+            ("{\"http\": {\"bind\": {\"address\": \"::1\"}}}", Vec::new()),
+            ("{\"http\": {\"bind\": \"::1\"}, \"https\": {\"bind\": null}}", Vec::new()),
+            ("{\"http\": {\"bind\": []}}", Vec::new()),
+        ] {
+            let loaded = parse(Path::new("c.json"), text.to_owned()).unwrap();
+            assert_eq!(loaded.warnings, expected, "{text}");
+        }
     }
 
     #[test]

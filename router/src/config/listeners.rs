@@ -56,17 +56,13 @@ pub(super) fn listeners<'a>(
         return Ok(vec![(SocketAddr::new(default.ip(), default_port), None)]);
     };
     let mut addresses = Vec::new();
-    for (index, bind) in binds.list().iter().enumerate() {
-        let key = match binds {
-            file::Binds::One(_) => format!("{name}.bind"),
-            file::Binds::Many(_) => format!("{name}.bind.{index}"),
-        };
+    for (key, bind) in binds.list(name) {
         let (text, port, object) = match bind {
             Bind::Address(text) => (text.as_str(), default_port, None),
             Bind::Object(object) => (
                 object.address.as_deref().unwrap_or("127.0.0.1"),
                 object.port.unwrap_or(default_port),
-                Some(&**object),
+                Some(object),
             ),
         };
         let resolved = resolve_address(text, port)

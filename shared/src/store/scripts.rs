@@ -8,7 +8,7 @@ use crate::keys;
 
 /// KEYS: dead set, list. ARGV: row, position, seconds to live (0 leaves the set alone), channel,
 /// host, URL, number of backends, whether the list was read from this server. Returns the position of
-/// the row now, -1 when it is gone. A list that is not there although it was read from another server
+/// the row now, -1 when it is gone, or alone by now: the only backend is never marked. A list that is not there although it was read from another server
 /// is still under way to this one, or never comes: then what was read counts.
 const MARK: &str = r"
 local position = tonumber(ARGV[2])
@@ -29,6 +29,9 @@ elseif redis.call('LINDEX', KEYS[2], position + 1) ~= ARGV[1] then
   if not position then
     return -1
   end
+end
+if count == 1 then
+  return -1
 end
 if tonumber(ARGV[3]) > 0 then
   redis.call('SADD', KEYS[1], position)
