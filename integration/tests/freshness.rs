@@ -364,6 +364,36 @@ fn a_mark_finds_its_backend_in_a_list_that_was_edited() {
     assert_eq!(redis.dead("a.test").len(), 1);
 }
 
+/// Nor is a mark written, or published, for a backend that an edit has left alone meanwhile.
+#[test]
+fn a_mark_on_its_way_to_a_backend_that_is_alone_by_now_is_not_written() {
+    let redis = Redis::start();
+    let (refusing, good) = (Reserved::new(), Backend::start("good"));
+    redis.frontend("a.test", "id", &[&refusing.url(), &good.url()]);
+    redis.frontend("proof.test", "id", &[&refusing.url(), &refusing.url()]);
+    // The answer is kept, so the router works with the list as it was.
+    let router = Router::builder(&redis)
+        .set("server.cache", "ttl")
+        .set("server.lruCache", serde_json::json!({"size": 10, "ttl": 1000}))
+        .start();
+    let published = redis.subscribe("dead");
+    let mut client = Client::connect(router.addr());
+    // Until this expires the refusing backend is not tried.
+    redis.run(&["SADD", "dead:a.test", "0"]);
+    redis.run(&["PEXPIRE", "dead:a.test", "700"]);
+    assert_eq!(answer(&mut client, "a.test"), "good");
+    redis.run(&["LREM", "frontend:a.test", "1", &good.url()]);
+    eventually(DEADLINE, "the refusing backend is tried", || {
+        assert_eq!(answer(&mut client, "a.test"), "good");
+        router.log().contains("backend marked dead host=a.test")
+    });
+    // Marks are written one after another.
+    assert_eq!(answer(&mut client, "proof.test"), "502");
+    let message = published.next();
+    assert!(message.starts_with("proof.test;"), "{message}");
+    assert!(redis.dead("a.test").is_empty());
+}
+
 /// A dead set that was made anew for a list that was replaced says what it says: the same positions
 /// mean other backends, and nobody may put that "right".
 #[test]
