@@ -266,6 +266,11 @@ pub fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
+/// Whether every server has to know this method; all others are optional (RFC 9110 9.1).
+pub fn is_known_everywhere(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
 /// Prepares the headers of a request for the backend: removes what concerns only the client's
 /// connection (RFC 9110 7.6.1). Returns the protocol that the client asks to upgrade to, which the
 /// backend is then told, too; unless `may_upgrade` none is asked for.
