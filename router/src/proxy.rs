@@ -180,7 +180,9 @@ pub async fn answer(
     client.connection.begin_request();
     let is_http2 = request.version() == Version::HTTP_2;
     let translated = match is_http2 {
-        true => http2::translate(&mut request, || std::array::from_fn(|_| fastrand::u8(..))),
+        true => http2::hold(&mut request, &client.connection).and_then(|()| {
+            http2::translate(&mut request, || std::array::from_fn(|_| fastrand::u8(..)))
+        }),
         false => Ok(()),
     };
     let scan = Scan::new(request.headers());
