@@ -5,7 +5,7 @@ use integration::backend::{Backend, Next};
 use integration::client::{Client, get};
 use integration::eventually::{DEADLINE, eventually};
 use integration::gate::Gate;
-use integration::http2;
+use integration::http2::{self, END_HEADERS, END_STREAM, Raw, block, kind};
 use integration::redis::Redis;
 use integration::router::{Builder, Router};
 use pretty_assertions::assert_eq;
@@ -82,6 +82,58 @@ fn the_headers_of_http2_are_counted_too() {
         assert_eq!(response.status, status, "{count} of {name}");
     }
     assert_eq!(stage.backend.request_count(), 3);
+}
+
+/// References to one field of HPACK's table make large heads of a few bytes, a hundred at a time. What is
+/// beyond the bound is refused at once, and when the others are over requests are taken again.
+#[test]
+fn heads_of_one_connection_are_bounded_together() {
+    // 19 crumbs are 74 KB, 14 such heads fit into 1 MiB.
+    const CRUMBS: usize = 19;
+    const FIT: usize = 14;
+    let gate = Gate::new();
+    let stage = stage(Backend::gated("b", &gate), |builder| builder.set("http.h2c", true));
+    // Without a table of its own the router writes each status out.
+    let mut client = Raw::connect(stage.router.addr(), &[(1, 0)]);
+    let get: [(&[u8], &[u8]); 4] =
+        [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a.test")];
+    // `cookie`, name 32 of the static table, with 3900 bytes (127 + 61 + 29 * 128) to be remembered as 62.
+    let crumb = [&[0x60, 0x7f, 0xbd, 0x1d][..], &[b'c'; 3900]].concat();
+    let mut stream = 1;
+    let mut begin = |client: &mut Raw, fields: &[u8]| {
+        let head = [&block(&get), fields].concat();
+        client.send(kind::HEADERS, END_HEADERS | END_STREAM, stream, &head).unwrap();
+        stream += 2;
+    };
+    let answers = |client: &mut Raw, count: usize| {
+        let (mut statuses, mut ended) = (Vec::new(), 0);
+        while ended < count {
+            let frame = client.frame().expect("an answer");
+            if frame.kind == kind::HEADERS {
+                statuses.push(frame.status());
+            }
+            let may_end = matches!(frame.kind, kind::HEADERS | kind::DATA);
+            ended += usize::from(may_end && frame.flags & END_STREAM != 0);
+        }
+        statuses
+    };
+    begin(&mut client, &[&crumb[..], &[0xbe; CRUMBS - 1]].concat());
+    for _ in 1..40 {
+        begin(&mut client, &[0xbe; CRUMBS]);
+    }
+    assert_eq!(answers(&mut client, 40 - FIT), vec![Some(431); 40 - FIT]);
+    stage.backend.wait_for_requests(FIT);
+    gate.open();
+    assert_eq!(answers(&mut client, FIT), vec![Some(200); FIT]);
+    // As many as fit, again and at a time; small ones up to the number of streams.
+    for _ in 0..FIT {
+        begin(&mut client, &[0xbe; CRUMBS]);
+    }
+    assert_eq!(answers(&mut client, FIT), vec![Some(200); FIT]);
+    for _ in 0..100 {
+        begin(&mut client, &[]);
+    }
+    assert_eq!(answers(&mut client, 100), vec![Some(200); 100]);
 }
 
 /// A body that is too long by its own length is not even begun to be read: an `Expect` is answered

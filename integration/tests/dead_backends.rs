@@ -185,6 +185,31 @@ fn answers_of_a_broken_backend_are_passed_on_and_mark_it() {
     }
 }
 
+/// **Ours**: 501 and 505 speak of a method that servers need not know (RFC 9110 9.1, 15.6.2); a client
+/// that makes one up takes no site off the air.
+#[test]
+fn ours_a_method_that_nobody_knows_marks_nothing() {
+    for status in [501, 505] {
+        let redis = Redis::start();
+        let backend = Backend::status("b", status, &[]);
+        redis.frontend("a.test", "id", &[&backend.url(), &backend.url()]);
+        let published = redis.subscribe("dead");
+        let router = Router::start(&redis);
+        for method in ["FOO", "POST", "OPTIONS", "FOO"] {
+            let mut client = Client::connect(router.addr());
+            client
+                .send(format!("{method} / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"));
+            assert_eq!(client.response().status(), status, "{method}");
+        }
+        assert_nothing_published(&redis, router.addr(), &published);
+        assert!(redis.dead("a.test").is_empty(), "{status}");
+        let mut client = Client::connect(router.addr());
+        client.send("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(client.response_to("HEAD").status(), status);
+        assert!(published.next().starts_with("a.test;"), "{status}");
+    }
+}
+
 /// Section 2: "backend answers 500: passed on; never marks dead unless `deadBackendOn500` is true
 /// **and** an external checker is alive". Other answers never mark.
 #[test]

@@ -210,6 +210,36 @@ fn a_body_that_is_too_long_gets_413_and_a_shorter_one_passes() {
     }
 }
 
+/// A backend that never says `100 Continue` gets the body while it has time left to answer, also where it
+/// has less than the router would wait; the others of the host stay in use.
+#[test]
+fn a_short_timeout_blames_no_backend_for_a_body_that_is_held_back() {
+    let own = (None, &["timeout-read", "0.8"][..]);
+    for (timeout, fields) in [own, (Some(0.8), &["timeout-read", "off"])] {
+        let (redis, backend, router) = stage(
+            |builder| match timeout {
+                Some(seconds) => builder.set("server.tcpTimeout", seconds),
+                None => builder,
+            },
+            fields,
+        );
+        redis.frontend("a.test", "id", &[&backend.url(), &backend.url()]);
+        let mut client = Client::connect(router.addr());
+        for _ in 0..2 {
+            let response = client
+                .send(
+                    "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\n\
+                     Content-Length: 4\r\n\r\nbody",
+                )
+                .response();
+            assert_eq!(response.status(), 200, "{fields:?}");
+        }
+        assert_eq!(redis.dead("a.test").len(), 0, "{fields:?}");
+        let bodies = backend.requests().into_iter().filter_map(|request| request.body);
+        assert!(bodies.into_iter().all(|body| body.data == b"body"), "{fields:?}");
+    }
+}
+
 #[test]
 fn a_hosts_own_limit_for_bodies_comes_before_the_servers() {
     let limit = |builder: Builder| builder.set("server.maxBody", 1024);

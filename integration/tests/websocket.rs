@@ -155,6 +155,33 @@ fn an_upgrade_that_connection_does_not_name_is_none() {
     assert!(!backend.only_request().head.has("upgrade"));
 }
 
+/// An upgrade in HTTP/1.0 or with a body is ignored (RFC 9110 7.8), by the backend, too, which would
+/// answer with a 101 that nobody can use.
+#[test]
+fn an_upgrade_that_is_ignored_is_not_passed_on() {
+    let backend = Backend::start("b");
+    let (_redis, router) = stage(&backend);
+    let handshake = format!("Host: a.test\r\nX-Kept: 1\r\n{HANDSHAKE}");
+    for request in [
+        format!("GET /ws HTTP/1.1\r\n{handshake}Content-Length: 7\r\n\r\ncontent"),
+        format!(
+            "GET /ws HTTP/1.1\r\n{handshake}Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        ),
+        format!("GET /ws HTTP/1.0\r\n{handshake}\r\n"),
+        format!("POST /ws HTTP/1.0\r\n{handshake}Content-Length: 1\r\n\r\nx"),
+    ] {
+        let response = Client::connect(router.addr()).send(&request).response();
+        assert_eq!((response.status(), response.text().as_str()), (200, "b"), "{request}");
+    }
+    let requests = backend.requests();
+    assert_eq!(requests.len(), 4);
+    for request in requests {
+        assert!(!request.head.has("upgrade"), "{:?}", request.head);
+        assert!(!request.head.values("connection").contains(&"upgrade"), "{:?}", request.head);
+        assert_eq!(request.head.values("x-kept"), ["1"]);
+    }
+}
+
 /// A backend that does not switch answers like any other, and the client's connection stays HTTP.
 #[test]
 fn a_refused_upgrade_stays_http() {

@@ -150,8 +150,7 @@ fn without_a_way_for_it_the_answer_is_502_and_nobody_is_marked() {
     let ca = authority.ca().display().to_string();
     let router = builder(&redis).workers(1).set("server.backendCa", ca).start();
     for host in ["plain.test", "secure.test"] {
-        let other = "Connection: upgrade\r\nUpgrade: tcp/2\r\n";
-        for headers in [HANDSHAKE, HANDSHAKE, other] {
+        for headers in [HANDSHAKE, HANDSHAKE] {
             let headers = format!("{headers}X-Debug: 1\r\n");
             let response = Client::connect(router.addr()).get_with(host, "/", &headers);
             assert_eq!(response.status(), 502, "{host}");
@@ -163,6 +162,30 @@ fn without_a_way_for_it_the_answer_is_502_and_nobody_is_marked() {
     }
     assert_eq!(backend.requests().len(), 2);
     assert!(!router.log().contains("no TLS with the backend"), "{}", router.log());
+}
+
+/// HTTP/2 knows no other upgrade; whoever offers one takes an answer of HTTP as well (RFC 9110 7.8).
+#[test]
+fn another_upgrade_is_ignored_by_a_backend_of_http2() {
+    let authority = Authority::new();
+    let (redis, backend) = (Redis::start(), http2::Backend::start());
+    let front = Front::offering(&authority.sign(&["localhost"]), backend.port(), &["h2"]);
+    redis.frontend("plain.test", "id", &[&backend.url(), &backend.url()]);
+    redis.frontend("secure.test", "id", &[&front.url("localhost"), &front.url("localhost")]);
+    let ca = authority.ca().display().to_string();
+    let router = builder(&redis).workers(1).set("server.backendCa", ca).start();
+    for host in ["plain.test", "secure.test"] {
+        let mut client = Client::connect(router.addr());
+        for protocol in ["TLS/1.2", "tcp/2"] {
+            let headers = format!("Connection: upgrade\r\nUpgrade: {protocol}\r\n");
+            assert_eq!(client.get_with(host, "/", &headers).status(), 200, "{host} {protocol}");
+        }
+        assert_eq!(client.get(host, "/").status(), 200);
+        assert_eq!(redis.dead(host), BTreeSet::new());
+    }
+    let requests = backend.requests();
+    assert_eq!(requests.len(), 6);
+    assert!(requests.iter().all(|(_, _, headers)| !headers.contains_key("upgrade")));
 }
 
 /// A refusal is an answer like any other; what begins no tunnel is none.
@@ -177,7 +200,7 @@ fn answers_that_begin_no_tunnel() {
         assert!(!response.head.has("upgrade"));
     }
     assert_eq!(client.get_with("a.test", "/204", HANDSHAKE).status(), 502);
-    // Without a key there is nothing to answer with; another protocol is none that HTTP/2 carries.
+    // Without a key there is nothing to answer with.
     let no_key = "Connection: upgrade\r\nUpgrade: websocket\r\n";
     assert_eq!(client.get_with("a.test", "/", no_key).status(), 502);
     assert_eq!(client.get("a.test", "/").status(), 200);

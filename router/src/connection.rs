@@ -106,6 +106,8 @@ pub struct Connection {
     is_over: AtomicBool,
     /// Requests that it carries.
     streams: AtomicUsize,
+    /// Bytes of the head of the request, or of the heads of all requests that it carries.
+    heads: AtomicUsize,
     /// Requests that the client gave up before their answer, less those that were answered.
     given_up: AtomicUsize,
     /// Where in its requests the client is.
@@ -150,6 +152,19 @@ impl Connection {
             parent.enter(Phase::Busy, NEVER);
         }
         Arc::new(stream)
+    }
+
+    /// Counts the head of this request among those that its connection carries, until it is over;
+    /// `false`, and not counted, when they are more than `most` bytes together.
+    pub fn carries_head(&self, size: usize, most: usize) -> bool {
+        let Some(parent) = &self.parent else { return true };
+        let others = parent.heads.load(Ordering::Relaxed);
+        let is_taken = takes_head(others, size, most);
+        if is_taken {
+            self.heads.store(size, Ordering::Relaxed);
+            parent.heads.fetch_add(size, Ordering::Relaxed);
+        }
+        is_taken
     }
 
     /// Says that the connection carries many requests at a time.
@@ -201,6 +216,7 @@ impl Connection {
             is_multiplexed: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             streams: AtomicUsize::new(0),
+            heads: AtomicUsize::new(0),
             given_up: AtomicUsize::new(0),
             tracker: Mutex::default(),
             requests: AtomicU32::new(0),
@@ -476,12 +492,39 @@ impl Paced {
     }
 }
 
+/// Whether a head of `size` bytes is taken beside those of `others`. One that is alone has a limit of its
+/// own (`maxHead`).
+fn takes_head(others: usize, size: usize, most: usize) -> bool {
+    others == 0 || others.saturating_add(size) <= most
+}
+
 impl Drop for Connection {
     /// A request that was given up with its connection is logged, too.
     fn drop(&mut self) {
         self.emit_record();
         if let Some(parent) = &self.parent {
+            parent.heads.fetch_sub(self.heads.load(Ordering::Relaxed), Ordering::Relaxed);
             parent.stream_ended(self.phase() == Phase::Streaming);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::takes_head;
+
+    #[test]
+    fn heads_are_bounded_together_and_one_alone_is_taken() {
+        for (others, size, expected) in [
+            (0, 10, true),
+            (0, 101, true),
+            (50, 50, true),
+            (50, 51, false),
+            (100, 0, true),
+            (101, 1, false),
+            (1, usize::MAX, false),
+        ] {
+            assert_eq!(takes_head(others, size, 100), expected, "{others} {size}");
         }
     }
 }

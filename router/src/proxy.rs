@@ -180,7 +180,9 @@ pub async fn answer(
     client.connection.begin_request();
     let is_http2 = request.version() == Version::HTTP_2;
     let translated = match is_http2 {
-        true => http2::translate(&mut request, || std::array::from_fn(|_| fastrand::u8(..))),
+        true => http2::hold(&mut request, &client.connection).and_then(|()| {
+            http2::translate(&mut request, || std::array::from_fn(|_| fastrand::u8(..)))
+        }),
         false => Ok(()),
     };
     let scan = Scan::new(request.headers());
@@ -200,6 +202,7 @@ pub async fn answer(
     let record = client.record(&request, debugging.started, ids.as_ref());
     let mut log = RequestLog::new(&client.connection, record);
     let is_head = request.method() == Method::HEAD;
+    let is_known = headers::is_known_everywhere(request.method());
     let admitted = translated.and_then(|()| client.admit(request, &scan, ids.as_ref(), &mut log));
     let mut response = match admitted {
         Ok(None) => {
@@ -210,7 +213,7 @@ pub async fn answer(
         Ok(Some(admitted)) => match client.forward(admitted, &mut debugging, &mut log).await {
             Ok(forwarded) => {
                 limit = client.settings.read_timeout(&forwarded.route);
-                client.respond(forwarded, &debugging, log)
+                client.respond(forwarded, is_known, &debugging, log)
             }
             Err(error) => client.refuse(&error, &debugging, is_head, log),
         },

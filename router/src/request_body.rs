@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::connection::{BodyState, Connection, Paced};
 use crate::fields::trailers;
@@ -21,8 +21,14 @@ use returning::Kept;
 pub use returning::{Home, Returning};
 
 /// A backend that does not know `Expect` waits for the body without saying so. This is how long
-/// the body is held back for it (RFC 9110 10.1.1: a client should not wait for ever either).
+/// the body is held back for it at most (RFC 9110 10.1.1: a client should not wait for ever either).
 const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the body is held back for a backend that may be silent for `limit`: it has to be left time
+/// for its answer, or it would be blamed for our waiting.
+fn patience(limit: Option<Duration>) -> Duration {
+    limit.map_or(EXPECT_PATIENCE, |limit| EXPECT_PATIENCE.min(limit / 2))
+}
 
 /// The body of a request to a backend.
 #[derive(Debug)]
@@ -85,7 +91,7 @@ impl RequestBody {
         }
         connection.set_body_state(BodyState::Moving);
         let connection = Arc::clone(connection);
-        let gate = gate.map(|gate| (gate, Box::pin(tokio::time::sleep(EXPECT_PATIENCE))));
+        let gate = gate.map(|gate| (gate, Box::pin(tokio::time::sleep(patience(limits.silence)))));
         Self::Streaming(Box::new(StreamingRequest {
             again: VecDeque::new(),
             incoming,
@@ -102,6 +108,9 @@ impl RequestBody {
     pub fn restrict(&mut self, silence: Option<Duration>, max: Option<u64>) {
         if let Self::Streaming(body) = self {
             body.limit = silence;
+            if let Some((_, sleep)) = &mut body.gate {
+                sleep.as_mut().reset(Instant::now() + patience(silence));
+            }
             body.left = max.unwrap_or(body.left);
         }
     }
@@ -269,5 +278,22 @@ impl Gate {
         }
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::patience;
+
+    #[test]
+    fn a_body_is_held_back_for_half_the_time_that_the_backend_has() {
+        for (limit, expected) in
+            [(None, 1000), (Some(30_000), 1000), (Some(2000), 1000), (Some(800), 400), (Some(0), 0)]
+        {
+            let seen = patience(limit.map(Duration::from_millis));
+            assert_eq!(seen, Duration::from_millis(expected), "{limit:?}");
+        }
     }
 }

@@ -13,8 +13,8 @@ use super::change::{Action, Change};
 /// When backends go, the whole new list is appended and the old one trimmed off. So the key exists
 /// throughout and keeps an expiry that somebody gave it, and a server that refuses one of the commands
 /// in the middle leaves too much, never too little. Positions in the dead set follow their backends;
-/// those of backends that are gone go, and all when one backend is left, which is never marked; here, too, adding comes first, so that the set keeps its
-/// expiry. `HSET` stands before all: if the notes are of another type, nothing has been written yet.
+/// those of backends that are gone go, and all when one backend is left, which is never marked; here,
+/// too, adding comes first, so that the set keeps its expiry. `HSET` stands before all: if the notes are of another type, nothing has been written yet.
 const WRITE: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lost'

@@ -47,7 +47,12 @@ pub(super) struct Upgrade {
 impl Upgrade {
     /// Whether it is to a WebSocket, by a handshake that can be answered (RFC 6455 4.2.1).
     pub(super) fn is_websocket(&self) -> bool {
-        self.key.is_some() && self.protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
+        self.key.is_some() && self.names_websocket()
+    }
+
+    /// Whether it is to a WebSocket, by whatever handshake.
+    pub(super) fn names_websocket(&self) -> bool {
+        self.protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
     }
 }
 
@@ -161,11 +166,9 @@ impl Client {
                 Known::Host(host.into())
             }
         };
-        let upgrade_asked = headers::strip_request(request.headers_mut(), scan);
-        // A body cannot be told from the bytes of the new protocol by every backend.
-        let may_upgrade =
-            request.version() == Version::HTTP_11 || http2::is_websocket(request.extensions());
-        let upgrade_asked = upgrade_asked.filter(|_| may_upgrade && !has_body);
+        let is_websocket = http2::is_websocket(request.extensions());
+        let may_upgrade = headers::may_upgrade(request.version(), has_body, is_websocket);
+        let upgrade_asked = headers::strip_request(request.headers_mut(), scan, may_upgrade);
         let upgrade = upgrade_asked.map(|protocol| Upgrade {
             protocol,
             key: match *request.method() {

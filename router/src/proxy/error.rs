@@ -70,6 +70,9 @@ pub enum ProxyError {
     /// The options of the host want a password, and this is none.
     #[error("no password, or a wrong one")]
     Unauthorized,
+    /// Heads of the requests on one connection of HTTP/2 are too large together.
+    #[error("the requests at a time on this connection have too large heads together")]
+    TooLargeHeads,
     /// More header lines than `maxHeaders`.
     #[error("the request has more header lines than maxHeaders")]
     TooManyHeaders,
@@ -122,7 +125,9 @@ impl ProxyError {
                 StatusCode::BAD_REQUEST
             }
             Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
-            Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooLargeHeads | Self::TooManyHeaders => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -201,6 +206,7 @@ impl ProxyError {
             | Self::Misdirected
             | Self::NoHost
             | Self::NotAllowed
+            | Self::TooLargeHeads
             | Self::TooManyHeaders
             | Self::Unauthorized
             | Self::UnknownHost
@@ -254,6 +260,7 @@ impl ProxyError {
             Self::Overloaded => "too many requests",
             Self::Store(_) => "Redis is not available",
             Self::Upstream(_) => "backend closed the connection",
+            Self::TooLargeHeads => "heads of the requests at a time too large",
             Self::TooManyHeaders => "too many headers",
             Self::UpstreamTimedOut => "backend timed out",
             Self::UriTooLong => "request target too long",
@@ -291,6 +298,7 @@ mod tests {
             (ProxyError::MethodNotAllowed, 405, false, false, Side::Client),
             (ProxyError::Misdirected, 421, false, false, Side::Client),
             (ProxyError::UriTooLong, 414, false, false, Side::Client),
+            (ProxyError::TooLargeHeads, 431, false, false, Side::Client),
             (ProxyError::TooManyHeaders, 431, false, false, Side::Client),
             (ProxyError::Overloaded, 503, false, false, Side::Router),
             (ProxyError::ClientTimedOut, 408, false, false, Side::Client),

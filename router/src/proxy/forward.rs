@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tracing::debug;
@@ -18,7 +19,7 @@ use crate::connection::BodyState;
 use crate::dead_marks::Reason;
 use crate::request_body::{Gate, RequestBody};
 use crate::route::{Pick, Route, Target};
-use crate::upstream::{Exchange, Lease, Peer, Purpose, SendError};
+use crate::upstream::{Exchange, Lease, LeaseError, Peer, Purpose, SendError};
 
 /// How often a request is sent again that a backend has refused.
 const MAX_REFUSALS: u32 = 3;
@@ -43,7 +44,7 @@ impl Client {
         debugging: &mut Debugging,
         log: &mut RequestLog,
     ) -> Result<Answered, ProxyError> {
-        let Admitted { mut request, route, upgrade, expectations, version } = admitted;
+        let Admitted { mut request, route, mut upgrade, expectations, version } = admitted;
         let shared = &self.shared;
         let route = match route {
             Known::Route(route) => route,
@@ -76,7 +77,7 @@ impl Client {
             Some(options) => (options.connect_timeout, options.trust.as_ref()),
             None => (None, None),
         };
-        let purpose = match &upgrade {
+        let mut wanted = match &upgrade {
             None => Purpose::Exchange,
             Some(upgrade) if upgrade.is_websocket() => Purpose::WebSocket,
             Some(_) => Purpose::Upgrade,
@@ -103,7 +104,7 @@ impl Client {
             if let Some(record) = log.record() {
                 record.backend_started.get_or_insert(started);
             }
-            let purpose = match (purpose, &slot) {
+            let purpose = match (wanted, &slot) {
                 (Purpose::Exchange, Some(request)) => Purpose::of(request, &url.origin),
                 (purpose, _) => purpose,
             };
@@ -121,6 +122,18 @@ impl Client {
                         upgrade,
                         cookie,
                     });
+                }
+                Err(ProxyError::Lease(LeaseError::NoTunnel))
+                    if let Some(request) = &mut slot
+                        && upgrade.as_ref().is_some_and(|upgrade| !upgrade.names_websocket()) =>
+                {
+                    // What HTTP/2 does not know is ignored (RFC 9110 7.8, RFC 9113 8.6). A WebSocket's
+                    // client could do nothing with an answer of HTTP.
+                    headers::ignore_upgrade(request.headers_mut());
+                    if !self.settings.backend_keep_alive {
+                        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    (upgrade, wanted) = (None, Purpose::Exchange);
                 }
                 Err(error) => {
                     debug!(host = %route.host, backend.url = %url.href, %error, "attempt failed");

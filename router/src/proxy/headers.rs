@@ -266,14 +266,24 @@ pub fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
+/// Whether every server has to know this method; all others are optional (RFC 9110 9.1).
+pub fn is_known_everywhere(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
 /// Prepares the headers of a request for the backend: removes what concerns only the client's
-/// connection (RFC 9110 7.6.1). Returns the protocol that the client asks to upgrade to.
-pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Option<HeaderValue> {
+/// connection (RFC 9110 7.6.1). Returns the protocol that the client asks to upgrade to, which the
+/// backend is then told, too; unless `may_upgrade` none is asked for.
+pub fn strip_request(
+    headers: &mut HeaderMap,
+    scan: &Scan,
+    may_upgrade: bool,
+) -> Option<HeaderValue> {
     // A plain `Connection: keep-alive` may stay: it is true of our own connection, too.
     if !scan.has_hop_by_hop {
         return None;
     }
-    let upgrade = requested_upgrade(headers);
+    let upgrade = may_upgrade.then(|| requested_upgrade(headers)).flatten();
     strip(headers, |name| {
         *name == UPGRADE
             || *name == TE
@@ -287,6 +297,18 @@ pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Option<HeaderValue
         headers.insert(UPGRADE, protocol.clone());
     }
     upgrade
+}
+
+/// Whether a change of protocol may be asked for. One of HTTP/1.0 is to be ignored (RFC 9110 7.8), a
+/// body cannot be told from the bytes of the new protocol by every backend, and HTTP/2 knows WebSockets
+/// alone (RFC 9113 8.6, RFC 8441).
+pub fn may_upgrade(version: Version, has_body: bool, is_websocket: bool) -> bool {
+    (version == Version::HTTP_11 || is_websocket) && !has_body
+}
+
+/// Takes back what [`strip_request`] has left of a change of protocol.
+pub fn ignore_upgrade(headers: &mut HeaderMap) {
+    remove_in_order(headers, |name| *name == CONNECTION || *name == UPGRADE);
 }
 
 /// How a backend's response says where its body ends.
@@ -433,7 +455,7 @@ mod tests {
 
     use super::{
         Forwarded, Framing, HeaderName, Scan, Style, Trust, announce_grpc, check_framing,
-        echoes_upgrade, strip_request, strip_response,
+        echoes_upgrade, ignore_upgrade, may_upgrade, strip_request, strip_response,
     };
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
@@ -451,7 +473,34 @@ mod tests {
 
     fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
         let scan = Scan::new(headers);
-        strip_request(headers, &scan)
+        strip_request(headers, &scan, true)
+    }
+
+    /// What may not be asked for is not asked for: the backend would answer it.
+    #[test]
+    fn an_upgrade_that_is_ignored_leaves_nothing_behind() {
+        for (version, has_body, is_websocket, expected) in [
+            (Version::HTTP_11, false, false, true),
+            (Version::HTTP_11, true, false, false),
+            (Version::HTTP_10, false, false, false),
+            (Version::HTTP_10, true, false, false),
+            (Version::HTTP_2, false, true, true),
+            (Version::HTTP_2, false, false, false),
+        ] {
+            let may = may_upgrade(version, has_body, is_websocket);
+            assert_eq!(may, expected, "{version:?} {has_body} {is_websocket}");
+        }
+        let asking =
+            [("host", "a"), ("connection", "upgrade"), ("upgrade", "websocket"), ("x", "1")];
+        let mut headers = map(&asking);
+        let scan = Scan::new(&headers);
+        assert_eq!(strip_request(&mut headers, &scan, false), None);
+        assert_eq!(lines(&headers), [("host", "a"), ("x", "1")]);
+        let mut headers = map(&asking);
+        assert!(strip(&mut headers).is_some());
+        assert!(headers.contains_key("upgrade"));
+        ignore_upgrade(&mut headers);
+        assert_eq!(lines(&headers), [("host", "a"), ("x", "1")]);
     }
 
     fn forwarded(peer: &str, plain: bool, trust: Trust) -> Forwarded {

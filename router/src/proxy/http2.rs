@@ -15,6 +15,7 @@ use http::{Extensions, Method, Request, Uri};
 use hyper::ext::Protocol;
 
 use super::error::ProxyError;
+use crate::connection::Connection;
 
 /// What RFC 6455 4.2.2 appends to a key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -22,6 +23,34 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Whether this asks for a tunnel of WebSocket (RFC 8441).
 pub(super) fn is_websocket(extensions: &Extensions) -> bool {
     extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket")
+}
+
+/// Bytes of the heads of all requests of a client's connection at a time: 100 requests with 10 KiB each.
+/// References of HPACK, and cookies in crumbs, make a megabyte of a few hundred bytes.
+const MAX_HEADS: usize = 1024 * 1024;
+
+/// Counts the head of a request among those of its connection, or throws it away: nothing of a request
+/// that is refused is to be kept until its answer is taken.
+///
+/// # Errors
+///
+/// When the heads are too large together.
+pub(super) fn hold<B>(request: &mut Request<B>, connection: &Connection) -> Result<(), ProxyError> {
+    if connection.carries_head(head_size(request), MAX_HEADS) {
+        return Ok(());
+    }
+    *request.headers_mut() = HeaderMap::new();
+    Err(ProxyError::TooLargeHeads)
+}
+
+/// The size of a head as RFC 9113 6.5.2 counts it, but for cookies, which will be one header.
+fn head_size<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| match *name == COOKIE {
+        true => value.len() + 2,
+        false => name.as_str().len() + value.len() + 32,
+    });
+    target + fields.sum::<usize>()
 }
 
 /// Rewrites a request: one `Host`, the authority, comes first; cookies that were sent in crumbs are
@@ -159,7 +188,7 @@ mod tests {
     use hyper::ext::Protocol;
     use proptest::prelude::*;
 
-    use super::{accepts, translate};
+    use super::{accepts, head_size, translate};
 
     fn translated(uri: &str, headers: &[(&str, &str)]) -> Result<Request<()>, String> {
         let mut request = Request::new(());
@@ -218,6 +247,19 @@ mod tests {
             let said = lengths(values).unwrap_err();
             assert!(said.contains("Content-Length"), "{values:?}: {said}");
         }
+    }
+
+    #[test]
+    fn crumbs_of_a_cookie_are_counted_as_one() {
+        let mut request = Request::new(());
+        *request.uri_mut() = "https://a.test/123".parse().unwrap();
+        assert_eq!(head_size(&request), 4);
+        request.headers_mut().append("x-one", HeaderValue::from_static("12345"));
+        assert_eq!(head_size(&request), 46);
+        for _ in 0..10 {
+            request.headers_mut().append("cookie", HeaderValue::from_static("a=1"));
+        }
+        assert_eq!(head_size(&request), 96);
     }
 
     #[test]
