@@ -129,15 +129,20 @@ impl RequestBody {
         }
     }
 
-    /// Has the body come back to the second part if it is dropped with little of it read. One that is
-    /// empty need not.
-    pub fn returning(self) -> (Self, Option<Home>) {
-        match self {
-            Self::Streaming(body) => {
+    /// Has the body come back to the second part if it is dropped with little of it read.
+    pub fn returning(mut self) -> (Self, Home) {
+        let body = match &mut self {
+            Self::Empty => return (self, Home::Empty),
+            Self::Streaming(_) => None,
+            // It was on its way before, and not sent.
+            Self::Returning(body) => body.unread(),
+        };
+        match (self, body) {
+            (Self::Streaming(body), _) | (_, Some(body)) => {
                 let (body, home) = Returning::new(body);
-                (Self::Returning(body), Some(home))
+                (Self::Returning(body), home)
             }
-            Self::Empty | Self::Returning(_) => (self, None),
+            (body, None) => (body, Home::None),
         }
     }
 

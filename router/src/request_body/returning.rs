@@ -15,8 +15,17 @@ use super::{RequestBody, RequestBodyError, StreamingRequest};
 /// Bytes that are kept of a body at most. One of which more was read does not come back.
 const MAX_KEPT: usize = 64 * 1024;
 
-/// Where a body comes back to. An error is that it does not.
-pub type Home = oneshot::Receiver<RequestBody>;
+/// Where a body comes back to.
+#[derive(Debug, Default)]
+pub enum Home {
+    /// Nowhere: it is lost once it was read.
+    #[default]
+    None,
+    /// There is no body.
+    Empty,
+    /// Here. An error is that it does not come.
+    Here(oneshot::Receiver<RequestBody>),
+}
 
 /// A body that comes back when it is dropped.
 #[derive(Debug)]
@@ -39,7 +48,13 @@ pub(super) enum Kept {
 impl Returning {
     pub(super) fn new(body: Box<StreamingRequest>) -> (Self, Home) {
         let (home, receiver) = oneshot::channel();
-        (Self { body: Some(body), kept: Vec::new(), bytes: 0, home: Some(home) }, receiver)
+        let body = Self { body: Some(body), kept: Vec::new(), bytes: 0, home: Some(home) };
+        (body, Home::Here(receiver))
+    }
+
+    /// The body, if nothing of it was read.
+    pub(super) fn unread(&mut self) -> Option<Box<StreamingRequest>> {
+        if self.bytes > 0 || !self.kept.is_empty() { None } else { self.body.take() }
     }
 
     pub(super) fn body(&self) -> Option<&StreamingRequest> {

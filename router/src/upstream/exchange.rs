@@ -30,7 +30,7 @@ pub struct Exchange {
     /// On a connection that others share.
     place: Option<Place>,
     /// Where the body of the request comes back to, if the backend does not want it.
-    home: Option<Home>,
+    home: Home,
 }
 
 #[derive(Debug)]
@@ -51,12 +51,12 @@ impl Exchange {
             .await
             .map_err(ConnectError::Handshake)?;
         let (sender, driver) = (Sender::Http1(sender), Some(driver));
-        Ok(Box::new(Self { sender, driver, wire, is_done: false, place: None, home: None }))
+        Ok(Box::new(Self { sender, driver, wire, is_done: false, place: None, home: Home::None }))
     }
 
     pub(super) fn over_http2(sender: Sender, place: Option<Place>) -> Box<Self> {
         let wire = Arc::default();
-        Box::new(Self { sender, driver: None, wire, is_done: false, place, home: None })
+        Box::new(Self { sender, driver: None, wire, is_done: false, place, home: Home::None })
     }
 
     /// The request has had its answer, all of it.
@@ -159,16 +159,17 @@ impl Exchange {
     /// The request that the backend has refused, if all of it is there still.
     pub async fn take_back(&mut self) -> Option<http::Request<RequestBody>> {
         let head = self.wire.take_request()?;
-        let body = match self.home.take() {
-            None => RequestBody::Empty,
-            Some(home) => tokio::time::timeout(RETURN_WITHIN, home).await.ok()?.ok()?,
+        let body = match std::mem::take(&mut self.home) {
+            Home::None => return None,
+            Home::Empty => RequestBody::Empty,
+            Home::Here(home) => tokio::time::timeout(RETURN_WITHIN, home).await.ok()?.ok()?,
         };
         Some(head.map(|()| body))
     }
 
     /// There is an answer: nothing of the request need be kept.
     pub fn keep_no_longer(&mut self) {
-        self.home = None;
+        self.home = Home::None;
     }
 
     /// What was seen on the wire.
