@@ -565,13 +565,12 @@ fn what_a_backend_allows_on_a_connection_bounds_nothing_but_the_connection() {
     }
 }
 
-/// Clients who do not read use up the windows of their own streams, and of nothing else.
+/// Clients who do not read use up the windows of their own streams, and of nothing else. All of them
+/// begin at once, which makes one connection.
 #[test]
 fn unread_answers_of_a_backend_leave_the_window_to_others() {
     let backend = http2::Backend::start();
     let (_redis, router) = stage(&backend.url());
-    let client = Client::connect(router.addr());
-    assert_eq!(client.get("http://a.test/").status, 200, "a connection that can be shared");
     // SETTINGS_INITIAL_WINDOW_SIZE
     let mut unread = Raw::connect(router.addr(), &[(4, 0)]);
     let streams = 40;
@@ -587,6 +586,7 @@ fn unread_answers_of_a_backend_leave_the_window_to_others() {
     }
     let windows = 256 * 1024 * streams as usize;
     eventually(DEADLINE, "every stream has its window", || backend.big_bytes() >= windows);
+    let client = Client::connect(router.addr());
     let got = client.get("http://a.test/big");
     assert_eq!((got.status, got.body.len()), (200, http2::BIG));
     assert_eq!(backend.connections(), 1);

@@ -127,6 +127,11 @@ struct Pool {
     /// Those that requests share where the backend speaks HTTP/2. `maxSockets` is then the requests
     /// at a time, but for those that wait for their own clients.
     shared: Mutex<Shared>,
+    /// Held while a connection is made that others will share: they wait for it instead of making one
+    /// each, as when a backend ends the one that all used.
+    sharing_soon: tokio::sync::Mutex<()>,
+    /// The backend was seen to speak HTTP/2.
+    shares: AtomicBool,
     /// The backend chose HTTP/2 and allowed no WebSocket over it.
     wants_http1_for_websocket: AtomicBool,
 }
@@ -171,6 +176,8 @@ impl Upstreams {
                 max_sockets: self.max_sockets,
                 idle: Mutex::default(),
                 shared: Mutex::default(),
+                sharing_soon: tokio::sync::Mutex::default(),
+                shares: AtomicBool::new(origin.scheme == Scheme::H2c),
                 wants_http1_for_websocket: AtomicBool::new(false),
             })
         };
@@ -222,10 +229,22 @@ impl Upstreams {
                 permit
             }
         };
+        let mut sharing_soon = None;
+        if peer.purpose == Purpose::Exchange && pool.shares.load(Ordering::Relaxed) {
+            sharing_soon = pool.sharing_soon.try_lock().ok();
+            if sharing_soon.is_none() {
+                // For one connection only: should it fail or be full at once, everybody makes one.
+                drop(pool.sharing_soon.lock().await);
+                if let Some(exchange) = pool.take_idle(peer.purpose) {
+                    return Ok(Lease::new(exchange, Arc::clone(&pool), permit, true));
+                }
+            }
+        }
         let exchange = match peer.purpose {
             Purpose::WebSocket => Box::pin(pool.connect_for_websocket(peer)).await?,
             Purpose::Alone | Purpose::Exchange | Purpose::Upgrade => pool.connect(peer).await?,
         };
+        drop(sharing_soon);
         Ok(Lease::new(exchange, pool, permit, false))
     }
 
@@ -293,6 +312,7 @@ impl Pool {
             let usage = Usage::new();
             let sender = Box::pin(http2::handshake(stream, Arc::clone(&usage))).await?;
             let place = Place::new(&usage);
+            self.shares.store(true, Ordering::Relaxed);
             if peer.purpose != Purpose::Alone {
                 lock(&self.shared).add(&sender, &usage);
             }
