@@ -37,8 +37,8 @@ pub enum RequestBody {
     Empty,
     /// The client's, as it comes in.
     Streaming(Box<StreamingRequest>),
-    /// The same, and it comes back if it was not wanted.
-    Returning(Returning),
+    /// The same, and it comes back if it was not wanted. Boxed: requests are moved a lot.
+    Returning(Box<Returning>),
 }
 
 /// A request body that is still being received.
@@ -140,7 +140,7 @@ impl RequestBody {
         match (self, body) {
             (Self::Streaming(body), _) | (_, Some(body)) => {
                 let (body, home) = Returning::new(body);
-                (Self::Returning(body), home)
+                (Self::Returning(Box::new(body)), home)
             }
             (body, None) => (body, Home::None),
         }
