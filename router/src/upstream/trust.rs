@@ -115,14 +115,15 @@ impl Trusts {
         let signed = WebPkiServerVerifier::builder_with_provider(roots, provider);
         let signed = signed.build().map_err(io::Error::other)?;
         let pinned = Arc::clone(&authorities.certificates);
-        self.verified_by(Arc::new(Known { pinned, signed }))
+        self.verified_by(Rule::Known { pinned, signed })
     }
 
     fn unverified(&self) -> io::Result<Configs> {
-        self.verified_by(Arc::new(Unverified(Arc::clone(&self.provider))))
+        self.verified_by(Rule::Anyone)
     }
 
-    fn verified_by(&self, verifier: Arc<dyn ServerCertVerifier>) -> io::Result<Configs> {
+    fn verified_by(&self, rule: Rule) -> io::Result<Configs> {
+        let verifier = Arc::new(Verifier { rule, provider: Arc::clone(&self.provider) });
         let config = self.builder()?.dangerous().with_custom_certificate_verifier(verifier);
         Ok(finish(config.with_no_client_auth()))
     }
@@ -156,16 +157,25 @@ fn system_authorities() -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// Takes what known authorities have signed, and their certificates themselves: one that signed itself
-/// says that it is an authority if `openssl req -x509` made it, and such a one is not taken from a
-/// server by the rules (RFC 5280 section 4.2.1.9), although whoever has its key is who is wanted.
+/// Asks every peer to prove that it has the key of its certificate, and of the certificate what the rule
+/// says.
 #[derive(Debug)]
-struct Known {
-    pinned: Arc<[CertificateDer<'static>]>,
-    signed: Arc<WebPkiServerVerifier>,
+struct Verifier {
+    rule: Rule,
+    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Known {
+#[derive(Debug)]
+enum Rule {
+    /// Any certificate.
+    Anyone,
+    /// What known authorities have signed, and their certificates themselves: one that signed itself
+    /// says that it is an authority if `openssl req -x509` made it, and such a one is not taken from a
+    /// server by the rules (RFC 5280 section 4.2.1.9), although whoever has its key is who is wanted.
+    Known { pinned: Arc<[CertificateDer<'static>]>, signed: Arc<WebPkiServerVerifier> },
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -174,8 +184,11 @@ impl ServerCertVerifier for Known {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if !self.pinned.contains(end_entity) {
-            return self.signed.verify_server_cert(
+        let Rule::Known { pinned, signed } = &self.rule else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        if !pinned.contains(end_entity) {
+            return signed.verify_server_cert(
                 end_entity,
                 intermediates,
                 server_name,
@@ -194,7 +207,8 @@ impl ServerCertVerifier for Known {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.signed.verify_tls12_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -203,11 +217,12 @@ impl ServerCertVerifier for Known {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.signed.verify_tls13_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signed.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -230,47 +245,6 @@ fn verify_validity(
         return Err(CertificateError::ExpiredContext { time: now, not_after });
     }
     Ok(())
-}
-
-/// Takes any certificate, as long as the peer has its key.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
