@@ -30,7 +30,7 @@ pub fn is_unrouted(pass: &Pass, app: &str) -> bool {
 
 /// Keeps backends of earlier answers, which the report does not list.
 fn is_doubtful(report: &AppReport) -> bool {
-    matches!(report.state, AppState::Quarantined(_) | AppState::MappedInPart(_))
+    report.state.doubt().is_some()
 }
 
 /// An app that is not in the answer has at most backends that the guard holds: its end explains

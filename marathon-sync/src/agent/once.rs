@@ -14,7 +14,6 @@ use crate::pass::{Occasion, Pass};
 use crate::routes::lease::{Lease, Standing, TTL};
 use crate::routes::snapshot::Snapshot;
 use crate::rules::Seen;
-use crate::rules::report::AppState;
 
 use super::news::{self, Newsroom};
 
@@ -149,12 +148,10 @@ async fn lead(lease: &Lease) -> Result<String, OnceError> {
 }
 
 fn is_whole(answer: &Answer, pass: &Pass) -> bool {
-    let is_read =
-        |state: &AppState| !matches!(state, AppState::Quarantined(_) | AppState::MappedInPart(_));
     pass.held.is_none()
         && answer.nameless == 0
         && pass.difference.problems.is_empty()
-        && pass.apps.values().all(|app| is_read(&app.state))
+        && pass.apps.values().all(|app| app.state.doubt().is_none())
 }
 
 /// Prints lines; returns whether somebody took them.

@@ -1,9 +1,10 @@
 //! The text of `verify`. Pure.
 
+use std::fmt::Display;
+
 use super::explain::printable;
 use super::sums::Sums;
 use crate::pass::Pass;
-use crate::rules::report::AppState;
 
 /// Lines that are written out; the rest is counted.
 const LINES: usize = 1000;
@@ -40,21 +41,11 @@ pub fn verify(pass: &Pass, nameless: usize) -> (String, Outcome) {
     } else {
         format!("lists that differ from what Marathon's live tasks want: {}\n", findings.len())
     };
-    for finding in findings.iter().take(LINES) {
-        text.push_str(&format!("  {finding}\n"));
-    }
-    if findings.len() > LINES {
-        text.push_str(&format!("  and {} more\n", findings.len() - LINES));
-    }
+    list(&mut text, &findings);
     if !unread.is_empty() {
         text.push_str(&format!("apps that cannot be read, or not wholly: {}\n", unread.len()));
     }
-    for (id, reason) in unread.iter().take(LINES) {
-        text.push_str(&format!("  {}: {}\n", printable(id), printable(reason)));
-    }
-    if unread.len() > LINES {
-        text.push_str(&format!("  and {} more\n", unread.len() - LINES));
-    }
+    list(&mut text, &unread);
     if nameless > 0 {
         text.push_str(&format!("apps of the answer that do not even tell their id: {nameless}\n"));
     }
@@ -67,15 +58,20 @@ pub fn verify(pass: &Pass, nameless: usize) -> (String, Outcome) {
     (text, outcome)
 }
 
+/// Writes the first of `items` out and counts the rest.
+fn list(text: &mut String, items: &[impl Display]) {
+    for item in items.iter().take(LINES) {
+        text.push_str(&format!("  {item}\n"));
+    }
+    if items.len() > LINES {
+        text.push_str(&format!("  and {} more\n", items.len() - LINES));
+    }
+}
+
 /// Apps of which the answer does not tell what they want, and why.
-fn unread(pass: &Pass) -> Vec<(&str, &str)> {
-    let unread = pass.apps.iter().filter_map(|(id, app)| match &app.state {
-        AppState::Quarantined(why) | AppState::MappedInPart(why) => {
-            Some((id.as_str(), why.as_str()))
-        }
-        AppState::Mapped | AppState::Skipped(_) => None,
-    });
-    unread.collect()
+fn unread(pass: &Pass) -> Vec<String> {
+    let doubts = pass.apps.iter().filter_map(|(id, app)| Some((id, app.state.doubt()?)));
+    doubts.map(|(id, why)| format!("{}: {}", printable(id), printable(why))).collect()
 }
 
 #[cfg(test)]

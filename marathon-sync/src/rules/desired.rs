@@ -89,7 +89,7 @@ pub fn desired(
         share.drop_ended(seen);
         share.drop_taken(id, &evidence);
         for (host, part) in &share.parts {
-            desired.add(id, host, part, share.is_in_doubt());
+            desired.add(id, host, part, share.state.doubt().is_some());
         }
         let hosts = share.last().filter(|hosts| !memory.has(id, hosts));
         last.extend(hosts.map(|hosts| (id.to_owned(), hosts)));

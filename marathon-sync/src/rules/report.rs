@@ -52,6 +52,16 @@ pub enum AppState {
     Skipped(String),
 }
 
+impl AppState {
+    /// Why not all that the app wants can be told, where that is so.
+    pub fn doubt(&self) -> Option<&str> {
+        match self {
+            Self::MappedInPart(why) | Self::Quarantined(why) => Some(why),
+            Self::Mapped | Self::Skipped(_) => None,
+        }
+    }
+}
+
 /// What became of one task.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TaskReport {

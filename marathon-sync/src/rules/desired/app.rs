@@ -79,11 +79,6 @@ impl Share {
         }
     }
 
-    /// Whether not all that it wants can be read.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        matches!(self.state, AppState::Quarantined(_) | AppState::MappedInPart(_))
-    }
-
     /// The hosts that it claims.
     pub(super) fn hosts(&self) -> &[Claim] {
         &self.hosts
