@@ -9,7 +9,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --workspace --bins
+RUN cargo build --release --locked --bins -p router -p marathon-sync -p demo
 
 # One file tree an image under /images. The C library comes along as a shared library instead of
 # being linked in: looking up names (in /etc/hosts, by DNS, in /etc/passwd) works in a dynamically

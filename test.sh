@@ -86,17 +86,15 @@ command -v cargo >/dev/null 2>&1 || fail "cargo not found: install Rust from htt
 install_missing
 unpack_nginx
 
-# The process tests run the binaries, and a test run alone builds only those of packages that have
-# test targets of their own.
-cargo build --workspace --bins --locked
-
+# The programs that the tests start (router, marathon-sync, demo-backend, fake-marathon) are built with the
+# tests of their packages, so each dependency is compiled once. The benchmarks are not needed here.
 if cargo nextest --version >/dev/null 2>&1; then
     [ -z "${CI:-}" ] || NEXTEST_PROFILE=${NEXTEST_PROFILE:-ci}
     export NEXTEST_PROFILE="${NEXTEST_PROFILE:-default}"
-    exec cargo nextest run --workspace --locked "$@"
+    exec cargo nextest run --workspace --exclude bench --locked "$@"
 fi
 say "cargo-nextest is not installed: using cargo test"
 run_on=
 [ -z "${CI:-}" ] || run_on=--no-fail-fast
 # --bins, --lib and --tests: documentation tests are a step of .ci/run.
-exec cargo test --workspace --locked --lib --bins --tests ${run_on:+"$run_on"} -- "$@"
+exec cargo test --workspace --exclude bench --locked --lib --bins --tests ${run_on:+"$run_on"} -- "$@"

@@ -376,6 +376,12 @@ impl fmt::Debug for Backend {
     }
 }
 
+impl From<&Backend> for demo::marathon::Place {
+    fn from(backend: &Backend) -> Self {
+        Self::new("127.0.0.1", vec![backend.port()])
+    }
+}
+
 impl Drop for Backend {
     fn drop(&mut self) {
         self.kill();

@@ -9,14 +9,13 @@
 //! [`eventually`](eventually::eventually) waits for an observable state. Every wait has a deadline,
 //! and its failure names what was waited for.
 
+pub use demo::{eventually, marathon, ports};
+
 pub mod backend;
 pub mod certificates;
 pub mod client;
-pub mod eventually;
 pub mod gate;
 pub mod http2;
-pub mod marathon;
-pub mod ports;
 pub mod process;
 pub mod program;
 pub mod redis;

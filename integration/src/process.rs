@@ -120,7 +120,7 @@ pub fn binary(name: &str, variable: &str, sources: &[&str]) -> PathBuf {
     let dir = test.parent().expect("a file has a directory");
     let dir = if dir.ends_with("deps") { dir.parent().expect("deps has a parent") } else { dir };
     let binary = dir.join(name);
-    let hint = "build it with: cargo build --workspace --bins";
+    let hint = "build it with: cargo build --bins";
     let built = std::fs::metadata(&binary)
         .and_then(|meta| meta.modified())
         .unwrap_or_else(|error| panic!("{}: {error}; {hint}", binary.display()));

@@ -92,7 +92,6 @@ fn as_test(text: &str) -> Option<(String, &str)> {
         Some(("probes" | "desync" | "http2_conformance", _)) => {
             (format!("integration/tests/{path}.rs"), name)
         }
-        None if path == "desync" => ("integration/tests/desync/main.rs".to_owned(), name),
         Some((member, rest)) => (format!("{member}/src/{rest}.rs"), name),
         None => (format!("integration/tests/{path}.rs"), name),
     })

@@ -9,7 +9,7 @@ use integration::process::Process;
 use integration::wire::Conn;
 use tempfile::TempDir;
 
-use crate::{Seen, number_of};
+use super::{Seen, number_of};
 
 pub(crate) struct Nginx {
     // Ends before its directory goes away.

@@ -11,7 +11,7 @@ use integration::ports::Reserved;
 use integration::strict::{Reading, Rules, read};
 use integration::wire::Conn;
 
-use crate::{Seen, essence, number_of};
+use super::{Seen, essence, number_of};
 
 #[derive(Default)]
 struct Log {

@@ -4,8 +4,8 @@ use integration::http2::{
     ACK, END_HEADERS, END_STREAM, PADDED, PRIORITY, block, frame, kind, settings_frame,
 };
 
-use crate::codes::{CANCEL, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED};
-use crate::{
+use super::codes::{CANCEL, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED};
+use super::{
     ANSWER, Case, Expected, Step, continuation, data, get, get_block, goaway, headers, ping, play,
     post, priority, reset, window_update,
 };

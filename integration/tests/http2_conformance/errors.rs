@@ -2,7 +2,7 @@
 
 use integration::http2::END_STREAM;
 
-use crate::{Case, Expected, Step, data, get, goaway, play, post, reset};
+use super::{Case, Expected, Step, data, get, goaway, play, post, reset};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![

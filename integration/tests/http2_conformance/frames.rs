@@ -2,8 +2,8 @@
 
 use integration::http2::{END_HEADERS, END_STREAM, block, frame, kind};
 
-use crate::codes::{COMPRESSION_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR};
-use crate::{
+use super::codes::{COMPRESSION_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR};
+use super::{
     AUTHORITY, Case, Expected, MALFORMED, METHOD, PATH, SCHEME, Step, data, get, get_block,
     headers, ping, play, post, priority,
 };

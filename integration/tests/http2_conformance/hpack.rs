@@ -3,8 +3,8 @@
 
 use integration::http2::{END_HEADERS, END_STREAM};
 
-use crate::codes::COMPRESSION_ERROR;
-use crate::{Case, Expected, Step, get_block, headers, play};
+use super::codes::COMPRESSION_ERROR;
+use super::{Case, Expected, Step, get_block, headers, play};
 
 /// `custom-key` and `custom-value` in Huffman's code.
 const KEY: &[u8] = b"\x88\x25\xa8\x49\xe9\x5b\xa9\x7d\x7f";

@@ -3,8 +3,8 @@
 
 use integration::http2::{END_HEADERS, END_STREAM, block, frame, kind};
 
-use crate::codes::PROTOCOL_ERROR;
-use crate::{
+use super::codes::PROTOCOL_ERROR;
+use super::{
     AUTHORITY, Case, Expected, Header, MALFORMED, METHOD, PATH, SCHEME, Step, data, get, get_block,
     headers, play, post, post_block,
 };

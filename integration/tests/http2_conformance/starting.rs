@@ -2,7 +2,7 @@
 
 use integration::http2::{PREFACE, settings_frame};
 
-use crate::{Case, Expected, Step, play};
+use super::{Case, Expected, Step, play};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![

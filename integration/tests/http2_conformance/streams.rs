@@ -2,8 +2,8 @@
 
 use integration::http2::{END_HEADERS, END_STREAM, PRIORITY, block, frame, kind};
 
-use crate::codes::{CANCEL, PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED};
-use crate::{
+use super::codes::{CANCEL, PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED};
+use super::{
     Case, Expected, Step, continuation, data, get, get_block, headers, ping, play, post, priority,
     reset, window_update,
 };
@@ -178,7 +178,7 @@ fn others() -> Vec<Case> {
         Case::ends(
             "9113 5.4.1: GOAWAY tells of an error before the connection is closed",
             &[frame(kind::PING, 0, 0, b"short")],
-            &[crate::codes::FRAME_SIZE_ERROR],
+            &[super::codes::FRAME_SIZE_ERROR],
         )
         .unspecific(),
         Case::new(

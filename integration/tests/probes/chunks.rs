@@ -1,7 +1,7 @@
 //! Chunked request bodies and bodies that are cut (RFC 9112 section 7.1): no backend ever takes what is
 //! doubtful for a whole body, and the client's connection ends.
 
-use crate::{Probe, Stage, play};
+use super::{Probe, Stage, play};
 
 const HEAD: &str = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
 

@@ -1,7 +1,7 @@
 //! Heads of requests: lengths, transfer codings, lines that are none, versions and methods (RFC 9112
 //! sections 2 to 6).
 
-use crate::{Probe, Stage, play};
+use super::{Probe, Stage, play};
 
 fn post(headers: &str) -> Vec<u8> {
     format!("POST /p HTTP/1.1\r\nHost: a.test\r\n{headers}\r\n\r\n3\r\nabc\r\n0\r\n\r\n").into()

@@ -4,7 +4,7 @@
 use integration::backend::{Backend, Next};
 use integration::websocket::HANDSHAKE;
 
-use crate::{Probe, Stage, play};
+use super::{Probe, Stage, play};
 
 /// A request with these header lines, of which the backend must not see `gone`.
 fn stripped(name: &'static str, headers: &str, gone: &'static [&'static str]) -> Probe {

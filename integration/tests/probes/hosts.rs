@@ -1,6 +1,6 @@
 //! Whose request it is: one valid host, wherever it stands (RFC 9112 section 3.2).
 
-use crate::{Probe, Stage, play};
+use super::{Probe, Stage, play};
 
 pub(crate) fn probes() -> Vec<Probe> {
     let host = |name, value: &[u8]| {

@@ -7,7 +7,7 @@ use integration::backend::{Backend, Next};
 use integration::eventually::{DEADLINE, eventually};
 use integration::http2::{Client, END_HEADERS, END_STREAM, Outcome, Raw, block, frame, kind};
 
-use crate::{Probe, Stage, play};
+use super::{Probe, Stage, play};
 
 type Header<'a> = (&'a [u8], &'a [u8]);
 

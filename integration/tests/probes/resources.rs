@@ -7,7 +7,7 @@ use integration::client::Client;
 use integration::eventually::{DEADLINE, eventually};
 use integration::wire::{Conn, is_late};
 
-use crate::{Probe, Stage, play};
+use super::{Probe, Stage, play};
 
 pub(crate) fn probes() -> Vec<Probe> {
     vec![

@@ -4,7 +4,7 @@
 use integration::backend::{Backend, Next};
 use integration::client::Response;
 
-use crate::{Probe, Stage, play};
+use super::{Probe, Stage, play};
 
 /// A backend that sends these bytes and closes, or resets where it says so.
 fn raw(bytes: impl Into<Vec<u8>>, next: Next) -> Backend {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use integration::backend::{Backend, Next};
 use integration::websocket::{HANDSHAKE, Tunnel};
 
-use crate::{Probe, Stage, play};
+use super::{Probe, Stage, play};
 
 pub(crate) fn probes() -> Vec<Probe> {
     vec![

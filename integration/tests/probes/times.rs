@@ -8,7 +8,7 @@ use integration::client::Client;
 use integration::wire::is_late;
 use serde_json::json;
 
-use crate::{Probe, Stage, play};
+use super::{Probe, Stage, play};
 
 pub(crate) fn probes() -> Vec<Probe> {
     vec![

@@ -6,7 +6,7 @@ use integration::sync::MarathonSync;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::{HOST, POLLING, add, hears, is_served_by, listening, row, rows, web};
+use super::{HOST, POLLING, add, hears, is_served_by, listening, row, rows, web};
 
 #[test]
 fn breakage_07_errors_under_load_change_nothing_and_are_got_over() {

@@ -9,7 +9,7 @@ use integration::marathon::{Auth, Dialect, Fault, Marathon, Route};
 use integration::redis::Redis;
 use integration::sync::MarathonSync;
 
-use crate::{HOST, POLLING, add, is_served_by, row, rows, web};
+use super::{HOST, POLLING, add, is_served_by, row, rows, web};
 
 #[test]
 fn bridge_bug_01_a_dry_run_makes_no_key() {
@@ -66,7 +66,7 @@ fn bridge_bug_11_connections_do_not_become_more() {
     let clients = || redis.query::<String>(&["CLIENT", "LIST"]).lines().count();
     let files = || sync.process().open_files();
     is_served_by(&redis, &[1, 2]);
-    crate::hears(&marathon, &sync);
+    super::hears(&marathon, &sync);
     let (before, open) = (clients(), files());
     let asked = marathon.requests(Route::Apps);
     marathon.wait_for_requests(Route::Apps, asked + 30);
@@ -131,7 +131,7 @@ fn bridge_bug_15_marks_of_dead_backends_move_with_them() {
     add(&marathon, 3);
     let sync = MarathonSync::start(&marathon, &redis);
     is_served_by(&redis, &[1, 2, 3]);
-    crate::hears(&marathon, &sync);
+    super::hears(&marathon, &sync);
     redis.run(&["SADD", "dead:www.test", "0", "2"]);
     app.tasks()[0].kill();
     is_served_by(&redis, &[2, 3]);

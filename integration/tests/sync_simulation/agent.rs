@@ -24,7 +24,7 @@ use marathon_sync::rules::desired::narrow::Narrow;
 use marathon_sync::rules::{Options, desired};
 use tokio::time::Instant;
 
-use crate::lists::Lists;
+use super::lists::Lists;
 
 /// Longest time between two looks at everything.
 const INTERVAL: Duration = Duration::from_secs(30);

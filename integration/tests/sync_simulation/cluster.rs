@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use integration::marathon::{App, Check, Cluster, Dialect, Health, Overlay, Place, Port, State};
 use serde_json::json;
 
-use crate::facts;
+use super::facts;
 
 const APPS: usize = 7;
 const HOSTS: [&str; 6] =

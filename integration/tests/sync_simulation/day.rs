@@ -14,11 +14,11 @@ use marathon_sync::rules::desired::narrow::Narrow;
 use marathon_sync::rules::report::AppState;
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, Writing};
-use crate::cluster::World;
-use crate::facts::{Facts, Status};
-use crate::laws::{Case, Laws, Truth, runs};
-use crate::lists::Lists;
+use super::agent::{Agent, Writing};
+use super::cluster::World;
+use super::facts::{Facts, Status};
+use super::laws::{Case, Laws, Truth, runs};
+use super::lists::Lists;
 
 const DAY: u64 = 24 * 60 * 60;
 /// Wait after Marathon has not answered.

@@ -30,15 +30,15 @@
 //! What Redis loses counts as listed until it is written again.
 //!
 //! That lists are whole at each moment, keep identifier, order and dead marks is judged at each write,
-//! in [`crate::lists`]. Lists made by hand are compared as a whole.
+//! in [`super::lists`]. Lists made by hand are compared as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use marathon_sync::pass::Pass;
 
-use crate::facts::{Fact, Facts, Status};
-use crate::lists::Lists;
+use super::facts::{Fact, Facts, Status};
+use super::lists::Lists;
 
 /// How true the answer of a pass was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -13,8 +13,8 @@ use shared::driver::Driver;
 use shared::store::{Client, StoreConfig};
 use tokio_util::sync::CancellationToken;
 
-use crate::day::Day;
-use crate::lists::{Done, Lists, Rows};
+use super::day::Day;
+use super::lists::{Done, Lists, Rows};
 
 const STEPS: usize = 400;
 const TOKEN: &str = "me";

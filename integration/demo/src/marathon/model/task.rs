@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use super::super::dialect::Dialect;
 use super::app::Overlay;
 use super::time::Stamp;
-use crate::backend::Backend;
 
 /// Where a task runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,12 +40,6 @@ impl From<SocketAddr> for Place {
 impl From<(&str, u16)> for Place {
     fn from((host, port): (&str, u16)) -> Self {
         Self::new(host, vec![port])
-    }
-}
-
-impl From<&Backend> for Place {
-    fn from(backend: &Backend) -> Self {
-        Self::new("127.0.0.1", vec![backend.port()])
     }
 }
 

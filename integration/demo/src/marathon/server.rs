@@ -21,7 +21,7 @@ use super::http::{Answer, Request};
 use super::node::Node;
 use super::shared::State;
 use super::stream;
-use crate::wire::Head;
+use crate::head::Head;
 
 /// Longest header section.
 const LONGEST_HEAD: usize = 64 * 1024;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::wire::Head;
+use crate::head::Head;
 
 /// Longest chunk that is sent.
 const CHUNK: usize = 32 * 1024;

@@ -442,7 +442,7 @@ fn no_point_is_left_out() {
     ];
     let mut played: Vec<_> = chapters.iter().flatten().map(|case| case.name).collect();
     played.sort_unstable();
-    let mut points: Vec<_> = include_str!("points.txt").lines().collect();
+    let mut points: Vec<_> = include_str!("http2_conformance/points.txt").lines().collect();
     points.sort_unstable();
     assert_eq!(played, points);
     assert_eq!(points.len(), 147);

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use integration::marathon::{Auth, Dialect, Marathon};
-use integration::ports::Reserved;
+use demo::marathon::{Auth, Dialect, Marathon};
+use demo::ports::Reserved;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A fake Marathon that is told by HTTP, below /_fake/, which apps and tasks to show

@@ -149,7 +149,7 @@ fn no_probe_is_left_out() {
     ];
     let mut played: Vec<_> = groups.iter().flatten().map(|probe| probe.name).collect();
     played.sort_unstable();
-    let mut names: Vec<_> = include_str!("names.txt").lines().collect();
+    let mut names: Vec<_> = include_str!("probes/names.txt").lines().collect();
     names.sort_unstable();
     assert_eq!(played, names);
     assert_eq!(names.len(), 183);
