@@ -19,6 +19,7 @@ mod http2_conformance;
 mod https;
 mod https_backends;
 mod limits;
+mod logins;
 mod neighbours;
 mod options;
 mod pool;

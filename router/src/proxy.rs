@@ -26,7 +26,7 @@ use crate::route::{Millis, Route};
 use crate::seldom::Seldom;
 use crate::table::Table;
 use crate::tls::Session;
-use crate::upstream::Upstreams;
+use crate::upstream::{Bound, Upstreams};
 
 mod admit;
 pub mod body;
@@ -140,6 +140,9 @@ pub struct Client {
     pub forwarded: Forwarded,
     /// What the TLS handshake agreed on, if there was one.
     pub tls: Option<Arc<Session>>,
+    /// The backend connection that belongs to this client connection. A connection of HTTP/2 has none:
+    /// its requests run at the same time, often for several users of one proxy.
+    pub bound: Option<Arc<Bound>>,
 }
 
 impl Client {
@@ -152,6 +155,7 @@ impl Client {
             connection: stream,
             forwarded: self.forwarded.clone(),
             tls: self.tls.clone(),
+            bound: None,
         }
     }
 }

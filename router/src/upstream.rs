@@ -24,6 +24,7 @@ use crate::route::trust::{Id, Signers, Trust};
 use crate::route::{Millis, millis};
 use crate::stream::Stream;
 
+mod bound;
 pub mod connect;
 mod exchange;
 pub mod guard;
@@ -32,6 +33,8 @@ mod socket;
 pub mod trust;
 pub mod wire;
 
+pub use bound::Bound;
+use bound::Slots;
 use connect::{ConnectError, Connector};
 use exchange::Sender;
 pub use exchange::{Exchange, SendError};
@@ -71,6 +74,8 @@ pub struct Peer<'a> {
     pub purpose: Purpose,
     /// Time for connecting, TLS included, where it is not `server.connectTimeout`.
     pub connect_timeout: Option<Duration>,
+    /// The connection that belongs to the client, if one can.
+    pub bound: Option<&'a Arc<Bound>>,
 }
 
 /// What a connection is wanted for.
@@ -80,6 +85,9 @@ pub enum Purpose {
     Alone,
     /// A request and its answer.
     Exchange,
+    /// A request that logs the connection in (see [`Bound`]): HTTP/1.1 where the backend speaks it,
+    /// because such logins do not exist in HTTP/2, else a connection that no other request shares.
+    Login,
     /// A change to another protocol, which only HTTP/1.1 can make.
     Upgrade,
     /// A WebSocket, which HTTP/2 can carry, too, if the backend allows that (RFC 8441).
@@ -93,6 +101,11 @@ impl Purpose {
     pub fn of<B>(request: &Request<B>, origin: &Origin) -> Self {
         let may_share = origin.scheme != Scheme::Http;
         if may_share && http2::is_large(request) { Self::Alone } else { Self::Exchange }
+    }
+
+    /// Whether a connection of HTTP/2 will do.
+    fn takes_http2(self) -> bool {
+        !matches!(self, Self::Login | Self::Upgrade)
     }
 }
 
@@ -115,7 +128,7 @@ pub struct Upstreams {
 /// The connections of one worker to one backend.
 #[derive(Debug)]
 struct Pool {
-    scheme: Scheme,
+    origin: Origin,
     connector: Arc<Connector>,
     /// One permit for each connection in use or being made. As a new connection is made only when
     /// none is idle, this bounds all connections of the pool.
@@ -134,6 +147,8 @@ struct Pool {
     shares: AtomicBool,
     /// The backend chose HTTP/2 and allowed no WebSocket over it.
     wants_http1_for_websocket: AtomicBool,
+    /// Idle connections that belong to clients: at most `max_sockets`, too.
+    bound: Slots,
 }
 
 #[derive(Debug)]
@@ -150,8 +165,18 @@ pub struct Lease {
     /// Its turn, until somebody else looks after that.
     permit: Option<OwnedSemaphorePermit>,
     is_reused: bool,
-    /// What came over it could be read in more than one way.
-    is_doubtful: bool,
+    kept_for: KeptFor,
+}
+
+/// Who may use a connection after the exchange that it is leased for.
+#[derive(Debug)]
+enum KeptFor {
+    /// Every request to the backend.
+    Anyone,
+    /// The requests of one client connection.
+    Client(Arc<Bound>),
+    /// No request.
+    Nobody,
 }
 
 impl Upstreams {
@@ -170,7 +195,7 @@ impl Upstreams {
     fn pool(&self, Peer { origin, trust, .. }: Peer<'_>) -> Arc<Pool> {
         let make = || {
             Arc::new(Pool {
-                scheme: origin.scheme,
+                origin: origin.clone(),
                 connector: Arc::clone(&self.connector),
                 permits: Arc::new(Semaphore::new(self.max_sockets)),
                 max_sockets: self.max_sockets,
@@ -179,6 +204,7 @@ impl Upstreams {
                 sharing_soon: tokio::sync::Mutex::default(),
                 shares: AtomicBool::new(origin.scheme == Scheme::H2c),
                 wants_http1_for_websocket: AtomicBool::new(false),
+                bound: Slots::new(self.max_sockets),
             })
         };
         match trust {
@@ -195,8 +221,8 @@ impl Upstreams {
     pub fn lease_idle(&self, peer: Peer<'_>) -> Option<Lease> {
         let pool = self.pool(peer);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
-        let exchange = pool.take_idle(peer.purpose)?;
-        Some(Lease::new(exchange, pool, permit, true))
+        let (exchange, kept_for) = pool.take_idle(peer)?;
+        Some(Lease::new(exchange, pool, permit, Some(kept_for)))
     }
 
     /// Makes a new connection, waiting for its turn when there are too many. The connection that
@@ -223,8 +249,8 @@ impl Upstreams {
                 let Ok(Ok(permit)) = turn else {
                     return Err(LeaseError::QueueTimedOut(self.max_sockets));
                 };
-                if let Some(exchange) = pool.take_idle(peer.purpose) {
-                    return Ok(Lease::new(exchange, pool, permit, true));
+                if let Some((exchange, kept_for)) = pool.take_idle(peer) {
+                    return Ok(Lease::new(exchange, pool, permit, Some(kept_for)));
                 }
                 permit
             }
@@ -235,17 +261,19 @@ impl Upstreams {
             if sharing_soon.is_none() {
                 // For one connection only: should it fail or be full at once, everybody makes one.
                 drop(pool.sharing_soon.lock().await);
-                if let Some(exchange) = pool.take_idle(peer.purpose) {
-                    return Ok(Lease::new(exchange, Arc::clone(&pool), permit, true));
+                if let Some((exchange, kept_for)) = pool.take_idle(peer) {
+                    return Ok(Lease::new(exchange, Arc::clone(&pool), permit, Some(kept_for)));
                 }
             }
         }
         let exchange = match peer.purpose {
             Purpose::WebSocket => Box::pin(pool.connect_for_websocket(peer)).await?,
-            Purpose::Alone | Purpose::Exchange | Purpose::Upgrade => pool.connect(peer).await?,
+            Purpose::Alone | Purpose::Exchange | Purpose::Login | Purpose::Upgrade => {
+                pool.connect(peer).await?
+            }
         };
         drop(sharing_soon);
-        Ok(Lease::new(exchange, pool, permit, false))
+        Ok(Lease::new(exchange, pool, permit, None))
     }
 
     /// Closes connections that have been unused for too long or that the backend has closed, and
@@ -287,33 +315,42 @@ fn entry(pools: &mut Pools, origin: &Origin, make: impl FnOnce() -> Arc<Pool>) -
 }
 
 impl Pool {
-    fn take_idle(&self, purpose: Purpose) -> Option<Box<Exchange>> {
-        if purpose == Purpose::Exchange
+    /// A connection that was used before, and who may use it next. The client's own comes first.
+    fn take_idle(self: &Arc<Self>, peer: Peer<'_>) -> Option<(Box<Exchange>, KeptFor)> {
+        if let Some(bound) = peer.bound
+            && let Some(exchange) = bound.take(self)
+        {
+            return Some((exchange, KeptFor::Client(Arc::clone(bound))));
+        }
+        if peer.purpose == Purpose::Exchange
             && let Some((sender, place)) = lock(&self.shared).take()
         {
-            return Some(self.multiplexed(sender, place));
+            return Some((self.multiplexed(sender, place), KeptFor::Anyone));
         }
-        Some(lock(&self.idle).pop()?.exchange)
+        Some((lock(&self.idle).pop()?.exchange, KeptFor::Anyone))
     }
 
     fn multiplexed(&self, sender: http2::Sender, place: Place) -> Box<Exchange> {
-        Exchange::over_http2(Sender::Http2(sender, self.scheme), Some(place))
+        Exchange::over_http2(Sender::Http2(sender, self.origin.scheme), Some(place))
     }
 
     async fn connect(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
-        let takes_http2 = peer.purpose != Purpose::Upgrade;
+        let takes_http2 = peer.purpose.takes_http2();
         let stream = match self.connector.connect(peer, takes_http2).await {
             Err(error) if !takes_http2 && connect::refuses_protocols(&error) => {
-                return Err(LeaseError::NoTunnel);
+                if peer.purpose != Purpose::Login {
+                    return Err(LeaseError::NoTunnel);
+                }
+                self.connector.connect(peer, true).await?
             }
             stream => stream?,
         };
-        if self.scheme == Scheme::H2c || stream.speaks_http2() {
+        if self.origin.scheme == Scheme::H2c || stream.speaks_http2() {
             let usage = Usage::new();
             let sender = Box::pin(http2::handshake(stream, Arc::clone(&usage))).await?;
             let place = Place::new(&usage);
             self.shares.store(true, Ordering::Relaxed);
-            if peer.purpose != Purpose::Alone {
+            if peer.purpose == Purpose::Exchange {
                 lock(&self.shared).add(&sender, &usage);
             }
             return Ok(self.multiplexed(sender, place));
@@ -326,16 +363,19 @@ impl Pool {
     async fn connect_for_websocket(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
         if !self.wants_http1_for_websocket.load(Ordering::Relaxed) {
             let stream = self.connector.connect(peer, true).await?;
-            if self.scheme != Scheme::H2c && !stream.speaks_http2() {
+            if self.origin.scheme != Scheme::H2c && !stream.speaks_http2() {
                 return Ok(Exchange::over_http1(stream).await?);
             }
             let (sender, allows) = http2::handshake_for_websocket(stream).await?;
             let limit = self.connector.limit(peer);
             let allows = tokio::time::timeout(limit, allows).await;
             if allows.map_err(|_elapsed| ConnectError::TimedOut(limit))?.unwrap_or(false) {
-                return Ok(Exchange::over_http2(Sender::WebSocket(sender, self.scheme), None));
+                return Ok(Exchange::over_http2(
+                    Sender::WebSocket(sender, self.origin.scheme),
+                    None,
+                ));
             }
-            if self.scheme == Scheme::H2c {
+            if self.origin.scheme == Scheme::H2c {
                 return Err(LeaseError::NoTunnel);
             }
             self.wants_http1_for_websocket.store(true, Ordering::Relaxed);
@@ -357,10 +397,20 @@ impl Lease {
         exchange: Box<Exchange>,
         pool: Arc<Pool>,
         permit: OwnedSemaphorePermit,
-        is_reused: bool,
+        reused_for: Option<KeptFor>,
     ) -> Self {
         let (exchange, permit) = (Some(exchange), Some(permit));
-        Self { exchange, pool, permit, is_reused, is_doubtful: false }
+        let is_reused = reused_for.is_some();
+        Self { exchange, pool, permit, is_reused, kept_for: reused_for.unwrap_or(KeptFor::Anyone) }
+    }
+
+    /// The client may log in on this connection, which from now on belongs to `client` alone; without
+    /// one it is closed after this exchange.
+    pub fn bind(&mut self, client: Option<&Arc<Bound>>) {
+        self.kept_for = match (&self.kept_for, client) {
+            (KeptFor::Nobody, _) | (_, None) => KeptFor::Nobody,
+            (_, Some(client)) => KeptFor::Client(Arc::clone(client)),
+        };
     }
 
     /// Whether the connection has carried a request before. What goes wrong on such a connection
@@ -382,7 +432,7 @@ impl Lease {
 
     /// Closes the connection after this exchange.
     pub fn never_again(&mut self) {
-        self.is_doubtful = true;
+        self.kept_for = KeptFor::Nobody;
     }
 
     /// Takes the connection out for good, for a tunnel. It counts no more: `maxSockets` is for
@@ -392,12 +442,13 @@ impl Lease {
         Some((parts.io.into_stream(), parts.read_buf))
     }
 
-    /// Gives the connection back to the pool if it can carry another request.
+    /// Gives the connection back to the pool, or to its client, if it can carry another request.
     pub fn give_back(mut self, now: Millis, cx: &mut Context<'_>) {
         let Some(mut exchange) = self.exchange.take() else { return };
         exchange.finish();
         // One of HTTP/2 is used by others all the time, or by nobody.
-        if self.is_doubtful || !matches!(exchange.sender, Sender::Http1(_)) {
+        if matches!(self.kept_for, KeptFor::Nobody) || !matches!(exchange.sender, Sender::Http1(_))
+        {
             return;
         }
         // hyper takes another request once it has seen the end of this exchange; mostly it has.
@@ -405,6 +456,10 @@ impl Lease {
             return;
         }
         // Before the permit is released: whoever waits for it finds the connection.
-        lock(&self.pool.idle).push(Idle { exchange, since: now });
+        match &self.kept_for {
+            KeptFor::Anyone => lock(&self.pool.idle).push(Idle { exchange, since: now }),
+            KeptFor::Client(bound) => bound.keep(exchange, &self.pool),
+            KeptFor::Nobody => {}
+        }
     }
 }

@@ -302,6 +302,7 @@ impl Acceptor {
             settings,
             connection,
             tls: None,
+            bound: Some(Arc::default()),
         };
         let connections = Arc::clone(&self.connections);
         match self.tls.clone() {

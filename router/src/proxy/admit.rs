@@ -31,6 +31,8 @@ pub(super) struct Admitted {
     /// The client asked for this protocol.
     pub(super) upgrade: Option<Upgrade>,
     pub(super) expectations: Expectations,
+    /// It carries a login that is valid for the whole connection to the backend.
+    pub(super) logs_in: bool,
     /// The client's.
     pub(super) version: Version,
 }
@@ -210,7 +212,8 @@ impl Client {
         let body = RequestBody::new(incoming, &self.connection, limits, gate.clone());
         let request = Request::from_parts(parts, body);
         let expectations = Expectations { gate, passes_hints: version == Version::HTTP_11 };
-        Ok(Some(Admitted { request, route, upgrade, expectations, version }))
+        let logs_in = scan.logs_in;
+        Ok(Some(Admitted { request, route, upgrade, expectations, logs_in, version }))
     }
 }
 

@@ -44,7 +44,7 @@ impl Client {
         debugging: &mut Debugging,
         log: &mut RequestLog,
     ) -> Result<Answered, ProxyError> {
-        let Admitted { mut request, route, mut upgrade, expectations, version } = admitted;
+        let Admitted { mut request, route, mut upgrade, expectations, logs_in, version } = admitted;
         let shared = &self.shared;
         let route = match route {
             Known::Route(route) => route,
@@ -82,12 +82,13 @@ impl Client {
             Some(upgrade) if upgrade.is_websocket() => Purpose::WebSocket,
             Some(_) => Purpose::Upgrade,
         };
+        let preferred = stuck.or_else(|| self.logged_in_at(&route));
         let mut slot = Some(request);
         let mut tried: Vec<usize> = Vec::new();
         let mut last_error = None;
         loop {
             let now = shared.clock.coarse();
-            let pick = match stuck.filter(|_| tried.is_empty()) {
+            let pick = match preferred.filter(|_| tried.is_empty()) {
                 Some(position) => Pick::Backend(position),
                 None => route.pick(now, &tried, |count| fastrand::usize(..count)),
             };
@@ -105,11 +106,13 @@ impl Client {
                 record.backend_started.get_or_insert(started);
             }
             let purpose = match (wanted, &slot) {
+                (Purpose::Exchange, _) if logs_in => Purpose::Login,
                 (Purpose::Exchange, Some(request)) => Purpose::of(request, &url.origin),
                 (purpose, _) => purpose,
             };
-            let peer = Peer { origin: &url.origin, trust, purpose, connect_timeout };
-            match self.attempt(peer, limit, &mut slot, &expectations).await {
+            let bound = self.bound.as_ref();
+            let peer = Peer { origin: &url.origin, trust, purpose, connect_timeout, bound };
+            match self.attempt(peer, limit, &mut slot, &expectations, logs_in).await {
                 Ok((lease, response)) => {
                     let route = Arc::clone(&route);
                     let cookie = self.cookie(&route, position, stuck, debugging.is_https);
@@ -157,6 +160,19 @@ impl Client {
         }
     }
 
+    /// The backend on whose connection the client has begun to log in, unless that backend is dead: all
+    /// steps of such a login have to take place on one connection.
+    fn logged_in_at(&self, route: &Route) -> Option<usize> {
+        let now = self.shared.clock.coarse();
+        let count = route.frontend()?.backends.len();
+        self.bound.as_ref()?.at(|origin| {
+            (0..count).find(|position| {
+                route.backend(*position).is_some_and(|url| url.origin == *origin)
+                    && !route.is_dead(*position, now)
+            })
+        })
+    }
+
     /// The cookie for a client that is to return to the backend at `position`, unless it has it.
     fn cookie(
         &self,
@@ -181,6 +197,7 @@ impl Client {
         limit: Option<Duration>,
         slot: &mut Option<Request<RequestBody>>,
         expectations: &Expectations,
+        logs_in: bool,
     ) -> Result<(Lease, Response<Incoming>), ProxyError> {
         let upstreams = &self.shared.upstreams;
         let mut wants_new = false;
@@ -198,6 +215,9 @@ impl Client {
                 return Err(ProxyError::UpstreamProtocol("the request is gone"));
             };
             let is_reused = lease.is_reused();
+            if logs_in {
+                lease.bind(self.bound.as_ref());
+            }
             // A used connection may have been closed at this very moment; whatever can be sent
             // twice is kept for that (RFC 9112 9.3.1).
             let may_replay =

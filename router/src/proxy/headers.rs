@@ -15,6 +15,7 @@ use super::forwarded::{FORWARDED, extend};
 use crate::fields::remove_in_order;
 
 pub(super) mod evidence;
+mod login;
 
 pub use evidence::{client_address, cookies, is_https};
 
@@ -203,6 +204,8 @@ pub struct Scan {
     pub wants_debug: bool,
     /// `TE` says that trailers are taken.
     pub takes_trailers: bool,
+    /// There is a login that is valid for the whole connection to the backend.
+    pub logs_in: bool,
 }
 
 impl Scan {
@@ -216,6 +219,7 @@ impl Scan {
                     connections += 1;
                     scan.has_hop_by_hop |= connections > 1 || value.as_bytes() != b"keep-alive";
                 }
+                "authorization" | "proxy-authorization" => scan.logs_in |= login::is_bound(value),
                 "expect" => scan.expects = true,
                 "host" if scan.host.is_none() => scan.host = Some(value.clone()),
                 "host" => scan.has_several_hosts = true,
@@ -323,9 +327,19 @@ pub enum Framing {
     Unknown,
 }
 
+/// What the headers of a response say of its connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stripped {
+    /// Where the body ends.
+    pub framing: Framing,
+    /// The backend takes logins that are valid for the whole connection.
+    pub asks_for_login: bool,
+}
+
 /// Prepares the headers of a response for the client. `keep_connection` says that the client's
 /// connection may carry our own `Connection: keep-alive`.
-pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) -> Framing {
+pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) -> Stripped {
+    let mut asks_for_login = false;
     let mut has_hop_by_hop = false;
     let mut lengths = 0;
     let mut is_number = true;
@@ -343,6 +357,7 @@ pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) -> Framing
                 codings += 1;
                 is_chunked &= value.as_bytes().eq_ignore_ascii_case(b"chunked");
             }
+            "www-authenticate" | "proxy-authenticate" => asks_for_login |= login::is_bound(value),
             _ => {}
         }
     }
@@ -352,14 +367,15 @@ pub fn strip_response(headers: &mut HeaderMap, keep_connection: bool) -> Framing
             headers.remove(CONNECTION);
         }
     }
-    if codings > 1 || !is_chunked || lengths > 1 || !is_number {
-        return Framing::Unknown;
-    }
-    if codings == 1 && lengths == 1 {
+    let framing = if codings > 1 || !is_chunked || lengths > 1 || !is_number {
+        Framing::Unknown
+    } else if codings == 1 && lengths == 1 {
         headers.remove(CONTENT_LENGTH);
-        return Framing::Ambiguous;
-    }
-    Framing::Clear
+        Framing::Ambiguous
+    } else {
+        Framing::Clear
+    };
+    Stripped { framing, asks_for_login }
 }
 
 fn strip(headers: &mut HeaderMap, is_hop_by_hop: impl Fn(&HeaderName) -> bool) {
@@ -643,9 +659,9 @@ mod tests {
         let mut headers = map(&sent);
         strip(&mut headers);
         assert_eq!(lines(&headers), sent);
-        assert_eq!(strip_response(&mut headers, true), Framing::Clear);
+        assert_eq!(strip_response(&mut headers, true).framing, Framing::Clear);
         assert_eq!(lines(&headers), sent);
-        assert_eq!(strip_response(&mut headers, false), Framing::Clear);
+        assert_eq!(strip_response(&mut headers, false).framing, Framing::Clear);
         assert!(!headers.contains_key("connection"));
         let mut twice =
             map(&[("connection", "keep-alive"), ("connection", "x-foo"), ("x-foo", "1")]);
@@ -668,7 +684,7 @@ mod tests {
             ),
         ] {
             let mut headers = map(lines);
-            assert_eq!(strip_response(&mut headers, true), framing, "{lines:?}");
+            assert_eq!(strip_response(&mut headers, true).framing, framing, "{lines:?}");
             assert!(
                 !(headers.contains_key("content-length")
                     && headers.contains_key("transfer-encoding"))

@@ -17,7 +17,7 @@ use super::admit::Upgrade;
 use super::body::{RequestLog, ResponseBody};
 use super::error::ProxyError;
 use super::forward::Answered;
-use super::headers::{self, Framing};
+use super::headers::{self, Framing, Stripped};
 use super::http2;
 use super::tunnel::{Downstream, Upstream};
 use super::{Client, Debugging};
@@ -45,10 +45,14 @@ impl Client {
                 return self.refuse(&error, debugging, false, log);
             }
         };
-        let framing = headers::strip_response(&mut parts.headers, version == Version::HTTP_11);
+        let Stripped { framing, asks_for_login } =
+            headers::strip_response(&mut parts.headers, version == Version::HTTP_11);
         if framing == Framing::Unknown {
             let error = ProxyError::UpstreamProtocol("unknown transfer coding");
             return self.refuse(&error, debugging, false, log);
+        }
+        if asks_for_login {
+            lease.bind(self.bound.as_ref());
         }
         if framing == Framing::Ambiguous {
             lease.never_again();

@@ -332,7 +332,7 @@ mod tests {
     use crate::upstream::Purpose;
 
     fn peer(origin: &shared::backend::Origin) -> Peer<'_> {
-        Peer { origin, trust: None, purpose: Purpose::Exchange, connect_timeout: None }
+        Peer { origin, trust: None, purpose: Purpose::Exchange, connect_timeout: None, bound: None }
     }
 
     fn connector() -> Connector {
