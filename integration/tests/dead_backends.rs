@@ -189,24 +189,80 @@ fn answers_of_a_broken_backend_are_passed_on_and_mark_it() {
 /// that makes one up takes no site off the air.
 #[test]
 fn ours_a_method_that_nobody_knows_marks_nothing() {
-    for status in [501, 505] {
-        let redis = Redis::start();
-        let backend = Backend::status("b", status, &[]);
-        redis.frontend("a.test", "id", &[&backend.url(), &backend.url()]);
-        let published = redis.subscribe("dead");
-        let router = Router::start(&redis);
-        for method in ["FOO", "POST", "OPTIONS", "FOO"] {
-            let mut client = Client::connect(router.addr());
-            client
-                .send(format!("{method} / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"));
-            assert_eq!(client.response().status(), status, "{method}");
+    for status in [501, 505, 507, 510] {
+        assert_marks_nothing(status, &["FOO", "POST", "OPTIONS", "HEAD", "FOO"], "");
+    }
+}
+
+/// **Ours**: nor does a header that a healthy backend need not take, nor an upload. 502 to 504 are
+/// the common errors of gateways, which a common request may still bring to light.
+#[test]
+fn ours_no_client_causes_a_mark_by_its_headers() {
+    let long = format!("Cookie: {}\r\n", "x".repeat(6000));
+    for headers in [
+        "Expect: 200-maybe\r\n",
+        "Range: bytes=0-0,2-2\r\n",
+        "X-HTTP-Method-Override: FOO\r\n",
+        "Upgrade: nonsense\r\nConnection: upgrade\r\n",
+        "Max-Forwards: 0\r\n",
+        &long,
+    ] {
+        for status in [501, 502, 503, 504, 599] {
+            assert_marks_nothing(status, &["GET", "GET"], headers);
         }
-        assert_nothing_published(&redis, router.addr(), &published);
-        assert!(redis.dead("a.test").is_empty(), "{status}");
+    }
+    for status in [502, 504] {
+        assert_marks_nothing(status, &["PROPFIND", "FOO"], "");
+    }
+    assert_marks_nothing(508, &["GET", "HEAD"], "");
+}
+
+/// Sends requests with these methods and headers to a backend that always answers `status`, and
+/// proves that a plain `GET` counts all the same.
+#[track_caller]
+fn assert_marks_nothing(status: u16, methods: &[&str], headers: &str) {
+    let redis = Redis::start();
+    let backend = Backend::status("b", status, &[]);
+    redis.frontend("a.test", "id", &[&backend.url(), &backend.url()]);
+    let published = redis.subscribe("dead");
+    let router = Router::start(&redis);
+    for method in methods {
         let mut client = Client::connect(router.addr());
-        client.send("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-        assert_eq!(client.response_to("HEAD").status(), status);
+        let length = if *method == "GET" { "" } else { "Content-Length: 0\r\n" };
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a.test\r\n{length}{headers}\r\n"));
+        assert_eq!(client.response_to(method).status(), status, "{method} {headers:.40}");
+    }
+    assert_nothing_published(&redis, router.addr(), &published);
+    assert!(redis.dead("a.test").is_empty(), "{status}");
+    if status != 508 {
+        get(router.addr(), "a.test", "/");
         assert!(published.next().starts_with("a.test;"), "{status}");
+    }
+}
+
+/// **Ours**: silence marks, as in Hipache, unless the operator's pages are slower than `tcpTimeout`; then
+/// only a backend that cannot be connected to is marked. A method that nobody knows never marks.
+#[test]
+fn ours_the_operator_decides_whether_silence_marks() {
+    for (setting, method, marks) in
+        [("all", "GET", true), ("all", "FOO", false), ("connect", "GET", false)]
+    {
+        let redis = Redis::start();
+        let silent = Backend::hanging("silent");
+        redis.frontend("a.test", "id", &[&silent.url(), &silent.url()]);
+        let published = redis.subscribe("dead");
+        let router = Router::builder(&redis)
+            .set("server.tcpTimeout", 0.5)
+            .set("server.deadBackendOnTimeout", setting)
+            .start();
+        let mut client = Client::connect(router.addr());
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+        assert_eq!(client.response().status(), 504, "{setting} {method}");
+        if marks {
+            assert!(published.next().starts_with("a.test;"), "{setting} {method}");
+        } else {
+            assert_nothing_published(&redis, router.addr(), &published);
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::access_log::{AccessLog, Opened, Sink};
 use crate::admin::{self, Admin};
 use crate::clients::Clients;
 use crate::clock::Clock;
-use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError};
+use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError, TimeoutMark};
 use crate::dead_marks;
 use crate::listen::Bound;
 use crate::metrics::{Counters, Metrics, StandIn, State};
@@ -409,6 +409,7 @@ fn settings(config: &Config) -> Settings {
         dead_backend_ttl: config.dead_backend_ttl,
         backend_keep_alive: config.backend_keep_alive,
         dead_backend_on_500: config.dead_backend_on_500,
+        dead_backend_on_silence: config.dead_backend_on_timeout == TimeoutMark::All,
         tunnel_idle_timeout: config.tunnel_idle_timeout,
         trusted_proxies: config.trusted_proxies.clone(),
         style: Style { plain_ipv4: config.plain_ipv4, rfc_7239: config.forwarded },

@@ -73,6 +73,8 @@ pub struct Config {
     pub backend_keep_alive: bool,
     /// Whether an answer 500 marks dead while an external checker is alive.
     pub dead_backend_on_500: bool,
+    /// Which exceeded times mark a backend dead.
+    pub dead_backend_on_timeout: TimeoutMark,
     /// Directory of the operator's own error pages.
     pub static_dir: Option<PathBuf>,
     /// How answers of Redis are kept.
@@ -158,6 +160,28 @@ impl fmt::Display for AccessLogTarget {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::None => f.write_str("none"),
             Self::Stdout => f.write_str("stdout"),
+        }
+    }
+}
+
+/// `server.deadBackendOnTimeout`: which exceeded times mark a backend dead.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TimeoutMark {
+    /// That for an answer, too: Hipache's rule.
+    All,
+    /// That for connecting alone.
+    Connect,
+}
+
+impl TimeoutMark {
+    fn parse(text: &str) -> Option<Self> {
+        [Self::All, Self::Connect].into_iter().find(|mark| mark.as_str() == text)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Connect => "connect",
         }
     }
 }
@@ -280,6 +304,7 @@ impl Config {
                 "accessLog": self.access_log.to_string(),
                 "httpKeepAlive": self.backend_keep_alive,
                 "deadBackendOn500": self.dead_backend_on_500,
+                "deadBackendOnTimeout": self.dead_backend_on_timeout.as_str(),
                 "staticDir": self.static_dir,
                 "backendCa": self.backend_ca,
                 "cache": mode,
@@ -334,7 +359,7 @@ mod tests {
 
     use clap::Parser;
 
-    use super::{AccessLogTarget, CachePolicy, Cli, Config, file, resolve};
+    use super::{AccessLogTarget, CachePolicy, Cli, Config, TimeoutMark, file, resolve};
 
     fn load(text: &str, flags: &[&str]) -> Result<Config, String> {
         let cli = Cli::try_parse_from(std::iter::once(&"router").chain(flags))
@@ -436,12 +461,13 @@ mod tests {
     #[test]
     fn switches_and_numbers_of_hipache_are_understood() {
         let config = load(
-            r#"{"server": {"retryOnError": false, "httpKeepAlive": false, "deadBackendOn500": false,
+            r#"{"server": {"retryOnError": false, "httpKeepAlive": false, "deadBackendOn500": false, "deadBackendOnTimeout": "connect",
                 "lruCache": {"size": 10, "ttl": 2.5}, "tcpTimeout": 0.5}}"#,
             &[],
         )
         .unwrap();
         assert_eq!(config.retry_on_error, 0);
+        assert_eq!(config.dead_backend_on_timeout, TimeoutMark::Connect);
         assert!(!config.backend_keep_alive && !config.dead_backend_on_500);
         assert_eq!(
             config.cache,
@@ -480,6 +506,16 @@ mod tests {
                 "{}",
                 &["--listen=nonsense"],
                 "--listen: expected ADDR:PORT such as 0.0.0.0:80, not `nonsense`",
+            ),
+            (
+                "{\"server\": {\"deadBackendOnTimeout\": true}}",
+                &[],
+                "c.json:1: server.deadBackendOnTimeout: invalid type: boolean `true`, expected a string",
+            ),
+            (
+                "{\"server\": {\"deadBackendOnTimeout\": \"never\"}}",
+                &[],
+                "c.json:1: server.deadBackendOnTimeout: expected \"all\" or \"connect\", not `never`",
             ),
             ("{}", &["--max-sockets=0"], "--max-sockets: expected a number from 1 on, not 0"),
             (

@@ -37,6 +37,7 @@ pub mod headers;
 mod http2;
 pub mod pages;
 pub mod request_id;
+pub mod request_kind;
 mod respond;
 mod rules;
 pub mod tunnel;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub backend_keep_alive: bool,
     /// Whether an answer 500 marks dead while an external checker is alive.
     pub dead_backend_on_500: bool,
+    /// Whether silence of a backend for `tcp_timeout` marks it dead.
+    pub dead_backend_on_silence: bool,
     /// Silence after which a tunnel ends.
     pub tunnel_idle_timeout: Option<Duration>,
     /// Peers whose forwarded headers are believed.
@@ -206,7 +209,6 @@ pub async fn answer(
     let record = client.record(&request, debugging.started, ids.as_ref());
     let mut log = RequestLog::new(&client.connection, record);
     let is_head = request.method() == Method::HEAD;
-    let is_known = headers::is_known_everywhere(request.method());
     let admitted = translated.and_then(|()| client.admit(request, &scan, ids.as_ref(), &mut log));
     let mut response = match admitted {
         Ok(None) => {
@@ -217,7 +219,7 @@ pub async fn answer(
         Ok(Some(admitted)) => match client.forward(admitted, &mut debugging, &mut log).await {
             Ok(forwarded) => {
                 limit = client.settings.read_timeout(&forwarded.route);
-                client.respond(forwarded, is_known, &debugging, log)
+                client.respond(forwarded, &debugging, log)
             }
             Err(error) => client.refuse(&error, &debugging, is_head, log),
         },

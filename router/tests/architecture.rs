@@ -103,6 +103,7 @@ const PURE: &[&str] = &[
     "proxy/headers/evidence.rs",
     "proxy/http2.rs",
     "proxy/request_id.rs",
+    "proxy/request_kind.rs",
     "proxy/error.rs",
     "config/locate.rs",
     "config/openssl.rs",

@@ -14,7 +14,7 @@ use super::listeners::{
     DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, proxy_protocol, tls_listeners,
     tls_policy,
 };
-use super::{AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE};
+use super::{AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE, TimeoutMark};
 use crate::cli::{CacheMode, Cli};
 
 /// Hipache's cap of sockets per backend and worker.
@@ -237,6 +237,7 @@ pub(super) fn resolve(
         access_log_is_explicit: explicit.is_some(),
         backend_keep_alive: server.http_keep_alive.unwrap_or(true),
         dead_backend_on_500: server.dead_backend_on500.unwrap_or(true),
+        dead_backend_on_timeout: timeout_mark(&loaded)?,
         static_dir,
         cache,
         snapshot,
@@ -269,6 +270,16 @@ pub(super) fn resolve(
         file: named,
         warnings,
     })
+}
+
+fn timeout_mark(loaded: &Loaded) -> Result<TimeoutMark, ConfigError> {
+    match &loaded.file.server.dead_backend_on_timeout {
+        None => Ok(TimeoutMark::All),
+        Some(text) => TimeoutMark::parse(text).ok_or_else(|| {
+            let problem = format!("expected \"all\" or \"connect\", not `{text}`");
+            loaded.error("server.deadBackendOnTimeout", problem)
+        }),
+    }
 }
 
 /// `lruCache` gives the size of the memory in any mode, and the time to live that counts where

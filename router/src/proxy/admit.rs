@@ -19,6 +19,7 @@ use super::error::ProxyError;
 use super::headers::{self, Scan};
 use super::http2;
 use super::request_id::Ids;
+use super::request_kind::RequestKind;
 use crate::access_log::Record;
 use crate::connection::{BodyKind, BodyState};
 use crate::request_body::{BodyLimits, Gate, RequestBody};
@@ -35,6 +36,7 @@ pub(super) struct Admitted {
     pub(super) logs_in: bool,
     /// The client's.
     pub(super) version: Version,
+    pub(super) kind: RequestKind,
 }
 
 /// A change of protocol that the client asked for.
@@ -179,6 +181,9 @@ impl Client {
             },
             client: hyper::upgrade::on(&mut request),
         });
+        let asks_for_other = upgrade.as_ref().is_some_and(|upgrade| !upgrade.is_websocket());
+        let target = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+        let request_kind = RequestKind::of(request.method(), target, scan, kind, asks_for_other);
         let is_trusted = |address| self.settings.is_trusted(address);
         self.forwarded.apply(request.headers_mut(), is_trusted);
         if let Some(ids) = ids {
@@ -212,8 +217,8 @@ impl Client {
         let body = RequestBody::new(incoming, &self.connection, limits, gate.clone());
         let request = Request::from_parts(parts, body);
         let expectations = Expectations { gate, passes_hints: version == Version::HTTP_11 };
-        let logs_in = scan.logs_in;
-        Ok(Some(Admitted { request, route, upgrade, expectations, logs_in, version }))
+        let (kind, logs_in) = (request_kind, scan.logs_in);
+        Ok(Some(Admitted { request, route, upgrade, expectations, logs_in, version, kind }))
     }
 }
 

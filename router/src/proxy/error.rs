@@ -163,8 +163,8 @@ impl ProxyError {
         }
     }
 
-    /// Whether this is evidence against the backend.
-    pub fn marks_dead(&self) -> bool {
+    /// Whether this counts against the backend. `silence_marks`: silence after this request does.
+    pub fn marks_dead(&self, silence_marks: bool) -> bool {
         match self {
             Self::Lease(LeaseError::Connect(error)) => match error {
                 ConnectError::Forbidden { .. }
@@ -177,7 +177,7 @@ impl ProxyError {
                 | ConnectError::Handshake(_)
                 | ConnectError::Resolve { .. } => false,
             },
-            Self::UpstreamTimedOut => true,
+            Self::UpstreamTimedOut => silence_marks,
             _ => false,
         }
     }
@@ -325,7 +325,9 @@ mod tests {
         ] {
             assert_eq!(error.status().as_u16(), status, "{error}");
             assert_eq!(error.may_retry(), retry, "{error}");
-            assert_eq!(error.marks_dead(), dead, "{error}");
+            assert_eq!(error.marks_dead(true), dead, "{error}");
+            let is_silence = matches!(error, ProxyError::UpstreamTimedOut);
+            assert_eq!(error.marks_dead(false), dead && !is_silence, "{error}");
             assert_eq!(error.side(), side, "{error}");
         }
     }

@@ -14,6 +14,7 @@ use tracing::debug;
 use super::admit::{Admitted, Expectations, Known, Upgrade};
 use super::body::RequestLog;
 use super::error::ProxyError;
+use super::request_kind::RequestKind;
 use super::{Client, Debugging, headers, rules};
 use crate::connection::BodyState;
 use crate::dead_marks::Reason;
@@ -31,6 +32,7 @@ pub(super) struct Answered {
     pub(super) route: Arc<Route>,
     pub(super) position: usize,
     pub(super) version: Version,
+    pub(super) kind: RequestKind,
     pub(super) upgrade: Option<Upgrade>,
     /// Brings the client back to this backend.
     pub(super) cookie: Option<HeaderValue>,
@@ -44,7 +46,8 @@ impl Client {
         debugging: &mut Debugging,
         log: &mut RequestLog,
     ) -> Result<Answered, ProxyError> {
-        let Admitted { mut request, route, mut upgrade, expectations, logs_in, version } = admitted;
+        let Admitted { mut request, route, mut upgrade, expectations, logs_in, version, kind } =
+            admitted;
         let shared = &self.shared;
         let route = match route {
             Known::Route(route) => route,
@@ -122,6 +125,7 @@ impl Client {
                         route,
                         position,
                         version,
+                        kind,
                         upgrade,
                         cookie,
                     });
@@ -140,7 +144,9 @@ impl Client {
                 }
                 Err(error) => {
                     debug!(host = %route.host, backend.url = %url.href, %error, "attempt failed");
-                    if error.marks_dead() {
+                    let silence_marks =
+                        self.settings.dead_backend_on_silence && kind.silence_marks();
+                    if error.marks_dead(silence_marks) {
                         let reason = match error {
                             ProxyError::UpstreamTimedOut => Reason::TimedOut,
                             _ => Reason::Connect,

@@ -12,6 +12,7 @@ use http::header::{
 use http::{Method, Version};
 
 use super::forwarded::{FORWARDED, extend};
+use super::request_kind::RequestKind;
 use crate::fields::remove_in_order;
 
 pub(super) mod evidence;
@@ -206,6 +207,10 @@ pub struct Scan {
     pub takes_trailers: bool,
     /// There is a login that is valid for the whole connection to the backend.
     pub logs_in: bool,
+    /// Length of all names and values.
+    pub bytes: usize,
+    /// What the request is at least, by its headers alone.
+    pub kind: RequestKind,
 }
 
 impl Scan {
@@ -214,13 +219,18 @@ impl Scan {
         let mut scan = Self::default();
         let mut connections = 0;
         for (name, value) in headers {
-            match name.as_str() {
+            let name = name.as_str();
+            scan.bytes += name.len() + value.len();
+            match name {
                 "connection" => {
                     connections += 1;
                     scan.has_hop_by_hop |= connections > 1 || value.as_bytes() != b"keep-alive";
                 }
                 "authorization" | "proxy-authorization" => scan.logs_in |= login::is_bound(value),
-                "expect" => scan.expects = true,
+                "expect" => {
+                    scan.expects = true;
+                    scan.kind = scan.kind.max(RequestKind::of_header(name, value));
+                }
                 "host" if scan.host.is_none() => scan.host = Some(value.clone()),
                 "host" => scan.has_several_hosts = true,
                 "transfer-encoding" => scan.has_transfer_encoding = true,
@@ -228,11 +238,14 @@ impl Scan {
                 "te" => {
                     scan.has_hop_by_hop = true;
                     scan.takes_trailers |= names_trailers(value);
+                    scan.kind = scan.kind.max(RequestKind::of_header(name, value));
                 }
-                "keep-alive" | "proxy-connection" | "upgrade" | "http2-settings" | "proxy" => {
+                "keep-alive" | "proxy-connection" | "proxy" => scan.has_hop_by_hop = true,
+                "upgrade" | "http2-settings" => {
                     scan.has_hop_by_hop = true;
+                    scan.kind = scan.kind.max(RequestKind::of_header(name, value));
                 }
-                _ => {}
+                _ => scan.kind = scan.kind.max(RequestKind::of_header(name, value)),
             }
         }
         scan
@@ -268,11 +281,6 @@ pub fn check_framing(
 /// Whether a request may be sent a second time without harm (RFC 9110 9.2.2).
 pub fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-}
-
-/// Whether every server has to know this method; all others are optional (RFC 9110 9.1).
-pub fn is_known_everywhere(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Prepares the headers of a request for the backend: removes what concerns only the client's

@@ -19,6 +19,7 @@ use super::error::ProxyError;
 use super::forward::Answered;
 use super::headers::{self, Framing, Stripped};
 use super::http2;
+use super::request_kind::{Outcome, RequestKind, classify};
 use super::tunnel::{Downstream, Upstream};
 use super::{Client, Debugging};
 use crate::dead_marks::Reason;
@@ -26,17 +27,17 @@ use crate::route::Route;
 use crate::upstream::Lease;
 
 impl Client {
-    /// Turns the backend's answer into ours. `is_known` says that the backend has to know the method.
+    /// Turns the backend's answer into ours.
     pub(super) fn respond(
         &self,
         answered: Answered,
-        is_known: bool,
         debugging: &Debugging,
         mut log: RequestLog,
     ) -> Response<ResponseBody> {
-        let Answered { response, mut lease, route, position, version, upgrade, cookie } = answered;
+        let Answered { response, mut lease, route, position, version, kind, upgrade, cookie } =
+            answered;
         let (mut parts, incoming) = response.into_parts();
-        self.judge(&route, position, &parts, is_known);
+        self.judge(&route, position, &parts, kind);
         let is_http2 = version == Version::HTTP_2;
         let upgraded = match agreed(&mut parts, upgrade, &mut lease, is_http2) {
             Ok(upgraded) => upgraded,
@@ -109,16 +110,16 @@ impl Client {
     }
 
     /// Marks the backend dead when its answer says so.
-    fn judge(&self, route: &Arc<Route>, position: usize, parts: &Parts, is_known: bool) {
+    fn judge(&self, route: &Arc<Route>, position: usize, parts: &Parts, kind: RequestKind) {
         let ttl = self.settings.dead_backend_ttl;
         let announces_end = parts.headers.contains_key(RETRY_AFTER);
-        match verdict(parts.status.as_u16(), is_known, announces_end) {
-            Verdict::Fine => {}
-            Verdict::ForChecker if self.settings.dead_backend_on_500 => {
+        match classify(parts.status.as_u16(), kind, announces_end) {
+            Outcome::Fine => {}
+            Outcome::ForChecker if self.settings.dead_backend_on_500 => {
                 self.shared.marks.announce_500(route, position, ttl);
             }
-            Verdict::ForChecker => {}
-            Verdict::Failed(status) => {
+            Outcome::ForChecker => {}
+            Outcome::Failed(status) => {
                 self.shared.marks.mark(route, position, ttl, Reason::Status(status));
             }
         }
@@ -215,30 +216,6 @@ impl Client {
     }
 }
 
-/// What an answer says of its backend.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Verdict {
-    Failed(u16),
-    Fine,
-    /// Nothing by itself; an external checker may want to look.
-    ForChecker,
-}
-
-/// Judges an answer (hipache-contract 2). `is_known` says that the backend has to know the method of the
-/// request, `announces_end` that there is a `Retry-After`.
-fn verdict(status: u16, is_known: bool, announces_end: bool) -> Verdict {
-    match status {
-        500 => Verdict::ForChecker,
-        // They say something of the method, or how it came (RFC 9110 15.6.2, 15.6.6): any client could
-        // take a site off the air by one that nobody knows.
-        501 | 505 if !is_known => Verdict::Fine,
-        // Maintenance that announces its end is no failure.
-        503 if announces_end => Verdict::Fine,
-        501..=599 => Verdict::Failed(status),
-        _ => Verdict::Fine,
-    }
-}
-
 /// The change of protocol that client and backend agree on, if they do, and the backend's side of it
 /// where that is a stream of HTTP/2.
 ///
@@ -296,34 +273,4 @@ pub(super) fn pong(log: RequestLog) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full("ok".into(), log));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Verdict, verdict};
-
-    #[test]
-    fn only_what_says_something_of_the_backend_marks_it() {
-        for (status, is_known, announces_end, expected) in [
-            (200, true, false, Verdict::Fine),
-            (499, true, false, Verdict::Fine),
-            (500, true, false, Verdict::ForChecker),
-            (500, false, true, Verdict::ForChecker),
-            (501, true, false, Verdict::Failed(501)),
-            (501, true, true, Verdict::Failed(501)),
-            (501, false, false, Verdict::Fine),
-            (502, false, false, Verdict::Failed(502)),
-            (503, true, false, Verdict::Failed(503)),
-            (503, false, false, Verdict::Failed(503)),
-            (503, true, true, Verdict::Fine),
-            (504, false, true, Verdict::Failed(504)),
-            (505, true, false, Verdict::Failed(505)),
-            (505, false, false, Verdict::Fine),
-            (599, false, false, Verdict::Failed(599)),
-            (600, true, false, Verdict::Fine),
-        ] {
-            let seen = verdict(status, is_known, announces_end);
-            assert_eq!(seen, expected, "{status} {is_known} {announces_end}");
-        }
-    }
 }
