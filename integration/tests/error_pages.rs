@@ -69,6 +69,73 @@ fn with_x_debug_an_error_says_why() {
     }
 }
 
+/// **Ours**: beside Hipache's words stands what happened, with the backend and the system's error, and
+/// the log has it once, also for a host with one backend.
+#[test]
+fn ours_the_cause_of_a_502_is_named_in_the_answer_and_once_in_the_log() {
+    let (redis, refusing, silent) = stage();
+    let (closing, garbage) =
+        (Backend::closing("closing"), Backend::answering("garbage", "SSH-2.0-x\r\n"));
+    redis.frontend("closing.test", "id", &[&closing.url()]);
+    redis.frontend("garbage.test", "id", &[&garbage.url()]);
+    redis.frontend("nowhere.test", "id", &["http://nowhere.invalid:80"]);
+    redis.frontend("dead.test", "id", &[&closing.url(), &closing.url()]);
+    redis.run(&["SADD", "dead:dead.test", "0", "1"]);
+    redis.run(&["SET", "frontend:string.test", "x"]);
+    let router = Router::builder(&redis).set("server.tcpTimeout", 0.5).start();
+    for (host, url, cause) in [
+        ("empty.test", "", "the list holds no backends"),
+        ("invalid.test", "", "it is neither a URL nor host:port"),
+        ("refusing.test", &*refusing.url(), "os error 111"),
+        ("silent.test", &*silent.url(), "did not answer in time"),
+        ("closing.test", &*closing.url(), "the backend broke off"),
+        ("garbage.test", &*garbage.url(), "the backend broke off"),
+        ("nowhere.test", "http://nowhere.invalid:80", "cannot resolve nowhere.invalid"),
+        ("dead.test", "", "all 2 backends are marked dead"),
+        ("string.test", "", "frontend:string.test"),
+    ] {
+        for _ in 0..3 {
+            let response = debug_get(router.addr(), host, "/");
+            let named = response.header("x-debug-error-cause").expect(host);
+            assert!(named.contains(cause) && named.starts_with(url), "{host}: {named}");
+            assert!(!get(router.addr(), host, "/").head.has("x-debug-error-cause"), "{host}");
+        }
+        let line = router.wait_for_log(&["host answered with", host, url, cause]);
+        assert!(line.contains("WARN"), "{line}");
+        assert_eq!(lines(&router, "host answered with", host), 1, "{host}");
+    }
+    let response = debug_get(router.addr(), "unknown.test", "/");
+    assert!(!response.head.has("x-debug-error-cause"));
+    assert_eq!(lines(&router, "host answered with", "unknown.test"), 0);
+}
+
+/// **Ours**: that a host is well again is logged once. Hosts under a wildcard, of which clients can make
+/// up any number, share a line.
+#[test]
+fn ours_a_host_that_is_well_again_is_logged_once() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("*.w.test", "id", &[&backend.url()]);
+    let router = Router::start(&redis);
+    backend.kill();
+    for number in 0..5 {
+        assert_eq!(get(router.addr(), &format!("{number}.w.test"), "/").status(), 502);
+    }
+    assert_eq!(lines(&router, "host answered with", "*.w.test"), 1);
+    backend.revive();
+    eventually(DEADLINE, "the host is well again", || {
+        assert_eq!(get(router.addr(), "new.w.test", "/").text(), "b");
+        lines(&router, "INFO", "is answered by its backends again") == 1
+    });
+    get(router.addr(), "new.w.test", "/");
+    assert_eq!(lines(&router, "INFO", "is answered by its backends again"), 1);
+}
+
+/// Lines of the log with both of these.
+fn lines(router: &Router, words: &str, host: &str) -> usize {
+    router.log().lines().filter(|line| line.contains(words) && line.contains(host)).count()
+}
+
 /// "no Host header (HTTP/1.0): 400", `x-debug-error` `no host header`; HTTP/1.1 without one is
 /// wrong anyway (RFC 9112 3.2).
 #[test]

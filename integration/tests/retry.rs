@@ -92,6 +92,19 @@ fn without_retries_one_failure_is_the_answer() {
     }
 }
 
+/// **Ours**: further attempts at the only backend wait a little, longer each time, so that one that is just
+/// being restarted gets a chance. Pauses have a least length, so this cannot fail by chance.
+#[test]
+fn ours_attempts_at_the_same_backend_have_pauses_between_them() {
+    let redis = Redis::start();
+    let refusing = Reserved::new();
+    redis.frontend("a.test", "id", &[&refusing.url()]);
+    let router = Router::start(&redis);
+    let started = tokio::time::Instant::now();
+    assert_eq!(get(router.addr(), "a.test", "/").status(), 502);
+    assert!(started.elapsed() >= Duration::from_millis(25 + 50 + 100), "{:?}", started.elapsed());
+}
+
 /// Section 2: once every backend has failed there is nothing left to try.
 #[test]
 fn no_backend_is_tried_twice_for_one_request() {

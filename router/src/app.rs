@@ -20,6 +20,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError, TimeoutMark};
 use crate::dead_marks;
+use crate::host_failures::HostFailures;
 use crate::listen::Bound;
 use crate::metrics::{Counters, Metrics, StandIn, State};
 use crate::passwords::Passwords;
@@ -291,6 +292,7 @@ impl App {
         let passwords = Arc::new(passwords);
         let sticky_key = Arc::new(sticky_key(config.cookie_key.as_ref())?);
         let preface_refusals = Arc::<Seldom>::default();
+        let failures = Arc::<HostFailures>::default();
         let clients = Arc::<Clients>::default();
         let mut workers = counters.into_iter().zip(tunnels);
         for index in 0..config.workers {
@@ -312,6 +314,7 @@ impl App {
                     tunnels,
                     counters,
                     passwords: Arc::clone(&passwords),
+                    failures: Arc::clone(&failures),
                     sticky_key: Arc::clone(&sticky_key),
                     preface_refusals: Arc::clone(&preface_refusals),
                 }),

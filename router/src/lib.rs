@@ -14,6 +14,7 @@ pub mod connection;
 pub mod dead_marks;
 pub mod fields;
 pub mod healthcheck;
+pub mod host_failures;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

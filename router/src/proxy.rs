@@ -17,6 +17,7 @@ use crate::access_log::Sink;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::dead_marks::DeadMarks;
+use crate::host_failures::HostFailures;
 use crate::limits::Limits;
 use crate::metrics::Counters;
 use crate::passwords::Passwords;
@@ -110,6 +111,8 @@ pub struct Shared {
     pub table: Arc<Table>,
     /// Connections to backends.
     pub upstreams: Upstreams,
+    /// Hosts that are answered 502 or 504.
+    pub failures: Arc<HostFailures>,
     /// Failures to be written down.
     pub marks: DeadMarks,
     /// Error pages.
@@ -168,11 +171,20 @@ struct Debugging {
     is_wanted: bool,
     started: Millis,
     backend_started: Option<Millis>,
+    /// Where an attempt failed.
+    failed: Option<Failed>,
     options: Option<Arc<Options>>,
     /// The client's connection, or that to a proxy of ours before it, is encrypted.
     is_https: bool,
     /// The client speaks HTTP/1.1 and takes trailers.
     takes_trailers: bool,
+}
+
+/// Where a request failed: the route, and the backend that was tried last, if any.
+#[derive(Clone)]
+struct Failed {
+    route: Arc<Route>,
+    position: Option<usize>,
 }
 
 /// Answers one request. Never fails: every error is a response.
@@ -197,6 +209,7 @@ pub async fn answer(
         is_wanted: scan.wants_debug,
         started: client.shared.clock.now(),
         backend_started: None,
+        failed: None,
         options: None,
         is_https: false,
         takes_trailers: scan.takes_trailers && request.version() == Version::HTTP_11,
@@ -221,9 +234,11 @@ pub async fn answer(
                 limit = client.settings.read_timeout(&forwarded.route);
                 client.respond(forwarded, &debugging, log)
             }
-            Err(error) => client.refuse(&error, &debugging, is_head, log),
+            Err(error) => {
+                client.refuse(&error, &debugging, debugging.failed.as_ref(), is_head, log)
+            }
         },
-        Err(error) => client.refuse(&error, &debugging, is_head, log),
+        Err(error) => client.refuse(&error, &debugging, None, is_head, log),
     };
     rules::add_headers(&mut response, &debugging);
     if let Some(ids) = ids {

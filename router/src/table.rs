@@ -321,7 +321,7 @@ fn report_broken_rows(previous: Option<&Route>, route: &Route) {
         Target::Unknown => {}
         Target::Broken(problem) => {
             if !matches!(previous.map(|p| &p.target), Some(Target::Broken(old)) if old == problem) {
-                warn!(host = %route.host, key = %problem.key, "host answered with 502: {}", problem.detail);
+                warn!(host = %route.host, key = %problem.key, "key not used, its host gets 502: {}", problem.detail);
             }
         }
         Target::Frontend(frontend) => {

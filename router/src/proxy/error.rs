@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode};
 use shared::store::{KeyProblem, StoreError};
 
 use crate::request_body::RequestBodyError;
+use crate::route::Route;
 use crate::upstream::LeaseError;
 use crate::upstream::connect::ConnectError;
 
@@ -230,6 +231,31 @@ impl ProxyError {
         }
     }
 
+    /// Whether operators have to hear of it: what the host's backends, or its entry in Redis, lack.
+    pub fn is_outage(&self) -> bool {
+        self.side() == Side::Backend
+            || matches!(self, Self::Lease(LeaseError::QueueTimedOut(_) | LeaseError::Connect(_)))
+    }
+
+    /// What happened, with all that the system and libraries said of it (such as `os error 111`), for a
+    /// request for `route`.
+    pub fn cause(&self, route: &Route) -> String {
+        let backends = route.frontend().map_or(&[][..], |frontend| &frontend.backends);
+        match self {
+            Self::NoBackend if backends.is_empty() => "the list holds no backends".to_owned(),
+            Self::NoBackend => format!(
+                "all {} backends are marked dead, see dead:{} in Redis",
+                backends.len(),
+                route.host
+            ),
+            Self::InvalidBackends => match backends.first() {
+                Some(Err(error)) => format!("{self}: of the first, {error}"),
+                Some(Ok(_)) | None => self.to_string(),
+            },
+            error => with_sources(error),
+        }
+    }
+
     /// Hipache's words for it, in `x-debug-error`. `retries` is the configured number.
     pub fn debug_text(&self, retries: u32) -> &'static str {
         match self {
@@ -266,6 +292,22 @@ impl ProxyError {
             Self::UriTooLong => "request target too long",
         }
     }
+}
+
+/// An error and what led to it, each once.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let more = source.to_string();
+        // Some errors say in their own words what their source says.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = source.source();
+    }
+    text
 }
 
 #[cfg(test)]

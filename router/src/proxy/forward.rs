@@ -9,13 +9,14 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use shared::backend::BackendUrl;
 use tracing::debug;
 
 use super::admit::{Admitted, Expectations, Known, Upgrade};
 use super::body::RequestLog;
 use super::error::ProxyError;
 use super::request_kind::RequestKind;
-use super::{Client, Debugging, headers, rules};
+use super::{Client, Debugging, Failed, headers, rules};
 use crate::connection::BodyState;
 use crate::dead_marks::Reason;
 use crate::request_body::{Gate, RequestBody};
@@ -24,6 +25,12 @@ use crate::upstream::{Exchange, Lease, LeaseError, Peer, Purpose, SendError};
 
 /// How often a request is sent again that a backend has refused.
 const MAX_REFUSALS: u32 = 3;
+
+/// Pause before the second attempt at the same backend; each further one is twice as long, up to a limit: with
+/// the usual number of retries a request is held up for less than 0.2 s.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+/// The longest pause is 25 ms times two to the power of this: 200 ms.
+const MAX_PAUSE_DOUBLINGS: u32 = 3;
 
 /// A response of a backend with what belongs to it.
 pub(super) struct Answered {
@@ -36,6 +43,19 @@ pub(super) struct Answered {
     pub(super) upgrade: Option<Upgrade>,
     /// Brings the client back to this backend.
     pub(super) cookie: Option<HeaderValue>,
+}
+
+impl Debugging {
+    /// Notes where the request failed; the error is passed through.
+    fn failed(
+        &mut self,
+        route: &Arc<Route>,
+        position: Option<usize>,
+        error: ProxyError,
+    ) -> ProxyError {
+        self.failed = Some(Failed { route: Arc::clone(route), position });
+        error
+    }
 }
 
 impl Client {
@@ -57,7 +77,10 @@ impl Client {
         };
         match &route.target {
             Target::Unknown => return Err(ProxyError::UnknownHost),
-            Target::Broken(problem) => return Err(ProxyError::BrokenFrontend(problem.clone())),
+            Target::Broken(problem) => {
+                let error = ProxyError::BrokenFrontend(problem.clone());
+                return Err(debugging.failed(&route, None, error));
+            }
             Target::Frontend(_) => {}
         }
         if let Some(record) = log.record() {
@@ -97,12 +120,20 @@ impl Client {
             };
             let position = match pick {
                 Pick::Backend(position) => position,
-                Pick::NoneUsable => return Err(ProxyError::InvalidBackends),
-                Pick::NoneAlive => return Err(last_error.unwrap_or(ProxyError::NoBackend)),
+                Pick::NoneUsable => {
+                    return Err(debugging.failed(&route, None, ProxyError::InvalidBackends));
+                }
+                Pick::NoneAlive => {
+                    let error = last_error.unwrap_or(ProxyError::NoBackend);
+                    return Err(debugging.failed(&route, tried.last().copied(), error));
+                }
             };
             let Some(url) = route.backend(position) else {
-                return Err(ProxyError::InvalidBackends);
+                return Err(debugging.failed(&route, None, ProxyError::InvalidBackends));
             };
+            if let Some(pause) = pause(tried_before(&route, &tried, url)) {
+                tokio::time::sleep(pause).await;
+            }
             let started = shared.clock.now();
             debugging.backend_started.get_or_insert(started);
             if let Some(record) = log.record() {
@@ -156,7 +187,7 @@ impl Client {
                     }
                     let retries = self.settings.retry_on_error as usize;
                     if !error.may_retry() || tried.len() >= retries || slot.is_none() {
-                        return Err(error);
+                        return Err(debugging.failed(&route, Some(position), error));
                     }
                     shared.counters.retries.add();
                     tried.push(position);
@@ -331,6 +362,21 @@ impl Client {
     }
 }
 
+/// How many of the attempts at `tried` positions were at the backend of `url`.
+fn tried_before(route: &Route, tried: &[usize], url: &BackendUrl) -> u32 {
+    let is_same = |position: &&usize| {
+        route.backend(**position).is_some_and(|other| other.origin == url.origin)
+    };
+    u32::try_from(tried.iter().filter(is_same).count()).unwrap_or(u32::MAX)
+}
+
+/// The pause before another attempt at a backend that has failed so often for this request: one that is
+/// just being restarted needs some time, not four attempts within a millisecond.
+fn pause(failures: u32) -> Option<Duration> {
+    let doublings = failures.checked_sub(1)?.min(MAX_PAUSE_DOUBLINGS);
+    Some(FIRST_PAUSE * (1 << doublings))
+}
+
 /// Why an exchange gave no response.
 enum Failure {
     /// The connection ended, or what came is no HTTP.
@@ -350,5 +396,18 @@ impl From<SendError> for Failure {
             SendError::Refused(error) => Self::Refused(error),
             SendError::Unsent(request) => Self::Unsent(request),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, pause};
+
+    #[test]
+    fn pauses_at_the_same_backend_grow_up_to_a_limit() {
+        let millis = |failures| pause(failures).as_ref().map(Duration::as_millis);
+        let pauses = [0, 1, 2, 3, 4, 5, u32::MAX].map(millis);
+        let expected = [None, Some(25), Some(50), Some(100), Some(200), Some(200), Some(200)];
+        assert_eq!(pauses, expected);
     }
 }

@@ -11,7 +11,7 @@ use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode, Version};
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::admit::Upgrade;
 use super::body::{RequestLog, ResponseBody};
@@ -21,9 +21,9 @@ use super::headers::{self, Framing, Stripped};
 use super::http2;
 use super::request_kind::{Outcome, RequestKind, classify};
 use super::tunnel::{Downstream, Upstream};
-use super::{Client, Debugging};
+use super::{Client, Debugging, Failed};
 use crate::dead_marks::Reason;
-use crate::route::Route;
+use crate::route::{Route, Target};
 use crate::upstream::Lease;
 
 impl Client {
@@ -39,22 +39,25 @@ impl Client {
         let (mut parts, incoming) = response.into_parts();
         self.judge(&route, position, &parts, kind);
         let is_http2 = version == Version::HTTP_2;
+        let failed =
+            |route: &Arc<Route>| Failed { route: Arc::clone(route), position: Some(position) };
         let upgraded = match agreed(&mut parts, upgrade, &mut lease, is_http2) {
             Ok(upgraded) => upgraded,
             Err(reason) => {
                 let error = ProxyError::UpstreamProtocol(reason);
-                return self.refuse(&error, debugging, false, log);
+                return self.refuse(&error, debugging, Some(&failed(&route)), false, log);
             }
         };
         let Stripped { framing, asks_for_login } =
             headers::strip_response(&mut parts.headers, version == Version::HTTP_11);
         if framing == Framing::Unknown {
             let error = ProxyError::UpstreamProtocol("unknown transfer coding");
-            return self.refuse(&error, debugging, false, log);
+            return self.refuse(&error, debugging, Some(&failed(&route)), false, log);
         }
         if asks_for_login {
             lease.bind(self.bound.as_ref());
         }
+        self.report_success(&route);
         if framing == Framing::Ambiguous {
             lease.never_again();
         }
@@ -152,16 +155,52 @@ impl Client {
         add("x-debug-time-backend", itoa::Buffer::new().format(backend_time));
     }
 
+    /// Warns of a failure, at most once a minute for each list. Returns its cause, in words.
+    fn report_failure(&self, error: &ProxyError, failed: &Failed) -> String {
+        let Failed { route, position } = failed;
+        let cause = error.cause(route);
+        let url = position.and_then(|position| route.backend(position)).map(|url| &*url.href);
+        let frontend = match &route.target {
+            Target::Frontend(frontend) => &*frontend.name,
+            Target::Broken(problem) => &*problem.key,
+            Target::Unknown => &*route.host,
+        };
+        if let Some(suppressed) = self.shared.failures.failed(frontend, self.shared.clock.now()) {
+            warn!(
+                host = %route.host, frontend, backend.url = url, suppressed,
+                "host answered with {}: {cause}", error.status().as_u16()
+            );
+        }
+        match url {
+            Some(url) => format!("{url}: {cause}"),
+            None => cause,
+        }
+    }
+
+    /// Says that a host is well again whose failures were warned of.
+    fn report_success(&self, route: &Route) {
+        let Some(frontend) = route.frontend() else { return };
+        let now = self.shared.clock.coarse();
+        if let Some(lasted) = self.shared.failures.succeeded(&frontend.name, now) {
+            info!(
+                host = %route.host, frontend = %frontend.name, failed_for_seconds = lasted / 1000,
+                "host is answered by its backends again"
+            );
+        }
+    }
+
     /// The answer to a request that no backend answered.
     pub(super) fn refuse(
         &self,
         error: &ProxyError,
         debugging: &Debugging,
+        failed: Option<&Failed>,
         is_head: bool,
         mut log: RequestLog,
     ) -> Response<ResponseBody> {
         let status = error.status();
         debug!(client.addr = %self.connection.peer, side = ?error.side(), %error, "request refused");
+        let cause = failed.filter(|_| error.is_outage()).map(|at| self.report_failure(error, at));
         log.answer(status);
         let page = self.shared.pages.page(status);
         let length = page.len();
@@ -210,6 +249,9 @@ impl Client {
             let text = error.debug_text(self.settings.retry_on_error);
             let value = HeaderValue::from_static(text);
             headers.insert(HeaderName::from_static("x-debug-error"), value);
+            if let Some(cause) = cause.and_then(|cause| HeaderValue::from_str(&cause).ok()) {
+                headers.insert(HeaderName::from_static("x-debug-error-cause"), cause);
+            }
             add_version(headers);
         }
         response

@@ -1,0 +1,143 @@
+//! Log lines about hosts that are answered 502 or 504: one warning a minute for each list of backends,
+//! and one line when it is well again.
+//!
+//! Keyed by the name of the list, not by the requested host: of hosts under a wildcard clients can make up
+//! any number.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::route::Millis;
+
+/// Time between two warnings about one list.
+const INTERVAL: Millis = 60_000;
+/// Time without a failure after which a success means that a list is well again: of two backends one may
+/// still fail.
+const QUIET: Millis = 3_000;
+/// Time without a request after which an outage may be forgotten.
+const FORGOTTEN: Millis = 3_600_000;
+/// Lists that are remembered. Beyond, lists share one line.
+const MAX_LISTS: usize = 4096;
+
+/// What is remembered of one list.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    /// Of the outage that was warned of.
+    first_failure: Millis,
+    last_failure: Millis,
+    next_warning: Millis,
+    /// Failures since the last warning.
+    suppressed: u64,
+    /// A warning was logged, and its end was not.
+    is_open: bool,
+}
+
+/// Lists whose requests fail. Shared by all workers.
+#[derive(Debug, Default)]
+pub struct HostFailures {
+    states: Mutex<HashMap<Box<str>, State>>,
+    /// Those whose outage is open: read at every answer, written when one begins or ends.
+    open: ArcSwap<HashSet<Box<str>>>,
+}
+
+impl HostFailures {
+    /// Notes a failure of a request for the list `name` at `now`. Whether to warn of it: then the number
+    /// of failures since the last warning.
+    pub fn failed(&self, name: &str, now: Millis) -> Option<u64> {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.len() >= MAX_LISTS && !states.contains_key(name) {
+            states.retain(|_, state| match state.is_open {
+                true => state.last_failure.saturating_add(FORGOTTEN) > now,
+                false => state.next_warning > now,
+            });
+            self.publish(&states);
+        }
+        let is_full = states.len() >= MAX_LISTS && !states.contains_key(name);
+        let state = states.entry(if is_full { "".into() } else { name.into() }).or_insert(State {
+            first_failure: now,
+            last_failure: now,
+            next_warning: now,
+            suppressed: 0,
+            is_open: false,
+        });
+        state.last_failure = now;
+        if now < state.next_warning {
+            state.suppressed += 1;
+            return None;
+        }
+        state.next_warning = now.saturating_add(INTERVAL);
+        let suppressed = std::mem::take(&mut state.suppressed);
+        if !state.is_open {
+            state.is_open = true;
+            state.first_failure = now;
+            self.publish(&states);
+        }
+        Some(suppressed)
+    }
+
+    /// Notes that a backend of the list `name` has answered at `now`. Whether to say that the list is well
+    /// again: then for how long it was not.
+    pub fn succeeded(&self, name: &str, now: Millis) -> Option<Millis> {
+        let open = self.open.load();
+        if open.is_empty() || !open.contains(name) {
+            return None;
+        }
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = states.get_mut(name).filter(|state| state.is_open)?;
+        if now < state.last_failure.saturating_add(QUIET) {
+            return None;
+        }
+        state.is_open = false;
+        let lasted = state.last_failure.saturating_sub(state.first_failure);
+        self.publish(&states);
+        Some(lasted)
+    }
+
+    fn publish(&self, states: &HashMap<Box<str>, State>) {
+        let open = states.iter().filter(|(_, state)| state.is_open);
+        self.open.store(std::sync::Arc::new(open.map(|(name, _)| name.clone()).collect()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostFailures, MAX_LISTS};
+
+    #[test]
+    fn one_warning_a_minute_and_the_rest_is_counted() {
+        let failures = HostFailures::default();
+        assert_eq!(failures.failed("a", 0), Some(0));
+        assert_eq!((failures.failed("a", 1), failures.failed("a", 59_999)), (None, None));
+        assert_eq!(failures.failed("b", 5), Some(0));
+        assert_eq!(failures.failed("a", 60_000), Some(2));
+        assert_eq!(failures.failed("a", 60_001), None);
+    }
+
+    #[test]
+    fn recovery_is_reported_once_and_only_after_a_warning() {
+        let failures = HostFailures::default();
+        assert_eq!(failures.succeeded("a", 0), None);
+        failures.failed("a", 1000);
+        failures.failed("a", 2000);
+        assert_eq!(failures.succeeded("a", 2500), None, "half of its backends may still fail");
+        assert_eq!(failures.succeeded("b", 9000), None);
+        assert_eq!(failures.succeeded("a", 5000), Some(1000));
+        assert_eq!(failures.succeeded("a", 6000), None);
+        // Failures within the minute are counted, so that one host causes two lines a minute at most.
+        assert_eq!(failures.failed("a", 7000), None);
+        assert_eq!(failures.succeeded("a", 20_000), None);
+        assert_eq!(failures.failed("a", 61_000), Some(2));
+        assert_eq!(failures.succeeded("a", 70_000), Some(0));
+    }
+
+    #[test]
+    fn any_number_of_lists_takes_bounded_memory() {
+        let failures = HostFailures::default();
+        let lines = (0..3 * MAX_LISTS).filter(|n| failures.failed(&n.to_string(), 0).is_some());
+        assert_eq!(lines.count(), MAX_LISTS + 1);
+        assert_eq!(failures.states.lock().unwrap().len(), MAX_LISTS + 1);
+        assert!(failures.failed("new", 0).is_none());
+    }
+}
