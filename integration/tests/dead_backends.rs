@@ -42,6 +42,36 @@ fn assert_nothing_published(redis: &Redis, addr: SocketAddr, published: &Subscri
     redis.run(&["DEL", "dead:proof.test"]);
 }
 
+/// A Redis above its `maxmemory` refuses what could need memory, unless the script has written before.
+#[test]
+fn a_mark_reaches_a_full_redis() {
+    let redis = Redis::start();
+    let (refusing, good) = (Reserved::new(), Backend::start("good"));
+    redis.frontend("a.test", "id", &[&good.url(), &refusing.url(), &good.url()]);
+    redis.run(&["CONFIG", "SET", "maxmemory", "1"]);
+    let published = redis.subscribe("dead");
+    let router = Router::builder(&redis).set("server.deadBackendTTL", 77).start();
+    let message = provoke(router.addr(), "a.test", &published);
+    assert_eq!(message, format!("a.test;{}/;1;3", refusing.url()));
+    assert_eq!(redis.dead("a.test").into_iter().collect::<Vec<_>>(), ["1"]);
+    let ttl: i64 = redis.query(&["TTL", "dead:a.test"]);
+    assert!((60..=77).contains(&ttl), "TTL {ttl}");
+}
+
+/// Nothing helps a server that is full and has no scripts, but whoever listens is told.
+#[test]
+fn a_full_redis_without_scripts_is_announced_to_and_named() {
+    let redis = Redis::with_arguments(&["--rename-command", "EVAL", ""]);
+    let (refusing, good) = (Reserved::new(), Backend::start("good"));
+    redis.frontend("a.test", "id", &[&good.url(), &refusing.url(), &good.url()]);
+    redis.run(&["CONFIG", "SET", "maxmemory", "1"]);
+    let published = redis.subscribe("dead");
+    let router = Router::start(&redis);
+    let message = provoke(router.addr(), "a.test", &published);
+    assert_eq!(message, format!("a.test;{}/;1;3", refusing.url()));
+    router.wait_for_log(&["WARN", "cannot write dead marks", "Redis is full"]);
+}
+
 /// Section 1: "`MULTI`: `SADD dead:<host> <position>`, `EXPIRE dead:<host> <deadBackendTTL>`,
 /// `PUBLISH dead …`", and the message `<host>;<backend url>;<position>;<number of backends>`, "the
 /// URL with its trailing slash".

@@ -1,5 +1,6 @@
 //! marathon-sync end to end: the real binary between a fake Marathon and a real Redis.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -394,6 +395,58 @@ fn sigterm_gives_the_lease_back_and_leaves_the_lists() {
     assert_eq!(list(&redis, "www.test"), WEB);
 }
 
+/// The address of the admin listener.
+fn admin(sync: &MarathonSync) -> SocketAddr {
+    let line = sync.wait_for_log(&["keeping the lists", "admin=http://"]);
+    let (_, url) = line.split_once("admin=http://").expect("its address");
+    let address = url.split_whitespace().next().and_then(|address| address.parse().ok());
+    address.expect("an address")
+}
+
+/// A Redis without memory, from the start on: routes follow all the same, and everybody who looks is
+/// told.
+#[test]
+fn a_full_redis_is_written_and_reported() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    redis.frontend("www.test", "www", &["http://10.0.0.1:31001", "http://10.9.9.9:9"]);
+    redis.run(&["CONFIG", "SET", "maxmemory", "1"]);
+    web(&marathon);
+    let sync = MarathonSync::builder(&marathon, &redis).args(&["--admin", "127.0.0.1:0"]).start();
+    eventually_is(&redis, "www.test", &WEB);
+    marathon.find("/web").tasks()[1].kill();
+    eventually_is(&redis, "www.test", &WEB[..2]);
+    sync.wait_for_log(&["WARN", "Redis is full", "maxmemory"]);
+    let address = admin(&sync);
+    let get = |path: &str| integration::client::get(address, "admin", path);
+    let ready = get("/readyz");
+    assert_eq!(ready.status(), 200);
+    assert!(ready.text().contains("Redis is full"), "{}", ready.text());
+    assert!(get("/status").text().contains("Redis is full"));
+    assert!(get("/metrics").text().contains("\nmarathon_sync_redis_full 1.0\n"));
+    assert_eq!(sync.log().matches("Redis is full").count(), 1, "once:\n{}", sync.log());
+    redis.run(&["CONFIG", "SET", "maxmemory", "0"]);
+    sync.wait_for_log(&["INFO", "Redis is no longer full"]);
+    eventually(DEADLINE, "it is said no more", || !get("/readyz").text().contains("full"));
+}
+
+/// A Redis that takes no writes, as when its disk is full: the reason is shown, not only that there is no lease.
+#[test]
+fn a_redis_that_refuses_writes_is_quoted() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    redis.run(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let sync = MarathonSync::builder(&marathon, &redis).args(&["--admin", "127.0.0.1:0"]).start();
+    sync.wait_for_log(&["WARN", "does not give the lease", "NOREPLICAS"]);
+    let address = admin(&sync);
+    eventually(DEADLINE, "it is shown", || {
+        let answer = integration::client::get(address, "admin", "/readyz");
+        answer.status() == 503 && answer.text().contains("NOREPLICAS")
+    });
+    let once = MarathonSync::builder(&marathon, &redis).args(&["--once"]).run();
+    assert!(once.code == Some(1) && once.stderr.contains("NOREPLICAS"), "{once:?}");
+}
+
 /// What an operator looks at: ready, the figures, and why each app is or is not routed.
 #[test]
 fn the_admin_listener_says_how_things_stand() {
@@ -402,10 +455,7 @@ fn the_admin_listener_says_how_things_stand() {
     web(&marathon);
     marathon.app("/worker").label("hipacheFrontend", "not a host").running(1);
     let sync = MarathonSync::builder(&marathon, &redis).args(&["--admin", "127.0.0.1:0"]).start();
-    let line = sync.wait_for_log(&["keeping the lists", "admin=http://"]);
-    let (_, url) = line.split_once("admin=http://").expect("its address");
-    let address = url.split_whitespace().next().and_then(|address| address.parse().ok());
-    let address = address.expect("an address");
+    let address = admin(&sync);
     let get = |path: &str| integration::client::get(address, "admin", path);
     assert_eq!(get("/livez").status(), 200);
     eventually(DEADLINE, "it is ready", || get("/readyz").status() == 200);

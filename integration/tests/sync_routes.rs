@@ -13,6 +13,7 @@ use shared::driver::Driver;
 use shared::store::{Client, StoreConfig};
 use tokio_util::sync::CancellationToken;
 
+mod full;
 mod lease;
 mod lists;
 mod server;

@@ -44,7 +44,7 @@ use crate::marathon::client::{Client, FetchError, Fetched};
 use crate::marathon::events::{self, Hint, Hints};
 use crate::pass::{Occasion, Pass};
 use crate::routes::Routes;
-use crate::routes::lease::{self, Lease, Standing};
+use crate::routes::lease::{self, Lease, Problem, Standing};
 
 use compute::Compute;
 use heard::{Knows, heard};
@@ -139,6 +139,7 @@ impl Agent {
         let mut running = Running {
             schedule: Schedule::new(Instant::now(), self.config.interval, self.config.debounce),
             standing: lease.as_ref().map(Lease::subscribe),
+            problem: lease.as_ref().map(Lease::problem),
             lease,
             looker,
             hints,
@@ -191,6 +192,7 @@ struct Running {
     schedule: Schedule,
     lease: Option<Lease>,
     standing: Option<watch::Receiver<Standing>>,
+    problem: Option<watch::Receiver<Option<Problem>>>,
     looker: Looker,
     hints: Hints,
     seen: SeenLog,
@@ -225,6 +227,7 @@ impl Running {
             biased;
             // First, because it says whether anything may be written.
             () = changed(&mut self.standing) => self.on_standing(),
+            () = changed(&mut self.problem) => self.on_problem(),
             // Hints come last: however many there are, an answer is taken in and a fetch begins.
             fetched = arrival(&mut self.fetch) => return self.on_fetched(fetched?).await,
             () = sleep_until(self.schedule.wake()) => {}
@@ -280,6 +283,15 @@ impl Running {
             Standing::Unknown => {}
         }
         self.agent.state.update(|view| view.standing = standing);
+    }
+
+    /// Shows what is wrong with Redis, or that nothing is.
+    fn on_problem(&mut self) {
+        let Some(problem) = &mut self.problem else { return };
+        let problem = problem.borrow_and_update().clone();
+        self.agent.state.update(|view| {
+            view.lease_problem = problem.map(|problem| (Timestamp::now(), problem));
+        });
     }
 
     /// Takes in all hints that wait.
@@ -444,10 +456,10 @@ async fn arrival(fetch: &mut Option<Fetch>) -> Result<Arrival, JoinError> {
     Ok(arrival)
 }
 
-/// Waits for another standing, for ever without a lease.
-async fn changed(standing: &mut Option<watch::Receiver<Standing>>) {
-    let Some(standing) = standing else { return pending().await };
-    if standing.changed().await.is_err() {
+/// Waits for another value, for ever without a lease.
+async fn changed<T>(value: &mut Option<watch::Receiver<T>>) {
+    let Some(value) = value else { return pending().await };
+    if value.changed().await.is_err() {
         // The lease ends with the agent only.
         pending::<()>().await;
     }

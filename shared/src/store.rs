@@ -41,6 +41,11 @@ pub enum StoreError {
     /// There is no connection now; one is being tried for.
     #[error("Redis is not reachable")]
     Unavailable,
+    /// It has reached its `maxmemory` and may evict nothing.
+    #[error(
+        "Redis is full: it uses more memory than its `maxmemory` and may evict nothing (OOM); raise `maxmemory` or remove what is not needed"
+    )]
+    Full,
     /// The server that is written to takes no writes.
     #[error("it is a read-only replica (READONLY): name its primary, last if several are named")]
     ReadOnly,
@@ -53,6 +58,11 @@ impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
         match error.code() {
             Some("READONLY") => Self::ReadOnly,
+            Some("OOM") => Self::Full,
+            // A command of a script, as servers before Redis 7 report it.
+            Some("ERR") if error.detail().is_some_and(|detail| detail.contains("-OOM ")) => {
+                Self::Full
+            }
             _ => Self::Command(Arc::new(error)),
         }
     }
@@ -438,14 +448,7 @@ impl Store {
         let position = match self.inner.write.run(&command).await {
             Ok(value) => i64::from_redis_value(value).ok(),
             Err(StoreError::Command(error)) if scripts::are_refused(&error) => {
-                for answer in self
-                    .inner
-                    .write
-                    .query(&scripts::plain_mark(prefix, mark, checker_is_alive))
-                    .await?
-                {
-                    answer.map_err(StoreError::from)?;
-                }
+                self.mark_dead_plainly(mark, checker_is_alive).await?;
                 i64::try_from(mark.position).ok()
             }
             Err(error) => return Err(error),
@@ -455,6 +458,31 @@ impl Store {
             Some(_) if checker_is_alive => Marked::LeftToChecker,
             Some(position) => Marked::At(position),
         })
+    }
+
+    /// The same without a script. A full Redis queues nothing in a `MULTI`, but takes the
+    /// announcement alone, which needs no memory.
+    async fn mark_dead_plainly(
+        &self,
+        mark: &Mark,
+        checker_is_alive: bool,
+    ) -> Result<(), StoreError> {
+        let pipe = scripts::plain_mark(&self.inner.write_prefix, mark, checker_is_alive);
+        let answers = match self.inner.write.query(&pipe).await {
+            Err(StoreError::Command(error)) if error.code() == Some("EXECABORT") => {
+                let mut plain = redis::pipe();
+                plain.ignore_errors();
+                for command in pipe.cmd_iter() {
+                    plain.add_command(command.clone());
+                }
+                self.inner.write.query(&plain).await?
+            }
+            answers => answers?,
+        };
+        for answer in answers {
+            answer.map_err(StoreError::from)?;
+        }
+        Ok(())
     }
 
     /// Rewrites a dead set whose positions mean an older list, if list and set still are what

@@ -8,7 +8,7 @@ use integration::redis::Redis;
 use marathon_sync::plan::Plan;
 use marathon_sync::routes::apply::WriteError;
 use marathon_sync::routes::diff::diff;
-use marathon_sync::routes::lease::Lease;
+use marathon_sync::routes::lease::{Lease, Standing};
 use marathon_sync::routes::render::render;
 use pretty_assertions::assert_eq;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,9 @@ async fn the_documented_permissions_are_enough() {
     let lease = Lease::start(&routes, "me", DEADLINE, &shutdown);
     eventually(DEADLINE, "leads", || lease.token().is_some());
     let token = lease.token().unwrap();
+    let second = Lease::start(&routes, "second", DEADLINE, &shutdown);
+    let stands_by = |standing: &Standing| matches!(standing, Standing::Standby { .. });
+    eventually(DEADLINE, "the second stands by", || stands_by(&second.standing()));
     redis.frontend("hand.test", "id", &["http://hand:1"]);
     for (number, up) in [&["http://a:1", "http://b:1"][..], &["http://b:1"], &[]].iter().enumerate()
     {
@@ -75,6 +78,7 @@ async fn the_documented_permissions_are_enough() {
     assert!(matches!(applied.failed["b.other"], WriteError::Refused(_)), "{applied:?}");
     shutdown.cancel();
     lease.ended(DEADLINE).await;
+    second.ended(DEADLINE).await;
     assert_eq!(redis.query::<usize>(&["EXISTS", LEASE]), 0);
 }
 

@@ -52,8 +52,8 @@ pub enum OnceError {
     #[error("{0} keeps the lists of this instance already; end it, or choose another --instance")]
     Held(String),
     /// Redis does not let us.
-    #[error("Redis did not give the right to write within {0:?}")]
-    NoLease(Duration),
+    #[error("Redis did not give the right to write within {LEASE_PATIENCE:?}{0}")]
+    NoLease(String),
     /// Redis is away.
     #[error("Redis is not reachable")]
     NoRedis,
@@ -143,7 +143,11 @@ async fn lead(lease: &Lease) -> Result<String, OnceError> {
     }
     Err(match lease.standing() {
         Standing::Standby { leader } => OnceError::Held(leader),
-        Standing::Leader { .. } | Standing::Unknown => OnceError::NoLease(LEASE_PATIENCE),
+        Standing::Leader { .. } | Standing::Unknown => {
+            let problem = lease.problem().borrow().clone();
+            let because = problem.map(|problem| format!(": {problem}")).unwrap_or_default();
+            OnceError::NoLease(because)
+        }
     })
 }
 

@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::marathon::events;
 use crate::pass::{Occasion, Pass};
-use crate::routes::lease::Standing;
+use crate::routes::lease::{Problem, Standing};
 
 /// One label and its value.
 pub type Label = [(&'static str, &'static str); 1];
@@ -65,11 +65,18 @@ pub struct View {
     pub changes: Changes,
     /// Who writes.
     pub standing: Standing,
+    /// What is wrong with Redis when it was last asked for the lease, and since when.
+    pub lease_problem: Option<(Timestamp, Problem)>,
     /// The stream of events.
     pub stream: Stream,
 }
 
 impl View {
+    /// Whether Redis has no memory left, as far as the leader knows.
+    pub fn is_redis_full(&self) -> bool {
+        matches!(self.lease_problem, Some((_, Problem::Full)))
+    }
+
     fn new(started: Timestamp) -> Self {
         Self {
             started,
@@ -81,6 +88,7 @@ impl View {
             succeeded: None,
             changes: Changes::default(),
             standing: Standing::Unknown,
+            lease_problem: None,
             stream: Stream::Connecting,
         }
     }

@@ -185,7 +185,7 @@ impl Collector for Now {
 
 type Gauge = (&'static str, &'static str, f64);
 
-fn gauges(facts: &Facts, identity: &Identity, sums: Option<&Sums>, now: Timestamp) -> [Gauge; 10] {
+fn gauges(facts: &Facts, identity: &Identity, sums: Option<&Sums>, now: Timestamp) -> [Gauge; 11] {
     let flag = |is_so| if is_so { 1.0 } else { 0.0 };
     #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
     let number = |count: Option<usize>| count.unwrap_or(0) as f64;
@@ -214,6 +214,11 @@ fn gauges(facts: &Facts, identity: &Identity, sums: Option<&Sums>, now: Timestam
             flag(matches!(view.stream, Stream::Connected { .. })),
         ),
         ("marathon_sync_redis_up", "Whether Redis is connected", flag(facts.redis_is_up)),
+        (
+            "marathon_sync_redis_full",
+            "Whether Redis has no memory left, as the leader sees it",
+            flag(view.is_redis_full()),
+        ),
         ("marathon_sync_hosts", "Hosts that apps claim", number(sums.map(|sums| sums.hosts))),
         (
             "marathon_sync_shared_hosts",

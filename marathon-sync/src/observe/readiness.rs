@@ -9,16 +9,13 @@ use crate::agent::state::View;
 use crate::routes::lease::Standing;
 
 /// Ready is who leads and can read and write Redis, or stands by for the leader, and has lately seen
-/// that Redis is what Marathon wants. Returns which of the two.
+/// that Redis is what Marathon wants. Returns which of the two, and what is wrong with Redis all the
+/// same.
 ///
 /// # Errors
 ///
 /// Why the process is not ready, for people.
-pub fn readiness(
-    facts: &Facts,
-    stale_after: Duration,
-    now: Timestamp,
-) -> Result<&'static str, String> {
+pub fn readiness(facts: &Facts, stale_after: Duration, now: Timestamp) -> Result<String, String> {
     if facts.is_ending {
         return Err("ending".to_owned());
     }
@@ -27,8 +24,12 @@ pub fn readiness(
         Standing::Leader { .. } => "leader",
         Standing::Standby { .. } => "standby",
         Standing::Unknown => {
-            let redis = if facts.redis_is_up { "is connected" } else { "is not reachable" };
-            return Err(format!("it is not known which process writes; Redis {redis}"));
+            let why = match (&view.lease_problem, facts.redis_is_up) {
+                (Some((_, problem)), true) => problem.to_string(),
+                (None, true) => "Redis is connected".to_owned(),
+                (_, false) => "Redis is not reachable".to_owned(),
+            };
+            return Err(format!("it is not known which process writes; {why}"));
         }
     };
     if let (Standing::Leader { .. }, Some(failure)) = (&view.standing, &view.redis_failed) {
@@ -46,7 +47,10 @@ pub fn readiness(
             "stale: the last success was {age} s ago, more than {limit} s{because}"
         ));
     }
-    Ok(role)
+    Ok(match &view.lease_problem {
+        Some((_, problem)) => format!("{role}; {problem}"),
+        None => role.to_owned(),
+    })
 }
 
 /// What does not work now.
@@ -59,10 +63,19 @@ fn because(view: &View) -> String {
 mod tests {
     use std::time::Duration;
 
+    use jiff::Timestamp;
+
     use super::super::Facts;
     use super::super::testing::{at, facts, failure, leader, standby};
     use super::readiness;
-    use crate::routes::lease::Standing;
+    use crate::routes::lease::{Problem, Standing};
+
+    const FULL: &str = "leader; Redis is full: it uses more memory than its `maxmemory` and may evict \
+        nothing (OOM); raise `maxmemory` or remove what is not needed; routes are still written";
+
+    fn refused() -> Option<(Timestamp, Problem)> {
+        Some((at(0), Problem::Refused("MISCONF".to_owned())))
+    }
 
     #[test]
     fn ready_is_who_has_a_role_and_a_recent_success() {
@@ -134,13 +147,29 @@ mod tests {
                 0,
                 Err("it is not known which process writes; Redis is connected"),
             ),
+            (
+                "no election, and why",
+                |facts| {
+                    facts.view.standing = Standing::Unknown;
+                    facts.view.lease_problem = refused();
+                    facts.redis_is_up = true;
+                },
+                0,
+                Err("it is not known which process writes; Redis does not give the lease: MISCONF"),
+            ),
+            (
+                "a leader of a full Redis",
+                |facts| facts.view.lease_problem = Some((at(0), Problem::Full)),
+                0,
+                Ok(FULL),
+            ),
             ("the end", |facts| facts.is_ending = true, 0, Err("ending")),
         ];
         for (name, change, age, expected) in cases {
             let mut facts = facts();
             change(&mut facts);
             let answer = readiness(&facts, Duration::from_secs(120), at(*age));
-            let answer = answer.as_ref().map(|role| *role).map_err(String::as_str);
+            let answer = answer.as_ref().map(String::as_str).map_err(String::as_str);
             assert_eq!(answer, *expected, "{name}");
         }
     }

@@ -84,7 +84,17 @@ struct Lease<'a> {
 #[derive(Debug, Serialize)]
 struct Redis<'a> {
     connected: bool,
+    /// What was wrong when it was last asked for the lease although it answered, such as that it is
+    /// full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<RedisProblem>,
     failing: Option<Failing<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct RedisProblem {
+    since: Timed,
+    text: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -209,6 +219,10 @@ impl<'a> Status<'a> {
             lease: lease(identity, &view.standing),
             redis: Redis {
                 connected: facts.redis_is_up,
+                problem: view.lease_problem.as_ref().map(|(since, problem)| RedisProblem {
+                    since: Timed::of(*since, now),
+                    text: problem.to_string(),
+                }),
                 failing: failing(view.redis_failed.as_ref(), now),
             },
             marathon: marathon(identity, view, now),

@@ -15,7 +15,9 @@ use crate::plan::{Plan, Wanted};
 /// What is to change, and what cannot.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Difference {
-    /// In the order of the hosts. A list that is as it should be is not among them.
+    /// In the order of writing: those that add nothing come first, because Mesos may give an address
+    /// that is gone to another app at any moment, and because they make room in a Redis that is full;
+    /// then by host. A list that is as it should be is not among them.
     pub changes: Vec<Change>,
     /// Keys of claimed or owned hosts that are no lists: they are left alone.
     pub problems: Vec<KeyProblem>,
@@ -41,6 +43,7 @@ pub fn diff(plan: &Plan, snapshot: &Snapshot) -> Difference {
         };
         difference.changes.extend(change);
     }
+    difference.changes.sort_by_key(|change| !change.added.is_empty());
     difference
 }
 

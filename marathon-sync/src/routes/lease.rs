@@ -25,10 +25,32 @@ pub use super::election::Standing;
 /// run out; long beside the response timeout, so that one slow answer is no loss.
 pub const TTL: Duration = Duration::from_secs(10);
 
+/// What is wrong with a Redis that answers.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Problem {
+    /// It has no memory left. The lease and the lists are written all the same.
+    #[error("{}; routes are still written", StoreError::Full)]
+    Full,
+    /// It does not give the lease, for this reason.
+    #[error("Redis does not give the lease: {0}")]
+    Refused(String),
+}
+
+impl Problem {
+    fn of(error: &StoreError) -> Self {
+        if error.is_scripts_refused() {
+            let advice = "EVAL is not allowed, see docs/redis-schema.md";
+            return Self::Refused(format!("{advice} ({})", error.detail()));
+        }
+        Self::Refused(error.detail())
+    }
+}
+
 /// Our part in the election; ends with its shutdown token.
 #[derive(Debug)]
 pub struct Lease {
     standing: watch::Receiver<Standing>,
+    problem: watch::Receiver<Option<Problem>>,
     suspected: Arc<Notify>,
     task: JoinHandle<()>,
 }
@@ -43,6 +65,7 @@ impl Lease {
     /// Outside a Tokio runtime.
     pub fn start(routes: &Routes, name: &str, ttl: Duration, shutdown: &CancellationToken) -> Self {
         let (sender, standing) = watch::channel(Standing::Unknown);
+        let (problem_sender, problem) = watch::channel(None);
         let suspected = Arc::new(Notify::new());
         // Two processes of the same name, as in containers, still differ.
         let name = format!("{name}/{:016x}", fastrand::u64(..));
@@ -53,11 +76,11 @@ impl Lease {
             ttl,
             election,
             standing: sender,
+            problem: problem_sender,
             suspected: Arc::clone(&suspected),
-            reported: None,
         };
         let task = tokio::spawn(task.run(shutdown.clone()));
-        Self { standing, suspected, task }
+        Self { standing, problem, suspected, task }
     }
 
     /// Where this process stands now.
@@ -76,6 +99,11 @@ impl Lease {
     /// Tells of changes. A new term of a leader is one: then everything is to be compared again.
     pub fn subscribe(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
+    }
+
+    /// What is wrong with Redis although it answers. A standby does not learn that it is full.
+    pub fn problem(&self) -> watch::Receiver<Option<Problem>> {
+        self.problem.clone()
     }
 
     /// Says that a write was refused for want of the lease: Redis is asked at once.
@@ -97,9 +125,8 @@ struct Task {
     ttl: Duration,
     election: Election,
     standing: watch::Sender<Standing>,
+    problem: watch::Sender<Option<Problem>>,
     suspected: Arc<Notify>,
-    /// The last error that was logged.
-    reported: Option<String>,
 }
 
 impl Task {
@@ -126,30 +153,41 @@ impl Task {
             scripts::take(self.client.prefix(), &self.instance, &token, self.ttl.as_millis());
         let limit = self.election.patience(asked);
         let answer = match tokio::time::timeout(limit, self.client.run(&take)).await {
-            Ok(Ok(reply)) => taken(reply),
-            Ok(Err(error)) => self.failed(&error),
+            Ok(Ok(reply)) => {
+                let (answer, problem) = taken(reply);
+                self.report(problem);
+                answer
+            }
+            // The connection logs it.
+            Ok(Err(StoreError::Unavailable)) => {
+                self.problem.send_if_modified(|problem| problem.take().is_some());
+                Answer::Failed
+            }
+            Ok(Err(error)) => {
+                self.report(Some(Problem::of(&error)));
+                Answer::Failed
+            }
             Err(_elapsed) => Answer::Failed,
         };
-        if answer != Answer::Failed {
-            self.reported = None;
-        }
         self.election.answered(&token, asked, Instant::now(), answer);
         self.publish();
     }
 
-    /// Says each trouble once. That Redis is away is said by the connection.
-    fn failed(&mut self, error: &StoreError) -> Answer {
-        let detail = error.detail();
-        if !matches!(error, StoreError::Unavailable) && self.reported.as_ref() != Some(&detail) {
-            let advice = if error.is_scripts_refused() {
-                "this Redis does not allow EVAL to us, see docs/redis-schema.md"
-            } else {
-                "trying again"
-            };
-            warn!(error = detail, "cannot take the lease: {advice}");
-            self.reported = Some(detail);
-        }
-        Answer::Failed
+    /// Logs each problem once, and its end.
+    fn report(&self, problem: Option<Problem>) {
+        self.problem.send_if_modified(|current| {
+            if *current == problem {
+                return false;
+            }
+            match (&problem, &current) {
+                (Some(full @ Problem::Full), _) => warn!("{full}"),
+                (Some(problem), _) => warn!("{problem}; trying again"),
+                (None, Some(Problem::Full)) => info!("Redis is no longer full"),
+                (None, _) => info!("Redis gives the lease again"),
+            }
+            *current = problem;
+            true
+        });
     }
 
     fn publish(&mut self) {
@@ -172,16 +210,18 @@ impl Task {
 }
 
 /// What the script says.
-fn taken(reply: Reply) -> Answer {
+fn taken(reply: Reply) -> (Answer, Option<Problem>) {
     let (text, was_endless) = match reply {
         Reply::List(mut holder) => (holder.pop().and_then(Reply::into_text), true),
         other => (other.into_text(), false),
     };
     let holder = match text.as_deref() {
-        Some(b"renewed") if !was_endless => return Answer::Renewed,
-        Some(b"taken") if !was_endless => return Answer::Taken,
+        Some(b"renewed") if !was_endless => return (Answer::Renewed, None),
+        Some(b"taken") if !was_endless => return (Answer::Taken, None),
+        Some(b"renewed full") if !was_endless => return (Answer::Renewed, Some(Problem::Full)),
+        Some(b"taken full") if !was_endless => return (Answer::Taken, Some(Problem::Full)),
         Some(holder) => String::from_utf8_lossy(holder).into_owned(),
-        None => return Answer::Failed,
+        None => return (Answer::Failed, None),
     };
     if was_endless {
         warn!(
@@ -189,5 +229,5 @@ fn taken(reply: Reply) -> Answer {
             "the lease had no end, as if set by hand; it ends now, unless its holder renews it"
         );
     }
-    Answer::HeldBy(holder)
+    (Answer::HeldBy(holder), None)
 }

@@ -1,5 +1,11 @@
 //! The scripts that write. Each checks and writes in one step, so that nothing comes between: not a
 //! reader, not an edit by hand, not another writer.
+//!
+//! A server above its `maxmemory` with nothing to evict refuses a command flagged `denyoom` in a
+//! script (`SET`, `HSET`, `RPUSH`, `SADD`), but only while the script has not written yet: it cannot
+//! stop a script halfway. That is so in every version since 2.6 for scripts without a `#!lua` line
+//! (with one, Redis 7 decides at the start, and older servers cannot read it). So each script writes
+//! first with a command that needs no memory, which may well change nothing.
 
 use shared::keys;
 use shared::store::{Command, Reply};
@@ -14,7 +20,9 @@ use super::change::{Action, Change};
 /// throughout and keeps an expiry that somebody gave it, and a server that refuses one of the commands
 /// in the middle leaves too much, never too little. Positions in the dead set follow their backends;
 /// those of backends that are gone go, and all when one backend is left, which is never marked; here,
-/// too, adding comes first, so that the set keeps its expiry. `HSET` stands before all: if the notes are of another type, nothing has been written yet.
+/// too, adding comes first, so that the set keeps its expiry. The note stands before all: if the notes
+/// are of another type, nothing has been written yet. Its first command removes a field that no host
+/// has, so that a full server takes the rest.
 const WRITE: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lost'
@@ -44,6 +52,7 @@ for index, item in ipairs(seen) do
   end
 end
 
+redis.call('HDEL', KEYS[4], '')
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[4], ARGV[2])
 else
@@ -106,23 +115,35 @@ end
 return 'written'
 ";
 
-/// KEYS: lease. ARGV: token, milliseconds. Returns 'renewed', 'taken', or the token of the holder, in a
-/// list if its lease had no end: none of ours is like that, and all would wait for ever, so it gets one.
-/// That a token takes what it already holds makes an answer that got lost harmless.
+/// KEYS: lease. ARGV: token, milliseconds. Returns 'renewed' or 'taken', with ' full' after it when the
+/// server has no memory left, or the token of the holder, in a list if its lease had no end: none of
+/// ours is like that, and all would wait for ever, so it gets one. That a token takes what it already
+/// holds makes an answer that got lost harmless.
+///
+/// `SET` is what a full server refuses, so it is tried first, to know. `PEXPIRE` needs no memory: it
+/// renews a lease that is there, and lets `SET` through where there is none.
 const TAKE: &str = r"
 local holder = redis.call('GET', KEYS[1])
-if holder == ARGV[1] then
+if holder and holder ~= ARGV[1] then
+  if redis.call('PTTL', KEYS[1]) == -1 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    return {holder}
+  end
+  return holder
+end
+local answer = holder and 'renewed' or 'taken'
+local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if reply.err then
+  if not string.find(reply.err, 'OOM', 1, true) then
+    return reply
+  end
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return 'renewed'
+  if not holder then
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  end
+  return answer .. ' full'
 end
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
-  return 'taken'
-end
-if redis.call('PTTL', KEYS[1]) == -1 then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return {holder}
-end
-return holder
+return answer
 ";
 
 /// KEYS: lease. ARGV: token.

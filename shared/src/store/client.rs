@@ -201,7 +201,7 @@ impl StoreError {
     /// This error with what Redis said, for a message to people.
     pub fn detail(&self) -> String {
         match self {
-            Self::Unavailable | Self::ReadOnly => self.to_string(),
+            Self::Full | Self::ReadOnly | Self::Unavailable => self.to_string(),
             Self::Command(error) => error.to_string(),
         }
     }

@@ -1,5 +1,8 @@
 //! The scripts that change dead sets. Each decides and writes in one step, so that a list edited
 //! at the same moment cannot come between.
+//!
+//! A server above its `maxmemory` with nothing to evict refuses `SADD` in a script that has not
+//! written yet, so each script begins with a write that needs no memory.
 
 use redis::{Cmd, Pipeline, RedisError};
 
@@ -9,7 +12,8 @@ use crate::keys;
 /// KEYS: dead set, list. ARGV: row, position, seconds to live (0 leaves the set alone), channel,
 /// host, URL, number of backends, whether the list was read from this server. Returns the position of
 /// the row now, -1 when it is gone, or alone by now: the only backend is never marked. A list that is not there although it was read from another server
-/// is still under way to this one, or never comes: then what was read counts.
+/// is still under way to this one, or never comes: then what was read counts. `SMEMBERS` fails for a
+/// key that is no set before anything is written to it, and the first `EXPIRE` needs no memory.
 const MARK: &str = r"
 local position = tonumber(ARGV[2])
 local count = redis.call('LLEN', KEYS[2]) - 1
@@ -34,6 +38,8 @@ if count == 1 then
   return -1
 end
 if tonumber(ARGV[3]) > 0 then
+  redis.call('SMEMBERS', KEYS[1])
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
   redis.call('SADD', KEYS[1], position)
   redis.call('EXPIRE', KEYS[1], ARGV[3])
 end

@@ -7,6 +7,7 @@ use super::super::testing::{at, facts, failure, observed, pass, standby};
 use super::{AppDetail, Status};
 use crate::agent::state::{AnswerSeen, Changes, Stream};
 use crate::pass::Occasion;
+use crate::routes::lease::Problem;
 use crate::rules::report::AppState;
 
 fn document(change: impl FnOnce(&mut super::Facts)) -> Value {
@@ -62,6 +63,15 @@ fn who_writes_what_is_heard_and_what_failed_is_told() {
     ] {
         assert_eq!(document.pointer(pointer), Some(&expected), "{pointer}\n{document:#}");
     }
+}
+
+#[test]
+fn a_full_redis_is_told_with_its_time() {
+    let document = document(|facts| facts.view.lease_problem = Some((at(4), Problem::Full)));
+    let problem = document.pointer("/redis/problem").expect("a problem");
+    assert_eq!(problem["since"]["seconds_ago"], json!(6));
+    assert!(problem["text"].to_string().contains("Redis is full"), "{problem}");
+    assert_eq!(document["ready"], json!(true));
 }
 
 #[test]
