@@ -130,8 +130,9 @@ fn readiness_holds_new_tasks_back_during_a_deployment() {
         let task = with(task(1), json!({ "version": version, "startedAt": started }));
         let app = with(
             app("/a", "a.test", &[task]),
-            json!({ "version": new, "deployments": deployments,
-            "readinessChecks": [{ "timeoutSeconds": 10 }], "readinessCheckResults": results }),
+            // An older task is read by its own definition, which differs in the number of instances only.
+            json!({ "version": new, "versionInfo": { "lastConfigChangeAt": "2018-01-01T00:00:00.000Z" },
+            "deployments": deployments, "readinessChecks": [{ "timeoutSeconds": 10 }], "readinessCheckResults": results }),
         );
         assert_eq!(lines(&world.look(&json!([app])).plan), [expected], "{what}");
     }
