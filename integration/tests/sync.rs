@@ -6,6 +6,7 @@ mod fake_marathon_events;
 mod fake_marathon_faults;
 mod sync_agent;
 mod sync_breakages;
+mod sync_deployments;
 mod sync_rolling;
 mod sync_routes;
 mod sync_simulation;

@@ -20,6 +20,7 @@ pub mod schedule;
 pub mod seen;
 pub mod stale;
 pub mod state;
+mod versions;
 mod write;
 
 use std::future::pending;
@@ -53,6 +54,7 @@ use news::{News, Newsroom, printable};
 use schedule::{Schedule, Scope};
 use seen::SeenLog;
 use state::{AnswerSeen, Failure, State, Stream};
+use versions::{VersionFetch, VersionRequests};
 
 /// First and longest wait before Marathon is asked again after a failure.
 const FETCH_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -148,6 +150,8 @@ impl Agent {
             known: None,
             last: None,
             fetch: None,
+            version_requests: VersionRequests::default(),
+            version_fetch: None,
             event: None,
             certain: None,
             fetch_retry: Backoff::new(first, last.min(self.config.interval.max(first))),
@@ -201,6 +205,8 @@ struct Running {
     /// What the last pass came to.
     last: Option<Arc<Pass>>,
     fetch: Option<Fetch>,
+    version_requests: VersionRequests,
+    version_fetch: Option<VersionFetch>,
     /// The first event since the last fetch began.
     event: Option<Instant>,
     /// The first event that said something for sure which no pass has taken in yet.
@@ -230,6 +236,7 @@ impl Running {
             () = changed(&mut self.problem) => self.on_problem(),
             // Hints come last: however many there are, an answer is taken in and a fetch begins.
             fetched = arrival(&mut self.fetch) => return self.on_fetched(fetched?).await,
+            found = versions::arrival(&mut self.version_fetch) => self.on_definitions(found?),
             () = sleep_until(self.schedule.wake()) => {}
             hint = self.hints.next() => self.on_hints(hint),
         }
@@ -437,6 +444,7 @@ impl Running {
             view.passed = Some((Timestamp::now(), occasion));
             view.pass = Some(pass);
         });
+        self.begin_versions();
         Ok(())
     }
 }

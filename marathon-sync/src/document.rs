@@ -9,7 +9,7 @@ mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use read::{parse, parse_and_tell, parse_app};
+pub use read::{parse, parse_and_tell, parse_app, parse_definition};
 pub(crate) use reader::shorten;
 
 /// More problems than this are only counted ([`Answer::problems_left_out`]): an answer of nothing
@@ -66,6 +66,8 @@ pub struct App {
     pub id: String,
     /// Version (a timestamp) of the definition that is shown.
     pub version: Option<String>,
+    /// Version since which nothing but the number of instances has changed (from 0.11).
+    pub config_since: Option<String>,
     /// Labels whose values are text.
     pub labels: BTreeMap<String, String>,
     /// Names of labels whose values are not text.
@@ -102,6 +104,48 @@ pub struct App {
     pub unreadable_tasks: usize,
     /// The first thing that makes the app's wishes or ports unreadable.
     pub broken: Option<String>,
+}
+
+impl App {
+    /// The definition alone, without tasks and without what Marathon counts.
+    pub fn definition(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            version: self.version.clone(),
+            config_since: self.config_since.clone(),
+            labels: self.labels.clone(),
+            bad_labels: self.bad_labels.clone(),
+            has_container: self.has_container,
+            docker_network: self.docker_network.clone(),
+            networks: self.networks.clone(),
+            port_mappings: self.port_mappings.clone(),
+            port_definitions: self.port_definitions.clone(),
+            service_ports: self.service_ports.clone(),
+            ip_address: self.ip_address.clone(),
+            health_checks: self.health_checks.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a task that was started from `version` is described by this definition: it is the
+    /// version shown, or one since which the app was only scaled.
+    pub fn describes(&self, version: &str) -> bool {
+        let Some(shown) = &self.version else { return true };
+        if shown == version {
+            return true;
+        }
+        let since = self.config_since.as_deref();
+        since.is_some_and(|since| is_in_order(since, version) && is_in_order(version, shown))
+    }
+}
+
+/// Whether `earlier` is not later than `later`. Marathon writes versions as timestamps in UTC of one
+/// length, which sort as text; anything else is in no order.
+fn is_in_order(earlier: &str, later: &str) -> bool {
+    earlier.len() == later.len()
+        && earlier.ends_with('Z')
+        && later.ends_with('Z')
+        && earlier <= later
 }
 
 /// An entry of `networks`.

@@ -9,6 +9,7 @@ pub mod labels;
 pub mod liveness;
 pub mod memory;
 pub mod report;
+pub mod versions;
 
 pub use desired::{Desired, Seen, desired};
 

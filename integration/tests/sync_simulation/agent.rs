@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use integration::marathon::Cluster;
 use jiff::Timestamp;
 use marathon_sync::agent::heard::{Heard, Knows, heard};
 use marathon_sync::agent::narrow::May;
 use marathon_sync::agent::schedule::{Due, Schedule};
 use marathon_sync::agent::seen::SeenLog;
-use marathon_sync::document::{Answer, parse};
+use marathon_sync::document::{Answer, parse, parse_definition};
 use marathon_sync::guard::Limits;
 use marathon_sync::marathon::debounce::Debounce;
 use marathon_sync::marathon::events::Hint;
@@ -123,11 +124,28 @@ impl Agent {
     }
 
     /// An answer has come. `None` when it is none.
-    pub(crate) fn look(&mut self, body: &[u8], clock: Duration) -> Option<()> {
+    pub(crate) fn look(&mut self, body: &[u8], marathon: &Cluster, clock: Duration) -> Option<()> {
         let answer = parse(body).ok()?;
+        self.ask_for_versions(&answer, marathon, clock);
         self.seen.listed(answer.apps.iter().map(|app| app.id.as_str()), self.epoch + clock);
         self.known = Some(Known { answer: Arc::new(answer), is_new: true });
         Some(())
+    }
+
+    /// Asks for the earlier definitions that `answer` needs, before it is taken in: the agent looks at an
+    /// answer a second time for their sake.
+    fn ask_for_versions(&mut self, answer: &Answer, marathon: &Cluster, clock: Duration) {
+        let mut memory = self.state.memory.clone();
+        let seen = self.seen.at(self.epoch + clock);
+        let wish = desired(answer, &mut memory, &Options::default(), seen, wall(clock));
+        for (app, report) in &wish.apps {
+            for version in &report.unknown_versions {
+                let body = marathon.version_body(app, version).unwrap_or_default();
+                if let Some(definition) = parse_definition(app, version, &body) {
+                    self.state.memory.learn_version(definition);
+                }
+            }
+        }
     }
 
     /// Makes a pass over the last answer, and writes. `None` before the first answer, and when Redis
@@ -172,7 +190,14 @@ impl Agent {
     }
 
     /// What becomes of single apps.
-    pub(crate) fn judge(&mut self, shown: Vec<Shown>, clock: Duration) -> Found {
+    pub(crate) fn judge(
+        &mut self,
+        shown: Vec<Shown>,
+        marathon: &Cluster,
+        clock: Duration,
+    ) -> Found {
+        let apps = shown.iter().map(|(app, _)| app.clone()).collect();
+        self.ask_for_versions(&Answer { apps, ..Answer::default() }, marathon, clock);
         let (Some(known), Some(last)) = (&mut self.known, &self.last) else {
             return Found::default();
         };

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use integration::marathon::{App, Check, Cluster, Dialect, Health, Overlay, Place, Port, State};
+use integration::marathon::{
+    App, Check, Cluster, Dialect, Health, Network, Overlay, Place, Port, State,
+};
 use serde_json::json;
 
 use super::facts;
@@ -138,7 +140,7 @@ impl World {
         let app = App {
             labels: [("hipacheFrontend".to_owned(), self.some_hosts(&id))].into(),
             id,
-            ports: vec![Port::default()],
+            ports: vec![Port::default().named(facts::PUBLIC)],
             checks: vec![Check::http("/"); checks],
             ..App::default()
         };
@@ -152,15 +154,20 @@ impl World {
     /// A task that is staged; where another one was, at times.
     fn launch(&mut self, app: &str) -> String {
         let definition = self.cluster.apps[app].clone();
-        let reuses = !self.free.is_empty() && self.chance(40);
-        let place = if reuses {
-            let index = self.random.usize(..self.free.len());
-            self.free.swap_remove(index)
-        } else {
-            self.cluster.free_place(&definition)
+        let mut fresh = self.cluster.free_place(&definition);
+        let fits = |place: &Place| {
+            place.addresses.is_empty()
+                && fresh.addresses.is_empty()
+                && place.ports.len() == fresh.ports.len()
         };
-        let id = self.cluster.launch(app, place).unwrap();
-        let url = facts::url(self.cluster.task(&id).unwrap().1);
+        let fitting: Vec<usize> =
+            (0..self.free.len()).filter(|index| fits(&self.free[*index])).collect();
+        if !fitting.is_empty() && self.chance(40) {
+            fresh = self.free.swap_remove(fitting[self.random.usize(..fitting.len())]);
+        }
+        let id = self.cluster.launch(app, fresh).unwrap();
+        let (app, task) = self.cluster.task(&id).unwrap();
+        let url = facts::url(&self.cluster, app, task);
         drop(self.places.insert(id.clone(), url));
         id
     }
@@ -268,6 +275,8 @@ impl World {
     fn scale(&mut self) {
         let Some(app) = self.any_app() else { return };
         let wanted = if self.chance(10) { 0 } else { self.random.usize(1..6) };
+        // A new version, by which no task that is there was launched.
+        self.cluster.want(&app.id, wanted);
         for _ in app.tasks.len()..wanted {
             self.launch(&app.id);
         }
@@ -281,8 +290,38 @@ impl World {
         let Some(app) = self.any_app() else { return };
         let old = app.tasks.iter().map(|task| task.id.clone()).collect();
         let rollout = Rollout { old, missing: app.tasks.len(), fresh: None };
-        self.cluster.define(app.clone()).unwrap();
-        drop(self.rollouts.insert(app.id, rollout));
+        let mut app = app;
+        if self.cluster.dialect.has_ip_per_task() && self.chance(60) {
+            self.rearrange(&mut app);
+        }
+        let id = app.id.clone();
+        self.cluster.define(app).unwrap();
+        drop(self.rollouts.insert(id, rollout));
+    }
+
+    /// Other ports, another order of them, another network; the same hosts.
+    fn rearrange(&mut self, app: &mut App) {
+        let public = || Port::tcp(8080).named(facts::PUBLIC);
+        let admin = || Port::tcp(8081).named("admin");
+        let container = || Network::Container("overlay".to_owned());
+        let (network, ports) = match self.random.u32(..7) {
+            0 => (Network::Host, vec![public()]),
+            1 => (Network::Host, vec![public(), admin()]),
+            2 => (Network::Host, vec![admin(), public()]),
+            3 => (Network::Bridge, vec![admin(), public()]),
+            4 => (container(), vec![public().unmapped()]),
+            5 => (
+                container(),
+                vec![admin().unmapped(), Port { container: 9090, ..public().unmapped() }],
+            ),
+            _ => (container(), vec![admin(), public()]),
+        };
+        let hosts = facts::hosts(app).join(",");
+        app.labels.clear();
+        (app.network, app.ports) = (network, ports);
+        if !hosts.is_empty() {
+            app.labels.insert(facts::label(app), hosts);
+        }
     }
 
     fn relabel(&mut self) {
@@ -291,7 +330,7 @@ impl World {
             app.labels.clear();
         } else {
             let hosts = self.some_hosts(&app.id);
-            drop(app.labels.insert("hipacheFrontend".to_owned(), hosts));
+            drop(app.labels.insert(facts::label(&app), hosts));
         }
         self.cluster.define(app).unwrap();
     }

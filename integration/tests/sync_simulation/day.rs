@@ -220,7 +220,8 @@ impl Day {
     fn narrow_again(&mut self, apps: BTreeSet<Arc<str>>) -> bool {
         let Some(shown) = self.agent.recall(apps) else { return false };
         let truths = shown.iter().map(|(app, _)| (app.id.clone(), Truth::Old)).collect();
-        let found = self.agent.judge(shown, self.clock());
+        let clock = self.clock();
+        let found = self.agent.judge(shown, &self.world.cluster, clock);
         if !found.is_enough {
             self.counts.too_narrow += 1;
             return false;
@@ -257,7 +258,7 @@ impl Day {
         if shown.is_empty() {
             return;
         }
-        let found = self.agent.judge(shown, clock);
+        let found = self.agent.judge(shown, &self.world.cluster, clock);
         for app in &found.apps {
             self.laws.shown_one(&app.id, &facts[&app.id]);
             self.reused(&facts[&app.id]);
@@ -418,7 +419,7 @@ impl Day {
         let (body, truth) = match answer {
             Answer::Error => {
                 let half = &whole[..whole.len() / 2];
-                assert!(self.agent.look(half, clock).is_none());
+                assert!(self.agent.look(half, &self.world.cluster, clock).is_none());
                 self.agent.fetched(clock, Some(FETCH_RETRY));
                 return;
             }
@@ -436,7 +437,7 @@ impl Day {
             self.lies = (0, 0);
         }
         self.agent.fetched(clock, None);
-        self.agent.look(&body, clock).expect("an answer");
+        self.agent.look(&body, &self.world.cluster, clock).expect("an answer");
         let mut shown = Facts::of(&self.world.cluster);
         if truth == Truth::Old {
             let listed = parse(&body).unwrap();

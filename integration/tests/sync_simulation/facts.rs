@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use integration::marathon::{App, Cluster, Dialect, State, Task};
+use integration::marathon::{App, Cluster, Dialect, HostPort, State, Task};
+
+/// Name of the port that serves the hosts of an app.
+pub(crate) const PUBLIC: &str = "public";
 
 /// What Marathon shows of a task.
 /// In this order the worse counts of two: running tasks only.
@@ -46,7 +49,7 @@ impl Facts {
         let fact = |app: &App, task: &Task| Fact {
             app: app.id.clone(),
             hosts: hosts(app),
-            url: url(task),
+            url: url(cluster, app, task),
             status: status(task, cluster.dialect),
             has_good_results: health(task) == Status::Well,
             has_bad_results: health(task) == Status::Sick,
@@ -72,12 +75,33 @@ impl Facts {
 
 /// The hosts that an app claims: its labels are plain here.
 pub(crate) fn hosts(app: &App) -> Vec<String> {
-    let label = app.labels.get("hipacheFrontend");
+    let label = app.labels.get(&label(app));
     label.into_iter().flat_map(|hosts| hosts.split(',')).map(str::to_owned).collect()
 }
 
-pub(crate) fn url(task: &Task) -> String {
-    format!("http://{}:{}", task.place.host, task.place.ports[0])
+/// The label that names the hosts of the public port.
+pub(crate) fn label(app: &App) -> String {
+    match position(app) {
+        0 => "hipacheFrontend".to_owned(),
+        position => format!("hipacheFrontend.{position}"),
+    }
+}
+
+fn position(app: &App) -> usize {
+    app.ports.iter().position(|port| port.name.as_deref() == Some(PUBLIC)).unwrap()
+}
+
+/// Where the public port of a task is, as it was launched.
+pub(crate) fn url(cluster: &Cluster, app: &App, task: &Task) -> String {
+    let launched = cluster.definition_of(app, task).unwrap();
+    let position = position(launched);
+    let port = &launched.ports[position];
+    if port.host == HostPort::None {
+        return format!("http://{}:{}", task.place.addresses[0], port.container);
+    }
+    let before = &launched.ports[..position];
+    let index = before.iter().filter(|port| port.host != HostPort::None).count();
+    format!("http://{}:{}", task.place.host, task.place.ports[index])
 }
 
 pub(crate) fn status(task: &Task, dialect: Dialect) -> Status {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compute::Compute;
 use crate::config::Config;
-use crate::document::Answer;
+use crate::document::{Answer, App};
 use crate::guard::Limits;
 use crate::pass::narrow::{self, Basis, Found, Shown};
 use crate::pass::{Occasion, Pass, State, conclude, restore};
@@ -125,6 +125,14 @@ impl Looker {
         let Some(state) = &mut self.state else { return Found::default() };
         let basis = Basis { last, options: &self.options, seen, now: Timestamp::now() };
         narrow::judge(shown, answer, &mut state.memory, basis)
+    }
+
+    /// Takes in definitions of earlier versions.
+    pub fn learn_versions(&mut self, definitions: Vec<App>) {
+        let Some(state) = &mut self.state else { return };
+        for definition in definitions {
+            state.memory.learn_version(definition);
+        }
     }
 
     /// Makes `last` show what became of single apps, and remembers it.

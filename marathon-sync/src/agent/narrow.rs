@@ -198,6 +198,7 @@ impl Running {
         self.looker.absorb(Arc::make_mut(last), found);
         let pass = Arc::clone(last);
         self.agent.state.update(|view| view.pass = Some(pass));
+        self.begin_versions();
     }
 }
 

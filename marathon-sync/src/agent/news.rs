@@ -147,7 +147,15 @@ mod tests {
 
     fn report(state: AppState) -> AppReport {
         let (hosts, tasks, refused) = (Vec::new(), Vec::new(), Vec::new());
-        AppReport { state, hosts, tasks, refused, problems: Vec::new(), taken: Vec::new() }
+        AppReport {
+            state,
+            hosts,
+            tasks,
+            refused,
+            problems: Vec::new(),
+            taken: Vec::new(),
+            unknown_versions: Vec::new(),
+        }
     }
 
     #[test]

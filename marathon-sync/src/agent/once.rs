@@ -16,6 +16,7 @@ use crate::routes::snapshot::Snapshot;
 use crate::rules::Seen;
 
 use super::news::{self, Newsroom};
+use super::versions;
 
 /// How long Redis may take to be there.
 const REDIS_PATIENCE: Duration = Duration::from_secs(5);
@@ -84,7 +85,15 @@ impl Agent {
         let answer = answer.map_err(LookError::from)??;
         let answer = Arc::new(answer);
         let mut looker = Looker::new(&self.routes, &self.config, Arc::clone(&self.compute));
-        let (pass, snapshot) = looker.look(&answer, &Seen::default(), Occasion::Answer).await?;
+        let seen = Seen::default();
+        let (pass, snapshot) = looker.look(&answer, &seen, Occasion::Answer).await?;
+        let wanted: Vec<_> = versions::unknown(&pass).collect();
+        if wanted.is_empty() {
+            return Ok(Looked { answer, pass, snapshot });
+        }
+        let definitions = versions::fetch(&self.client, &self.compute, wanted).await;
+        looker.learn_versions(definitions.map_err(LookError::from)?.found);
+        let (pass, snapshot) = looker.look(&answer, &seen, Occasion::Again).await?;
         Ok(Looked { answer, pass, snapshot })
     }
 

@@ -72,6 +72,16 @@ pub fn parse_app(id: &str, body: &[u8]) -> Option<(App, Vec<Problem>)> {
     Some((app, reader.problems))
 }
 
+/// Reads the answer to `GET /v2/apps/{id}/versions/{version}`. `None`: it is not that definition, or
+/// not all of it can be read.
+pub fn parse_definition(id: &str, version: &str, body: &[u8]) -> Option<App> {
+    let text = String::from_utf8_lossy(body);
+    let whole: &RawValue = serde_json::from_str(&text).ok()?;
+    let app = app(whole, 0, &mut Reader::default())?;
+    let is_asked_for = app.id == id && app.version.as_deref() == Some(version);
+    (is_asked_for && app.broken.is_none()).then(|| app.definition())
+}
+
 macro_rules! raw_object {
     ($(#[$doc:meta])* $name:ident { $($field:ident),+ $(,)? }) => {
         $(#[$doc])*
@@ -89,6 +99,7 @@ raw_object!(RawAppAnswer { app });
 raw_object!(RawApp {
     id,
     version,
+    version_info,
     labels,
     instances,
     tasks_running,
@@ -103,6 +114,7 @@ raw_object!(RawApp {
     deployments,
     tasks,
 });
+raw_object!(RawVersionInfo { last_config_change_at });
 raw_object!(RawContainer { docker, port_mappings });
 raw_object!(RawDocker { network, port_mappings });
 raw_object!(RawNetwork { mode, name });
@@ -150,6 +162,7 @@ fn app(entry: &RawValue, place: usize, reader: &mut Reader) -> Option<App> {
     let new_mappings = container.port_mappings.filter(|raw| !is_empty(raw));
     let mut app = App {
         version: reader.minor("version", raw.version),
+        config_since: config_since(reader, raw.version_info),
         labels,
         bad_labels,
         instances: reader.minor("instances", raw.instances),
@@ -185,6 +198,11 @@ fn app(entry: &RawValue, place: usize, reader: &mut Reader) -> Option<App> {
     }
     app.id = id;
     Some(app)
+}
+
+fn config_since(reader: &mut Reader, raw: Raw<'_>) -> Option<String> {
+    let raw: RawVersionInfo<'_> = object(raw?).ok()?;
+    reader.minor("versionInfo.lastConfigChangeAt", raw.last_config_change_at)
 }
 
 fn labels(reader: &mut Reader, raw: Raw<'_>) -> (BTreeMap<String, String>, BTreeSet<String>) {

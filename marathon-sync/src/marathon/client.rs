@@ -203,6 +203,17 @@ impl Client {
         .await
     }
 
+    /// The definition of one app as it was in `version`, from the first endpoint that has it. Marathon
+    /// keeps the last 25 or 50 of each app (`--zk_max_versions`).
+    pub async fn fetch_version(&self, id: &str, version: &str) -> Result<Bytes, FetchError> {
+        self.each(async |endpoint| {
+            let url = endpoint.version_url(id, version).ok_or(AttemptError::NoApp)?;
+            let (body, _leader) = self.json(endpoint, url).await?;
+            Ok(body)
+        })
+        .await
+    }
+
     /// What `GET path` gives: `path` begins with a slash, is below the base path and has no query.
     /// At most 1 MiB of a 200, as it is.
     pub async fn fetch_text(&self, path: &str) -> Result<String, FetchError> {

@@ -120,6 +120,18 @@ impl Endpoint {
         Some(url)
     }
 
+    /// The URL of the definition of one app in an earlier version. `None`: that cannot be one.
+    pub fn version_url(&self, id: &str, version: &str) -> Option<Url> {
+        if matches!(version, "" | "." | "..") {
+            return None;
+        }
+        let mut url = self.app_url(id)?;
+        let mut path = url.path_segments_mut().ok()?;
+        let _path = path.extend(["versions", version]);
+        drop(path);
+        Some(url)
+    }
+
     /// User and password of the URL.
     pub fn login(&self) -> Option<&Basic> {
         self.login.as_ref()

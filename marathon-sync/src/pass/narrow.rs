@@ -87,7 +87,7 @@ pub fn judge(
     for (app, problems) in shown {
         let report = last.apps.get(&app.id).filter(|_| is_alone(last, &app.id));
         let narrow = report.and_then(|report| {
-            let new = fresh(&app, report, seen);
+            let new = fresh(&app, report, memory, seen);
             // Where a new task listens, another app's backend may be listed that is over.
             if !new.is_empty() && is_listed_elsewhere(last, &app.id, &new) {
                 return None;

@@ -23,7 +23,7 @@ pub struct AppPort<'a> {
 }
 
 /// Where to look for a port's address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Place {
     /// `ports[0]` of the task, at its agent. The flag: by a port mapping.
     Agent { position: usize, is_mapped: bool },
@@ -186,6 +186,32 @@ impl<'a> AppPorts<'a> {
         }
     }
 
+    /// Whether `other` has the same ports in the same order, each found in the same way.
+    pub fn is_same_layout(&self, other: &AppPorts<'_>) -> bool {
+        self.is_open == other.is_open
+            && self.ports.len() == other.ports.len()
+            && self.ports.iter().zip(&other.ports).all(|(one, another)| {
+                (one.name, one.is_udp, one.container_port, one.place)
+                    == (another.name, another.is_udp, another.container_port, another.place)
+            })
+    }
+
+    /// Which port of these is what `port` means in `other`, if a name or a number inside the container
+    /// says so without doubt. A position means something else wherever ports come, go or move.
+    pub fn counterpart(&self, port: &PortRef, other: &AppPorts<'_>) -> Option<PortRef> {
+        if self.is_same_layout(other) {
+            return Some(port.clone());
+        }
+        let meant = other.find(port)?;
+        let is_meant = |candidate: &&AppPort<'_>| match meant.name {
+            Some(name) => candidate.name == Some(name),
+            None => meant.container_port > 0 && candidate.container_port == meant.container_port,
+        };
+        let mut found = self.ports.iter().enumerate().filter(|(_, port)| is_meant(port));
+        let (Some((index, candidate)), None) = (found.next(), found.next()) else { return None };
+        (!candidate.is_udp).then_some(PortRef::Index(index))
+    }
+
     fn find(&self, port: &PortRef) -> Option<&AppPort<'a>> {
         match port {
             PortRef::Index(index) => self.ports.get(*index),
@@ -285,8 +311,9 @@ impl<'a> From<&'a Task> for Whereabouts<'a> {
 }
 
 /// Every place where a task may listen, as `host:port`, whichever of its ports is meant: for the
-/// question whose task has an address now.
-pub fn all<'a>(ports: &AppPorts<'_>, task: impl Into<Whereabouts<'a>>) -> Vec<String> {
+/// question whose task has an address now. Without the `ports` of its own version only those at its
+/// agent are known.
+pub fn all<'a>(ports: Option<&AppPorts<'_>>, task: impl Into<Whereabouts<'a>>) -> Vec<String> {
     let task = task.into();
     let mut found = Vec::with_capacity(task.ports.len());
     if let Some(host) = task.host.and_then(name) {
@@ -294,7 +321,7 @@ pub fn all<'a>(ports: &AppPorts<'_>, task: impl Into<Whereabouts<'a>>) -> Vec<St
         found.extend(agent.map(|port| format!("{host}:{port}")));
     }
     let own = || {
-        ports.iter().filter_map(|port| match port.place {
+        ports.into_iter().flat_map(AppPorts::iter).filter_map(|port| match port.place {
             Place::Own { port, .. } if port > 0 => Some(port),
             _ => None,
         })
@@ -388,4 +415,10 @@ pub enum NoAddress {
     /// The app has no such port.
     #[error("the app has no such port")]
     NoSuchPort,
+    /// The definition that the task was started from serves the host by no port that is known.
+    #[error("the version that it was started from, {0}, has no port that is meant by this")]
+    NotOfItsVersion(Box<str>),
+    /// The definition that the task was started from is not known, and no other says where it listens.
+    #[error("the definition that it was started from, version {0}, is not known")]
+    UnknownVersion(Box<str>),
 }

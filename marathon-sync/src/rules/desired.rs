@@ -1,7 +1,9 @@
 //! From an answer and what is remembered to the [`Plan`].
 
 mod app;
+mod definitions;
 mod evidence;
+mod judge;
 pub mod narrow;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -98,6 +100,12 @@ pub fn desired(
     }
     for (id, hosts) in last {
         memory.keep(&id, hosts);
+    }
+    for app in by_id.values().filter_map(|apps| if let [app] = apps[..] { Some(app) } else { None })
+    {
+        if desired.apps.get(&app.id).is_some_and(|report| report.state.is_mapped()) {
+            memory.versions.note(app);
+        }
     }
     memory.told(&desired.apps);
     for (host, wanted) in &mut desired.plan {

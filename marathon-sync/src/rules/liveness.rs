@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Policy;
-use crate::document::{App, HealthResult, State, Task};
+use crate::document::{App, HealthCheck, HealthResult, State, Task};
 
 /// Which results make a task healthy.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -161,16 +161,18 @@ pub struct Known {
     pub has_ended: bool,
 }
 
-/// Judges `task` of `app` but for its address. Also returns what its results say by themselves,
+/// Judges `task` of `app` but for its address. `checks` are those of the definition that it was started
+/// from, as Marathon goes on to make them; `None`: not known. Also returns what its results say by themselves,
 /// which is what to remember.
 pub fn judge(
     app: &App,
     task: &Task,
+    checks: Option<&[HealthCheck]>,
     known: Known,
     options: &Options,
     now: Timestamp,
 ) -> (Verdict, Health) {
-    let health = health(app, task, options);
+    let health = health(checks, task, options);
     let verdict = by_state(task, known, options)
         .or_else(|| by_readiness(app, task, options, now))
         .unwrap_or_else(|| by_health(health, known, task, options, now));
@@ -251,12 +253,13 @@ fn has_run_for(task: &Task, least: SignedDuration, now: Timestamp) -> bool {
     started.is_some_and(|started| now.duration_since(started) >= least)
 }
 
-fn health(app: &App, task: &Task, options: &Options) -> Health {
-    let checks = app.health_checks.len();
+fn health(checks: Option<&[HealthCheck]>, task: &Task, options: &Options) -> Health {
+    let maximum = checks.unwrap_or_default().iter().map(|check| check.max_consecutive_failures);
+    let maximum = maximum.max();
+    let checks = checks.map_or_else(|| task.results.len().max(1), <[_]>::len);
     if checks == 0 {
         return Health::Well;
     }
-    let maximum = app.health_checks.iter().map(|check| check.max_consecutive_failures).max();
     let threshold = match options.threshold {
         // Results do not say which check they are of.
         FailureThreshold::CheckMaximum => maximum.unwrap_or(1),

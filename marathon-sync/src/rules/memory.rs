@@ -7,9 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use shared::backend::Origin;
 
+use crate::document::App;
+
 use super::address::Whereabouts;
 use super::liveness::Health;
 use super::report::AppReport;
+use super::versions::Versions;
 
 /// How long an app that is no longer listed is remembered: for events about it that come late.
 const KEEP_ABSENT: SignedDuration = SignedDuration::from_secs(600);
@@ -23,6 +26,8 @@ const KEEP_ABSENT: SignedDuration = SignedDuration::from_secs(600);
 pub struct Memory {
     pub(super) tasks: KnownTasks,
     pub(super) apps: BTreeMap<String, LastGood>,
+    /// Definitions that tasks were started from.
+    pub(super) versions: Versions,
     /// Addresses of tasks that events call ended, by task, for as long as the events are handed in.
     ended: HashMap<String, Vec<String>>,
     /// What Redis listed at the start for hosts whose apps are not known.
@@ -44,17 +49,28 @@ pub(super) struct KnownTask {
     pub(super) place: Place,
 }
 
+impl KnownTask {
+    /// The version of the app that it was started from.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.place.version.as_deref()
+    }
+}
+
 /// [`Whereabouts`], kept. There is one for each task, so it is small.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Place {
+    /// Version of the app that the rest is read by; shared by the tasks that have it.
+    version: Option<Arc<str>>,
     host: Option<Box<str>>,
     ports: Box<[Option<u16>]>,
     ip_address: Option<Box<str>>,
 }
 
-impl From<Whereabouts<'_>> for Place {
-    fn from(told: Whereabouts<'_>) -> Self {
+impl Place {
+    /// Where a task of `version` is.
+    pub(super) fn new(told: Whereabouts<'_>, version: Option<&Arc<str>>) -> Self {
         Self {
+            version: version.map(Arc::clone),
             host: told.host.map(Into::into),
             ports: told.ports.into(),
             ip_address: told.ip_address.map(Into::into),
@@ -115,6 +131,11 @@ impl Memory {
     /// The same for a host of which it is not known for which apps it was written.
     pub fn restore_host(&mut self, host: &str, urls: Vec<String>) {
         let _before = self.restored.insert(host.to_owned(), urls);
+    }
+
+    /// Takes in the definition of an earlier version of an app, which Marathon was asked for.
+    pub fn learn_version(&mut self, definition: App) {
+        self.versions.learn(definition);
     }
 
     /// Number of tasks and apps remembered.
@@ -249,6 +270,8 @@ impl Memory {
             let since = *last.absent_since.get_or_insert(now);
             now.duration_since(since) < KEEP_ABSENT
         });
+        let apps = &self.apps;
+        self.versions.retain(|app| apps.contains_key(app));
     }
 }
 

@@ -20,6 +20,9 @@ pub struct AppReport {
     pub problems: Vec<Problem>,
     /// Addresses that it only kept on doubt, and that other apps have now.
     pub taken: Vec<String>,
+    /// Versions of the app that tasks were started from and whose definitions are not known: such tasks
+    /// stay where they are listed.
+    pub unknown_versions: Vec<String>,
 }
 
 #[cfg(test)]
@@ -35,7 +38,8 @@ impl AppReport {
         };
         let hosts = hosts.iter().map(claim).collect();
         let (refused, problems, taken) = (Vec::new(), Vec::new(), Vec::new());
-        Self { state, hosts, tasks, refused, problems, taken }
+        let unknown_versions = Vec::new();
+        Self { state, hosts, tasks, refused, problems, taken, unknown_versions }
     }
 }
 
@@ -53,6 +57,11 @@ pub enum AppState {
 }
 
 impl AppState {
+    /// Whether its hosts have its live tasks.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self, Self::Mapped | Self::MappedInPart(_))
+    }
+
     /// Why not all that the app wants can be told, where that is so.
     pub fn doubt(&self) -> Option<&str> {
         match self {

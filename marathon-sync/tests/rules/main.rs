@@ -9,4 +9,5 @@ mod labels;
 mod liveness;
 mod properties;
 mod quarantine;
+mod versions;
 mod world;

@@ -27,6 +27,7 @@ pub(super) fn answer(cluster: &Cluster, request: &Request, view: View<'_>) -> An
         Route::Apps => apps(cluster, request),
         Route::App => one_app(cluster, &request.path),
         Route::AppTasks => app_tasks(cluster, &request.path),
+        Route::AppVersions => app_versions(cluster, &request.path),
         Route::Tasks => tasks(cluster, request),
         Route::Deployments => json_answer(cluster, 200, &shape::deployments(cluster)),
         Route::Leader => match view.leader {
@@ -53,6 +54,12 @@ impl Cluster {
         let embed = Embed { tasks: true, deployments: true, counts: true, ..Embed::default() };
         let apps: Vec<Value> = self.apps.values().map(|app| shape::app(app, self, embed)).collect();
         json!({ "apps": apps }).to_string().into_bytes()
+    }
+
+    /// The body of `GET /v2/apps/{id}/versions/{version}`, without a server; `None` without it.
+    pub fn version_body(&self, id: &str, version: &str) -> Option<Vec<u8>> {
+        let found = self.versions(id).find(|(stamp, _)| stamp.to_string() == version)?;
+        Some(shape::definition(found.1, self.dialect).to_string().into_bytes())
     }
 
     /// The body of `GET /v2/apps/{id}`, without a server; `None` without the app.
@@ -169,6 +176,30 @@ fn app_tasks(cluster: &Cluster, path: &str) -> Answer {
             json_answer(cluster, 200, &json!({ "tasks": tasks }))
         }
         None => no_app(cluster, &id),
+    }
+}
+
+/// `{"versions": […]}`, or one definition, which stands alone.
+fn app_versions(cluster: &Cluster, path: &str) -> Answer {
+    let path = path.trim_end_matches('/');
+    let (id, version) = match path.rsplit_once("/versions/") {
+        Some((id, version)) => (app_id(id), Some(version)),
+        None => (app_id(path.strip_suffix("/versions").unwrap_or(path)), None),
+    };
+    let Some(version) = version else {
+        let versions = cluster.versions(&id).map(|(stamp, _)| stamp.to_string());
+        let versions: Vec<String> = versions.collect();
+        return match versions.is_empty() {
+            true => no_app(cluster, &id),
+            false => json_answer(cluster, 200, &json!({ "versions": versions })),
+        };
+    };
+    match cluster.version_body(&id, version) {
+        Some(body) => Answer::new(200, cluster.dialect.json_type(), body),
+        None => {
+            let text = format!("App '{id}' does not exist in version {version}");
+            message(cluster, 404, &text)
+        }
     }
 }
 

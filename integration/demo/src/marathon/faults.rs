@@ -17,6 +17,8 @@ pub enum Route {
     App,
     /// `/v2/apps/{id}/tasks`.
     AppTasks,
+    /// `/v2/apps/{id}/versions` and below.
+    AppVersions,
     /// `/v2/tasks`.
     Tasks,
     /// `/v2/deployments`.
@@ -39,10 +41,11 @@ pub enum Route {
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Apps,
         Self::App,
         Self::AppTasks,
+        Self::AppVersions,
         Self::Tasks,
         Self::Deployments,
         Self::Leader,
@@ -68,10 +71,16 @@ impl Route {
             super::auth::LOGIN_PATH => Self::Login,
             _ if path.starts_with("/v2/pods/") => Self::Pods,
             _ if path.starts_with("/v2/apps/") && path.ends_with("/tasks") => Self::AppTasks,
+            _ if is_versions(path) => Self::AppVersions,
             _ if path.starts_with("/v2/apps/") => Self::App,
             _ => Self::Other,
         }
     }
+}
+
+fn is_versions(path: &str) -> bool {
+    let parts: Vec<&str> = path.strip_prefix("/v2/apps/").unwrap_or_default().split('/').collect();
+    matches!(parts.as_slice(), [_, .., "versions"] | [_, .., "versions", _])
 }
 
 /// What goes wrong with a request.
@@ -188,6 +197,8 @@ mod tests {
             ("/v2/apps//shop/web", Route::App),
             ("/v2/apps/shop/web", Route::App),
             ("/v2/apps/shop/web/tasks", Route::AppTasks),
+            ("/v2/apps/shop/web/versions", Route::AppVersions),
+            ("/v2/apps/shop/web/versions/2015-09-17T09:32:42.598Z", Route::AppVersions),
             ("/v2/tasks", Route::Tasks),
             ("/v2/events", Route::Events),
             ("/v2/pods/::status", Route::Pods),

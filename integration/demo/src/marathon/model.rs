@@ -21,6 +21,10 @@ const FIRST_HOST_PORT: u16 = 31_000;
 /// First service port, as `--local_port_min` has it by default.
 const FIRST_SERVICE_PORT: u16 = 10_000;
 
+/// Versions of an app that are kept, as `--zk_max_versions` has it by default since 1.5. Those that tasks
+/// were launched from are not spared.
+const MAX_VERSIONS: usize = 50;
+
 /// A running deployment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Deployment {
@@ -52,6 +56,8 @@ pub struct Cluster {
     /// The app of each task, by their ids: there may be many of both.
     app_of: HashMap<String, String>,
     outbox: Vec<Event>,
+    /// Definitions that apps had, without tasks, by version.
+    versions: BTreeMap<String, BTreeMap<Stamp, App>>,
     random: fastrand::Rng,
     host_ports: u16,
     service_ports: u16,
@@ -70,6 +76,7 @@ impl Cluster {
             heard: false,
             app_of: HashMap::new(),
             outbox: Vec::new(),
+            versions: BTreeMap::new(),
             random: fastrand::Rng::with_seed(0x6d61_7261_7468_6f6e),
             host_ports: 0,
             service_ports: 0,
@@ -92,6 +99,21 @@ impl Cluster {
     pub fn task_ids(&self, wanted: impl Fn(&Task) -> bool) -> Vec<String> {
         let tasks = self.tasks().filter(|(_, task)| wanted(task));
         tasks.map(|(_, task)| task.id.clone()).collect()
+    }
+
+    /// The definition that an app had in a version, without tasks.
+    pub fn version(&self, app: &str, version: Stamp) -> Option<&App> {
+        self.versions.get(app)?.get(&version)
+    }
+
+    /// The definition that a task was launched from.
+    pub fn definition_of(&self, app: &App, task: &Task) -> Option<&App> {
+        self.version(&app.id, task.version)
+    }
+
+    /// The versions of an app, newest first.
+    pub(super) fn versions(&self, app: &str) -> impl Iterator<Item = (&Stamp, &App)> {
+        self.versions.get(app).into_iter().flatten().rev()
     }
 
     /// Makes events from now on, for whoever takes them without a server.

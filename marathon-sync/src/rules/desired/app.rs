@@ -1,18 +1,19 @@
 //! What one app asks for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::definitions::{Definition, Definitions};
+use super::judge::{Judged, gone, judge};
 use super::{Evidence, Seen};
-use crate::document::{App, Problem, Task};
+use crate::document::{App, Problem};
 use crate::rules::Options;
-use crate::rules::address::{self, AppPorts, Whereabouts};
+use crate::rules::address::AppPorts;
 use crate::rules::labels::{self, Claim, Claims, Refused};
-use crate::rules::liveness::{self, Health, Known, Reason, Verdict};
-use crate::rules::memory::{self, KnownTask, KnownTasks, LastBackend, LastHost, Memory, Place};
-use crate::rules::report::{AppReport, AppState, TaskAddress, TaskReport};
+use crate::rules::liveness::{Reason, Verdict};
+use crate::rules::memory::{self, KnownTasks, LastBackend, LastHost, Memory};
+use crate::rules::report::{AppReport, AppState, TaskReport};
 
 /// What one app has, by host.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Share {
     tasks: Vec<TaskReport>,
     refused: Vec<Refused>,
     taken: Vec<String>,
+    /// Versions that tasks were started from and whose definitions are not known.
+    unknown_versions: Vec<String>,
 }
 
 /// What one app has on one host.
@@ -60,6 +63,7 @@ impl Share {
             tasks: Vec::new(),
             refused: claims.refused,
             taken: Vec::new(),
+            unknown_versions: Vec::new(),
         }
     }
 
@@ -131,6 +135,7 @@ impl Share {
             refused: self.refused,
             problems,
             taken: self.taken,
+            unknown_versions: self.unknown_versions,
         }
     }
 }
@@ -147,23 +152,25 @@ pub(super) struct Context<'a> {
 /// What `app`, which is in the answer once, asks for. Notes its tasks in `known`.
 pub(super) fn share(app: &App, context: Context<'_>, known: &mut KnownTasks) -> Share {
     let memory = context.memory;
-    let ports = AppPorts::of(app);
-    let claims = labels::claims(app, &ports, &context.options.labels);
+    let shown = Definition::shown(app, AppPorts::of(app));
+    let claims = labels::claims(app, &shown.ports, &context.options.labels);
     if let Some(wrong) = unreadable(app, &claims, memory) {
-        return quarantined(app, &ports, wrong, claims, context, known);
+        return quarantined(app, &shown, wrong, claims, context, known);
     }
     if claims.hosts.is_empty() {
         return Share::skipped(skip_reason(&claims, context.options), claims.refused);
     }
-    let mut judged = judge(app, &ports, &claims.hosts, context, known);
+    let definitions = Definitions::of(&shown, memory, &context.options.labels);
+    let mut judged = judge(app, &definitions, &claims.hosts, context, known);
     let doubt = tasks_in_doubt(app);
     let state = doubt.clone().map_or(AppState::Mapped, AppState::MappedInPart);
     let mut share = Share::new(state, claims);
-    share.gone = gone(&judged, &ports);
+    share.gone = gone(&judged);
+    share.unknown_versions = definitions.unknown();
     for claim in &share.hosts {
         let mut part = Part { identifier: claim.identifier.clone(), ..Part::default() };
         for task in &judged {
-            task.place(claim, &mut part);
+            task.place(claim, &definitions, &mut part);
         }
         let past = memory.backends(&app.id, &claim.host);
         if doubt.is_some() {
@@ -190,7 +197,7 @@ fn unreadable(app: &App, claims: &Claims, memory: &Memory) -> Option<String> {
 /// An app that keeps what it had, but for what is positively over.
 fn quarantined(
     app: &App,
-    ports: &AppPorts<'_>,
+    shown: &Definition<'_>,
     wrong: String,
     claims: Claims,
     context: Context<'_>,
@@ -207,11 +214,12 @@ fn quarantined(
             keeps_listed: !context.memory.knows_past(&app.id, &claim.host),
         });
     }
-    let judged = judge(app, ports, &[], context, known);
+    let definitions = Definitions::of(shown, context.memory, &context.options.labels);
+    let judged = judge(app, &definitions, &[], context, known);
     for part in share.parts.values() {
         context.memory.carry_over(&part.unsure, known);
     }
-    share.gone = gone(&judged, ports);
+    share.gone = gone(&judged);
     for part in share.parts.values_mut() {
         part.unsure.retain(|backend| !share.gone.contains(&memory::address(&backend.url)));
     }
@@ -284,143 +292,4 @@ fn tasks_in_doubt(app: &App) -> Option<String> {
         (None, None) if app.instances == Some(0) => None,
         (None, _) => Some("its tasks are not in the answer".to_owned()),
     }
-}
-
-/// A task and what is thought of it.
-struct Judged<'a> {
-    task: &'a Task,
-    /// Its id, once for all that is remembered of it.
-    id: Arc<str>,
-    report: TaskReport,
-}
-
-impl Judged<'_> {
-    /// Puts the task where it belongs on a host.
-    fn place(&self, claim: &Claim, part: &mut Part) {
-        let found = self.report.addresses.iter().find(|address| address.port == claim.port);
-        let Some(TaskAddress { found: Ok(address), is_remembered, .. }) = found else { return };
-        let mut url = address.url.clone();
-        if claim.scheme == shared::backend::Scheme::Https {
-            url = format!("https://{}", address::without_scheme(&url));
-        }
-        let backend = LastBackend { url: url.into(), task: Some(Arc::clone(&self.id)) };
-        match self.report.verdict {
-            Verdict::Down(_) => {}
-            Verdict::Up if !is_remembered => part.up.push(backend),
-            Verdict::Up | Verdict::Unsure(_) => part.unsure.push(backend),
-        }
-    }
-}
-
-fn judge<'a>(
-    app: &'a App,
-    ports: &AppPorts<'_>,
-    claims: &[Claim],
-    context: Context<'_>,
-    known: &mut KnownTasks,
-) -> Vec<Judged<'a>> {
-    let Context { memory, options, seen, now } = context;
-    let mut tasks: Vec<&Task> = app.tasks.iter().flatten().collect();
-    // Tasks that have not started come last: `None` sorts first.
-    tasks.sort_by(|a, b| {
-        let key = |task: &'a Task| (task.started_at.is_none(), &task.started_at, &task.id);
-        key(a).cmp(&key(b))
-    });
-    let mut judged: Vec<Judged<'_>> = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let before = memory.tasks.get_key_value(task.id.as_str());
-        let (id, before) = match before {
-            Some((id, before)) => (Arc::clone(id), Some(before)),
-            None => (Arc::from(task.id.as_str()), None),
-        };
-        let has_ended = seen.ended.contains(&task.id);
-        let facts = Known { health: before.and_then(|before| before.health), has_ended };
-        let (verdict, health) = liveness::judge(app, task, facts, &options.liveness, now);
-        let addresses = addresses(task, ports, claims, before.map(|before| &**before));
-        let _before = known.insert(Arc::clone(&id), remember(task, ports, health, before));
-        let report = TaskReport { id: task.id.clone(), verdict, addresses };
-        judged.push(Judged { task, id, report });
-    }
-    if options.liveness.keep_all_sick {
-        keep_all_sick(&mut judged);
-    }
-    for task in &mut judged {
-        let first = task.report.addresses.first().and_then(|address| address.found.as_ref().err());
-        let has_none = task.report.addresses.iter().all(|address| address.found.is_err());
-        if let (Some(why), true, Verdict::Up | Verdict::Unsure(_)) =
-            (first, has_none, &task.report.verdict)
-        {
-            task.report.verdict = Verdict::Down(Reason::NoAddress(why.to_string()));
-        }
-    }
-    judged
-}
-
-/// Each port that is claimed, once.
-fn addresses(
-    task: &Task,
-    ports: &AppPorts<'_>,
-    claims: &[Claim],
-    before: Option<&KnownTask>,
-) -> Vec<TaskAddress> {
-    // Nearly always one port; there is a list for each task.
-    let mut addresses: Vec<TaskAddress> = Vec::with_capacity(claims.len().min(1));
-    for claim in claims {
-        if addresses.iter().any(|address| address.port == claim.port) {
-            continue;
-        }
-        let port = claim.port.clone();
-        let mut found = ports.address(task, &port, claim.scheme);
-        let mut is_remembered = false;
-        if found.is_err()
-            && let Some(before) = before
-            && let Ok(address) = ports.address(&before.place, &port, claim.scheme)
-        {
-            found = Ok(address);
-            is_remembered = true;
-        }
-        addresses.push(TaskAddress { port, found, is_remembered });
-    }
-    addresses
-}
-
-/// What is known of the task from now on: what the answer says, else what was known before.
-fn remember(
-    task: &Task,
-    ports: &AppPorts<'_>,
-    health: Health,
-    before: Option<&Arc<KnownTask>>,
-) -> Arc<KnownTask> {
-    let health = match health {
-        Health::Unknown => before.and_then(|before| before.health),
-        Health::Sick | Health::Well => Some(health),
-    };
-    let place = if task.ports.is_empty() && task.ip_addresses.is_empty() {
-        before.map(|before| before.place.clone()).unwrap_or_default()
-    } else {
-        Place::from(Whereabouts::from(task))
-    };
-    let known = KnownTask { health, addresses: address::all(ports, &place), place };
-    let same = before.filter(|before| ***before == known);
-    same.map_or_else(|| Arc::new(known), Arc::clone)
-}
-
-/// An app that runs but is sick altogether: its checks may be what is wrong.
-fn keep_all_sick(judged: &mut [Judged<'_>]) {
-    let is_sick =
-        |verdict: &Verdict| matches!(verdict, Verdict::Down(Reason::Sick | Reason::SickRemembered));
-    if judged.iter().any(|task| !matches!(task.report.verdict, Verdict::Down(_))) {
-        return;
-    }
-    for task in judged.iter_mut().filter(|task| is_sick(&task.report.verdict)) {
-        let why = "all tasks of the app are sick, so they stay";
-        task.report.verdict = Verdict::Unsure(Reason::Doubt(why.into()));
-    }
-}
-
-fn gone(judged: &[Judged<'_>], ports: &AppPorts<'_>) -> Vec<String> {
-    let over = judged.iter().filter(
-        |task| matches!(&task.report.verdict, Verdict::Down(reason) if reason.is_positive()),
-    );
-    over.flat_map(|task| address::all(ports, task.task)).collect()
 }

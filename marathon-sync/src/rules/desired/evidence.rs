@@ -38,7 +38,7 @@ impl Evidence {
         let tasks = answer.apps.iter().flat_map(|app| &app.tasks).map(Vec::len).sum();
         evidence.live.reserve(tasks);
         for app in &answer.apps {
-            evidence.add_live(app, seen);
+            evidence.add_live(app, memory, seen);
         }
         for id in &seen.deleted {
             if !by_id.contains_key(id.as_str()) {
@@ -60,10 +60,11 @@ impl Evidence {
         evidence
     }
 
-    fn add_live(&mut self, app: &App, seen: &Seen) {
+    fn add_live(&mut self, app: &App, memory: &Memory, seen: &Seen) {
         let id: Arc<str> = Arc::from(app.id.as_str());
         let ports = AppPorts::of(app);
-        for address in running(app, seen).flat_map(|task| address::all(&ports, task)) {
+        let addresses = |task| addresses(app, &ports, task, memory);
+        for address in running(app, seen).flat_map(addresses) {
             // Nearly always one: addresses are many, so its room is not rounded up.
             let apps = self.live.entry(address).or_insert_with(|| Vec::with_capacity(1));
             if !apps.contains(&id) {
@@ -106,6 +107,23 @@ impl Evidence {
             !wanted.apps.iter().any(|claimant| **claimant == **app)
                 && !self.quarantined.contains(&**app)
         })
+    }
+}
+
+/// Every `host:port` where a task of `app` may listen, by the definition that it was started from, as far
+/// as that is known; `ports` are those of the definition shown.
+pub(super) fn addresses(
+    app: &App,
+    ports: &AppPorts<'_>,
+    task: &Task,
+    memory: &Memory,
+) -> Vec<String> {
+    match task.version.as_deref().filter(|version| !app.describes(version)) {
+        None => address::all(Some(ports), task),
+        Some(version) => {
+            let own = memory.versions.get(&app.id, version).map(AppPorts::of);
+            address::all(own.as_ref(), task)
+        }
     }
 }
 

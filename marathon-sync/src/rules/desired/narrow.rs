@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::app::{self, Context};
 use super::{Seen, evidence};
 use crate::document::App;
-use crate::rules::address::{self, AppPorts};
+use crate::rules::address::AppPorts;
 use crate::rules::liveness::Verdict;
 use crate::rules::memory::{self, Memory};
 use crate::rules::report::{AppReport, AppState};
@@ -87,6 +87,7 @@ pub fn narrow(
         (host.clone(), part)
     };
     let hosts = share.parts.iter().map(part).collect();
+    memory.versions.note(app);
     memory.learn(tasks, before.tasks.iter().map(|task| task.id.as_str()), &seen.ended);
     if !new.is_empty() {
         memory.reused(|address| new.contains(address));
@@ -98,10 +99,10 @@ pub fn narrow(
 }
 
 /// `host:port`s of running tasks that were not up before: where those listen is noted already.
-pub fn fresh(app: &App, before: &AppReport, seen: &Seen) -> HashSet<String> {
+pub fn fresh(app: &App, before: &AppReport, memory: &Memory, seen: &Seen) -> HashSet<String> {
     let ports = AppPorts::of(app);
     let were_up = before.tasks.iter().filter(|task| task.verdict == Verdict::Up);
     let were_up: HashSet<&str> = were_up.map(|task| task.id.as_str()).collect();
     let new = evidence::running(app, seen).filter(|task| !were_up.contains(task.id.as_str()));
-    new.flat_map(|task| address::all(&ports, task)).collect()
+    new.flat_map(|task| evidence::addresses(app, &ports, task, memory)).collect()
 }

@@ -21,8 +21,27 @@ impl Cluster {
         app.tasks = old.map(|old| old.tasks).unwrap_or_default();
         let id = app.id.clone();
         self.apps.insert(id.clone(), app);
+        self.keep_version(&id);
         self.emit(|cluster, now| events::api_post(cluster, &id, now));
         Ok(())
+    }
+
+    /// Remembers the present definition of an app.
+    fn keep_version(&mut self, id: &str) {
+        let Some(app) = self.apps.get(id) else { return };
+        let definition = App { tasks: Vec::new(), overlay: Default::default(), ..app.clone() };
+        let versions = self.versions.entry(id.to_owned()).or_default();
+        versions.insert(app.version, definition);
+        if versions.len() > super::MAX_VERSIONS {
+            versions.pop_first();
+        }
+    }
+
+    /// Forgets every version of an app but the present one, as Marathon does with those beyond
+    /// `--zk_max_versions`.
+    pub fn forget_versions(&mut self, id: &str) {
+        self.versions.remove(id);
+        self.keep_version(id);
     }
 
     /// Changes how many instances are wanted, and nothing else; tasks stay as they are.
@@ -31,6 +50,7 @@ impl Cluster {
         if let Some(app) = self.apps.get_mut(id) {
             app.instances = instances;
             (app.version, app.last_scaling) = (now, now);
+            self.keep_version(id);
             self.emit(|cluster, now| events::api_post(cluster, id, now));
         }
     }
@@ -176,6 +196,7 @@ impl Cluster {
             self.transition(&task, State::Killed);
         }
         self.apps.remove(id);
+        self.versions.remove(id);
         self.emit(|_, now| events::app_terminated(id, now));
         self.finish(&deployment);
     }
