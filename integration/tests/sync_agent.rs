@@ -316,6 +316,31 @@ fn of_two_agents_one_writes_and_the_other_takes_over_when_it_is_killed() {
     assert!(!second.log().contains("not hold the lease"), "{}", second.log());
 }
 
+/// A leader that was stopped while another one led: what it knew is older than what the other wrote,
+/// also when nobody leads and Marathon is away by the time it wakes.
+#[test]
+fn a_stopped_leader_writes_nothing_from_before_when_it_wakes() {
+    let (marathon, redis, first) = stage();
+    wait_for_stream(&marathon, &first);
+    first.signal(Signal::SIGSTOP);
+    let second = MarathonSync::start(&marathon, &redis);
+    let leads = |log: &str| log.matches("this process writes").count();
+    eventually(FAILOVER, "the other one leads", || leads(&second.log()) == 1);
+    let app = marathon.app("/new").label("hipacheFrontend", "new.test");
+    drop(app.running_at([("10.0.0.3", 31_003)]));
+    let new = ["new", "http://10.0.0.3:31003"];
+    eventually_is(&redis, "new.test", &new);
+    marathon.kill();
+    second.signal(Signal::SIGTERM);
+    second.wait(DEADLINE);
+    assert_eq!(leads(&first.log()), 1);
+    first.signal(Signal::SIGCONT);
+    eventually(DEADLINE, "it leads again", || leads(&first.log()) == 2);
+    first.wait_for_log(&["WARN", "too old to contradict it"]);
+    assert_eq!(list(&redis, "new.test"), new);
+    assert_eq!(list(&redis, "www.test"), WEB);
+}
+
 #[test]
 fn everything_is_rebuilt_after_redis_has_lost_it_even_while_marathon_is_away() {
     let (marathon, redis, sync) = stage();

@@ -16,6 +16,7 @@ pub mod matters;
 pub mod narrow;
 pub mod news;
 pub mod once;
+pub mod running_time;
 pub mod schedule;
 pub mod seen;
 pub mod stale;
@@ -157,6 +158,8 @@ impl Agent {
             fetch_retry: Backoff::new(first, last.min(self.config.interval.max(first))),
             redis_retry: Backoff::new(REDIS_RETRY.0, REDIS_RETRY.1),
             was_standby: false,
+            token: None,
+            led_again: None,
             is_rebuilding: false,
             printed: Vec::new(),
             agent: self,
@@ -213,8 +216,13 @@ struct Running {
     certain: Option<Instant>,
     fetch_retry: Backoff,
     redis_retry: Backoff,
-    /// Another process wrote since our last own write.
+    /// Another process wrote, or may have written, since our last own write.
     was_standby: bool,
+    /// The token that this process last led with.
+    token: Option<String>,
+    /// When it began to lead again after its lease had run out: another may have led meanwhile, and an
+    /// answer that was asked for before knows nothing of it.
+    led_again: Option<Instant>,
     /// Redis had lost all, and what an old answer has is not wholly written yet.
     is_rebuilding: bool,
     /// What a dry run printed last.
@@ -280,7 +288,11 @@ impl Running {
         let standing = standing.borrow_and_update().clone();
         let now = Instant::now();
         match &standing {
-            Standing::Leader { .. } => {
+            Standing::Leader { token, .. } => {
+                let last = self.token.replace(token.clone());
+                if last.is_some_and(|last| last != *token) {
+                    (self.was_standby, self.led_again) = (true, Some(now));
+                }
                 self.agent.state.counters.terms.fetch_add(1, Ordering::Relaxed);
                 // Redis may have lost everything, or somebody else has written.
                 self.schedule.again(now);

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use shared::driver::Driver;
 use shared::store::{Client, StoreConfig};
 use tokio::task::JoinError;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::compute::Compute;
+use super::running_time::RunningTime;
 use crate::config::Config;
 use crate::document::{Answer, App};
 use crate::guard::Limits;
@@ -58,11 +58,15 @@ pub struct Looker {
     /// What goes on from pass to pass; away while it is being computed with.
     state: Option<State>,
     is_restored: bool,
-    start: Instant,
+    clock: RunningTime,
 }
 
 impl Looker {
     /// Knows nothing yet; its first pass asks Redis what was there.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
     pub fn new(routes: &Routes, config: &Config, compute: Arc<Compute>) -> Self {
         Self {
             routes: routes.clone(),
@@ -70,7 +74,7 @@ impl Looker {
             compute,
             state: Some(State::new(config.limits)),
             is_restored: false,
-            start: Instant::now(),
+            clock: RunningTime::start(),
         }
     }
 
@@ -103,10 +107,14 @@ impl Looker {
         let (state, wish) = self.compute.run(wish).await?;
         self.state = Some(state);
         let snapshot = self.routes.snapshot(&wish.plan).await?;
-        let clock = self.start.elapsed();
+        let (clock, lost) = self.clock.read();
         let mut state = self.take();
         let conclude = move || {
-            let pass = conclude(wish, &mut state, &snapshot, occasion, clock);
+            let mut pass = conclude(wish, &mut state, &snapshot, occasion, clock);
+            if let Some(held) = &mut pass.held {
+                // Shown on the clock of everybody else.
+                held.until = held.until.saturating_add(lost);
+            }
             (state, pass, snapshot)
         };
         let (state, pass, snapshot) = self.compute.run(conclude).await?;

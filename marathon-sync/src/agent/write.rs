@@ -69,11 +69,15 @@ impl Running {
         self.written(&applied, event, 0);
     }
 
-    /// Whether another process wrote since our last write, and the last answer is too old to
-    /// contradict it.
+    /// Whether another process wrote, or may have written, since our last write, and the last answer is
+    /// too old to contradict it: an answer from before a lease that ran out, as in a process that was
+    /// stopped, is so whatever its age.
     pub(super) fn is_stale(&self) -> bool {
         let limit = STALE.max(self.agent.config.interval.saturating_mul(2));
-        self.was_standby && self.known.as_ref().is_some_and(|known| known.asked.elapsed() > limit)
+        self.was_standby
+            && self.known.as_ref().is_some_and(|known| {
+                known.asked.elapsed() > limit || self.led_again.is_some_and(|at| known.asked < at)
+            })
     }
 
     /// Adds what a stale answer has if Redis has lost all, and says what is left undone of `wanted`.
@@ -100,8 +104,8 @@ impl Running {
         }
         if left > 0 {
             self.withheld(format!(
-                "{left} changes are not written: another process wrote last, and Marathon's last \
-                 answer is too old to contradict it"
+                "{left} changes are not written: another process may have written since, and Marathon's \
+                 last answer is too old to contradict it"
             ));
         }
     }

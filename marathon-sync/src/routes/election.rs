@@ -77,6 +77,14 @@ impl Election {
         }
     }
 
+    /// When the lease ends, if this process holds one.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match &self.state {
+            State::Leading { until, .. } => Some(*until),
+            State::Following(_) | State::Unknown => None,
+        }
+    }
+
     /// How long to wait for an answer from `now` on. A lease must not count on because Redis is slow
     /// to say that it is gone.
     pub(super) fn patience(&self, now: Instant) -> Duration {

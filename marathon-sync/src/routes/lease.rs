@@ -50,6 +50,8 @@ impl Problem {
 #[derive(Debug)]
 pub struct Lease {
     standing: watch::Receiver<Standing>,
+    /// When the lease ends that the standing stands for.
+    until: watch::Receiver<Option<Instant>>,
     problem: watch::Receiver<Option<Problem>>,
     suspected: Arc<Notify>,
     task: JoinHandle<()>,
@@ -65,6 +67,7 @@ impl Lease {
     /// Outside a Tokio runtime.
     pub fn start(routes: &Routes, name: &str, ttl: Duration, shutdown: &CancellationToken) -> Self {
         let (sender, standing) = watch::channel(Standing::Unknown);
+        let (until_sender, until) = watch::channel(None);
         let (problem_sender, problem) = watch::channel(None);
         let suspected = Arc::new(Notify::new());
         // Two processes of the same name, as in containers, still differ.
@@ -76,22 +79,24 @@ impl Lease {
             ttl,
             election,
             standing: sender,
+            until: until_sender,
             problem: problem_sender,
             suspected: Arc::clone(&suspected),
         };
         let task = tokio::spawn(task.run(shutdown.clone()));
-        Self { standing, problem, suspected, task }
+        Self { standing, until, problem, suspected, task }
     }
 
-    /// Where this process stands now.
+    /// Where this process stands now. A lease that has run out is none, also when this is asked before
+    /// the election has noticed, as right after the process was stopped for a while.
     pub fn standing(&self) -> Standing {
-        self.standing.borrow().clone()
+        now_is(self.standing.borrow().clone(), *self.until.borrow(), Instant::now())
     }
 
     /// The token to write with, while this process leads.
     pub fn token(&self) -> Option<String> {
-        match &*self.standing.borrow() {
-            Standing::Leader { token, .. } => Some(token.clone()),
+        match self.standing() {
+            Standing::Leader { token, .. } => Some(token),
             Standing::Standby { .. } | Standing::Unknown => None,
         }
     }
@@ -119,12 +124,21 @@ impl Lease {
     }
 }
 
+/// What is left at `now` of a standing that was published with a lease `until` then.
+fn now_is(standing: Standing, until: Option<Instant>, now: Instant) -> Standing {
+    match standing {
+        Standing::Leader { .. } if until.is_some_and(|until| now >= until) => Standing::Unknown,
+        standing => standing,
+    }
+}
+
 struct Task {
     client: Client,
     instance: String,
     ttl: Duration,
     election: Election,
     standing: watch::Sender<Standing>,
+    until: watch::Sender<Option<Instant>>,
     problem: watch::Sender<Option<Problem>>,
     suspected: Arc<Notify>,
 }
@@ -192,6 +206,8 @@ impl Task {
 
     fn publish(&mut self) {
         let standing = self.election.standing(Instant::now());
+        // Before the standing: whoever sees a new one sees its end.
+        self.until.send_replace(self.election.until());
         self.standing.send_if_modified(|current| {
             if *current == standing {
                 return false;
@@ -230,4 +246,25 @@ fn taken(reply: Reply) -> (Answer, Option<Problem>) {
         );
     }
     (Answer::HeldBy(holder), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{Standing, now_is};
+
+    #[test]
+    fn a_lease_that_has_run_out_is_none_before_the_election_notices() {
+        let now = Instant::now();
+        let leader = Standing::Leader { token: "me".to_owned(), term: 1 };
+        let standby = Standing::Standby { leader: "other".to_owned() };
+        let later = now + Duration::from_secs(1);
+        assert_eq!(now_is(leader.clone(), Some(later), now), leader);
+        assert_eq!(now_is(leader.clone(), Some(now), now), Standing::Unknown);
+        assert_eq!(now_is(leader, Some(now), later), Standing::Unknown);
+        assert_eq!(now_is(standby.clone(), None, later), standby);
+    }
 }
