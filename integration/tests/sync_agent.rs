@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use integration::eventually::{DEADLINE, eventually};
-use integration::marathon::{Check, Dialect, Fault, Health, Marathon, Route, State};
+use integration::marathon::{Auth, Check, Dialect, Fault, Health, Marathon, Route, State};
 use integration::redis::Redis;
 use integration::sync::{Builder, MarathonSync};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 const LEASE: &str = "marathon-sync:default:lease";
 
@@ -470,6 +471,53 @@ fn a_redis_that_refuses_writes_is_quoted() {
     });
     let once = MarathonSync::builder(&marathon, &redis).args(&["--once"]).run();
     assert!(once.code == Some(1) && once.stderr.contains("NOREPLICAS"), "{once:?}");
+}
+
+fn secret(text: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), text).expect("it can be written");
+    file
+}
+
+#[test]
+fn sighup_reads_the_token_again_and_ends_nothing() {
+    let auth = Auth::Token("new".to_owned());
+    let marathon = Marathon::builder(Dialect::V1_9).auth(auth).start();
+    let redis = Redis::start();
+    web(&marathon);
+    let token = secret("old\n");
+    let path = token.path().to_str().expect("text");
+    let sync = MarathonSync::builder(&marathon, &redis).args(&["--marathon-token-file", path]);
+    let sync = sync.start();
+    sync.wait_for_log(&["WARN", "401"]);
+    std::fs::write(path, "").expect("it can be written");
+    sync.signal(Signal::SIGHUP);
+    sync.wait_for_log(&["WARN", "SIGHUP", "stay as they are", path]);
+    std::fs::write(path, "new\n").expect("it can be written");
+    sync.signal(Signal::SIGHUP);
+    sync.wait_for_log(&["INFO", "SIGHUP"]);
+    eventually_is(&redis, "www.test", &WEB);
+    assert!(sync.is_running());
+}
+
+#[test]
+fn the_password_of_redis_is_read_for_each_connection() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::with_password("old");
+    web(&marathon);
+    let password = secret("old\n");
+    let driver = format!("redis://127.0.0.1:{}", redis.port());
+    let path = password.path().to_str().expect("text");
+    let url = marathon.url();
+    let args = ["--marathon", &url, "--redis", &driver, "--redis-password-file", path];
+    let sync = Builder::bare().args(&args).start();
+    eventually_is(&redis, "www.test", &WEB);
+    wait_for_stream(&marathon, &sync);
+    std::fs::write(path, "new\n").expect("it can be written");
+    redis.run(&["CONFIG", "SET", "requirepass", "new"]);
+    redis.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    marathon.find("/web").tasks()[0].kill();
+    eventually_is(&redis, "www.test", &["www", "http://10.0.0.2:31002"]);
 }
 
 /// What an operator looks at: ready, the figures, and why each app is or is not routed.

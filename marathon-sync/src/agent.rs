@@ -107,6 +107,7 @@ impl Agent {
             &config.tls,
             config.client_options(),
         )?;
+        client.read_credentials_from(config.credentials_from.clone());
         let redis = look::connect(&config.driver, shutdown);
         let routes = Routes::new(redis.clone(), &config.instance);
         let state = Arc::new(State::new(Timestamp::now()));
@@ -117,6 +118,11 @@ impl Agent {
     /// What it shows of itself.
     pub fn state(&self) -> &Arc<State> {
         &self.state
+    }
+
+    /// The client of Marathon, whose credentials may be read again.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The connection to Redis, to see whether it is up.

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::agent::once::Looked;
-use crate::agent::{Agent, own_name};
+use crate::agent::{Agent, chain, own_name};
 use crate::config::Config;
+use crate::marathon::client::Client;
 use crate::observe::explain::Outcome;
 use crate::observe::verify;
 use crate::observe::{self, Identity, Observed};
@@ -59,6 +61,7 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
             sd_notify::NotifyState::Status(&format!("keeping the lists{admin_url}")),
             sd_notify::NotifyState::Ready,
         ]);
+        let _reloader = AbortOnDropHandle::new(tokio::spawn(reload(agent.client().clone())?));
         let ending = Arc::clone(&observed);
         let shutdown_seen = shutdown.clone();
         drop(tokio::spawn(async move {
@@ -71,6 +74,24 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
         info!("stopped");
         result?;
         Ok(0)
+    })
+}
+
+/// At each SIGHUP reads the files of passwords and tokens again, until it is dropped. Hears the signal
+/// from the call on.
+fn reload(client: Client) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot hear SIGHUP")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match client.read_credentials_again().await {
+                Ok(true) => info!("SIGHUP: Marathon's credentials have changed and are used now"),
+                Ok(false) => info!("SIGHUP: Marathon's credentials have not changed"),
+                Err(error) => {
+                    let error = chain(&error);
+                    warn!(error, "SIGHUP: Marathon's credentials stay as they are");
+                }
+            }
+        }
     })
 }
 

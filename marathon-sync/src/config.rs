@@ -12,7 +12,7 @@ use shared::secret::Secret;
 
 use crate::cli::Cli;
 use crate::guard::Limits;
-use crate::marathon::auth::{Basic, Credentials, CredentialsError, read_secret};
+use crate::marathon::auth::{Credentials, CredentialsError, ReadFrom, Source, read_secret};
 use crate::marathon::client;
 use crate::marathon::debounce::Debounce;
 use crate::marathon::endpoints::Endpoints;
@@ -40,6 +40,8 @@ pub struct Config {
     pub endpoints: Endpoints,
     /// Who we are to it.
     pub credentials: Credentials,
+    /// Where that was read.
+    pub credentials_from: ReadFrom,
     /// Whom we trust.
     pub tls: Tls,
     /// Which Redis is written to.
@@ -108,6 +110,7 @@ impl Config {
                 "it is about HAPROXY_* labels, which are read with --group",
             ));
         }
+        let (credentials_from, credentials) = credentials(cli)?;
         let limits = Limits::default();
         let debounce = (
             cli.debounce.unwrap_or(Debounce::DEFAULT_QUIET),
@@ -115,7 +118,8 @@ impl Config {
         );
         Ok(Self {
             endpoints,
-            credentials: credentials(cli)?,
+            credentials,
+            credentials_from,
             tls: tls(cli)?,
             driver: driver(cli)?,
             interval,
@@ -262,7 +266,9 @@ fn driver(cli: &Cli) -> Result<Driver, ConfigError> {
     };
     if let Some(path) = &cli.redis_password_file {
         let password = secret("--redis-password-file", path)?;
-        driver.password.get_or_insert(password);
+        if driver.password.is_none() {
+            (driver.password, driver.password_file) = (Some(password), Some(path.clone()));
+        }
     }
     Ok(driver)
 }
@@ -290,34 +296,29 @@ fn unreadable(flag: &'static str, error: &CredentialsError) -> ConfigError {
     }
 }
 
-fn credentials(cli: &Cli) -> Result<Credentials, ConfigError> {
+fn credentials(cli: &Cli) -> Result<(ReadFrom, Credentials), ConfigError> {
     let basic = match (&cli.marathon_user, &cli.marathon_password_file) {
         (None, None) => None,
         (Some(user), Some(path)) if !user.contains(':') => {
-            let password = secret("--marathon-password-file", path)?;
-            Some(Credentials::Basic(Basic { user: user.clone(), password }))
+            let source = Source::Basic { user: user.clone(), password: path.clone() };
+            Some(("--marathon-password-file", source))
         }
         (Some(_), Some(_)) => return Err(wrong("--marathon-user", "a user's name has no colon")),
         _ => {
             return Err(wrong("--marathon-user", "it needs --marathon-password-file, and that it"));
         }
     };
-    let token = cli.marathon_token_file.as_ref().map(|path| {
-        let flag = "--marathon-token-file";
-        let text = read_secret(path).map_err(|error| unreadable(flag, &error))?;
-        Credentials::token(text.expose())
-            .map_err(|error| wrong(flag, format!("{}: {error}", path.display())))
-    });
-    let account = cli.dcos_service_account.as_ref().map(|path| {
-        let flag = "--dcos-service-account";
-        let text = read_secret(path).map_err(|error| unreadable(flag, &error))?;
-        Credentials::service_account(text.expose(), None)
-            .map_err(|error| wrong(flag, format!("{}: {error}", path.display())))
-    });
-    let mut all = basic.map(Ok).into_iter().chain(token).chain(account);
+    let token = cli.marathon_token_file.clone();
+    let token = token.map(|path| ("--marathon-token-file", Source::Token(path)));
+    let account = cli.dcos_service_account.clone();
+    let account = account.map(|path| ("--dcos-service-account", Source::ServiceAccount(path)));
+    let mut all = basic.into_iter().chain(token).chain(account);
     match (all.next(), all.next()) {
-        (None, _) => Ok(Credentials::None),
-        (Some(one), None) => one,
+        (None, _) => Ok((ReadFrom::default(), Credentials::None)),
+        (Some((flag, source)), None) => match source.read() {
+            Ok((text, credentials)) => Ok((ReadFrom { source, text }, credentials)),
+            Err(error) => Err(unreadable(flag, &error)),
+        },
         (Some(_), Some(_)) => Err(wrong(
             "--marathon-user, --marathon-token-file, --dcos-service-account",
             "there can be only one of them",

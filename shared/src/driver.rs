@@ -25,6 +25,9 @@ pub struct Driver {
     pub user: Option<String>,
     /// Password of the user, or of the whole server.
     pub password: Option<Secret>,
+    /// File that `password` was read from. It is read again for each connection, so that a password
+    /// can be changed while the process runs.
+    pub password_file: Option<PathBuf>,
     /// Database number.
     pub database: u32,
     /// Put before `frontend:` and `dead:` as it stands.
@@ -192,7 +195,8 @@ impl Driver {
             "" => 0,
             digits => digits.parse::<u32>().map_err(|_not_a_number| DriverError::BadDatabase)?,
         };
-        Ok(Self { address, user, password: password.map(Secret::new), database, prefix, tls })
+        let password = password.map(Secret::new);
+        Ok(Self { address, user, password, password_file: None, database, prefix, tls })
     }
 }
 
@@ -266,6 +270,7 @@ impl Default for Driver {
             address: Address::Tcp(HostPort { host: DEFAULT_HOST.to_owned(), port: DEFAULT_PORT }),
             user: None,
             password: None,
+            password_file: None,
             database: 0,
             prefix: String::new(),
             tls: None,

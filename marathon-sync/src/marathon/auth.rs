@@ -53,6 +53,9 @@ pub enum CredentialsError {
     /// No `:`.
     #[error("credentials are written user:password")]
     Basic,
+    /// A file without a password.
+    #[error("the file is empty: expected the password in it")]
+    Empty,
     /// A file that cannot be read.
     #[error("{path}: cannot be read")]
     File {
@@ -60,6 +63,14 @@ pub enum CredentialsError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A file whose text is not what it should be.
+    #[error("{path}: {problem}")]
+    In {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Box<CredentialsError>,
     },
     /// The private key is not one.
     #[error("the service account's private key is not an RSA key in PEM")]
@@ -90,6 +101,15 @@ impl Credentials {
         Ok(Self::Basic(Basic { user: user.to_owned(), password: Secret::new(password) }))
     }
 
+    /// Takes a user and the text of the file with the password.
+    fn password(user: &str, text: &str) -> Result<Self, CredentialsError> {
+        let password = text.trim_end_matches(['\r', '\n']);
+        if password.is_empty() {
+            return Err(CredentialsError::Empty);
+        }
+        Ok(Self::Basic(Basic { user: user.to_owned(), password: Secret::new(password) }))
+    }
+
     /// Takes a token, with or without the `token=` of its header.
     pub fn token(text: &str) -> Result<Self, CredentialsError> {
         let text = text.trim();
@@ -111,6 +131,63 @@ impl Credentials {
             Self::ServiceAccount(account) => Some(account.login.scheme() == "https"),
             Self::Basic(_) | Self::None | Self::Token(_) => None,
         }
+    }
+}
+
+/// Where credentials come from: files, which may change while the process runs.
+#[derive(Clone, Debug, Default)]
+pub enum Source {
+    /// User and file of the password.
+    Basic {
+        /// Without colons.
+        user: String,
+        /// The file.
+        password: PathBuf,
+    },
+    /// No file.
+    #[default]
+    Nothing,
+    /// File with the document of a service account.
+    ServiceAccount(PathBuf),
+    /// File with a token.
+    Token(PathBuf),
+}
+
+impl Source {
+    /// Reads the file. Its text is there to be compared with what it was; without a file it is empty.
+    pub fn read(&self) -> Result<(Secret, Credentials), CredentialsError> {
+        let (path, parse): (_, Box<dyn Fn(&str) -> _>) = match self {
+            Self::Nothing => return Ok((Secret::new(""), Credentials::None)),
+            Self::Basic { user, password } => {
+                (password, Box::new(|text: &str| Credentials::password(user, text)))
+            }
+            Self::ServiceAccount(path) => {
+                (path, Box::new(|text: &str| Credentials::service_account(text, None)))
+            }
+            Self::Token(path) => (path, Box::new(Credentials::token)),
+        };
+        let text = read_secret(path)?;
+        match parse(text.expose()) {
+            Ok(credentials) => Ok((text, credentials)),
+            Err(problem) => {
+                Err(CredentialsError::In { path: path.clone(), problem: Box::new(problem) })
+            }
+        }
+    }
+}
+
+/// Where credentials come from, and the text that they were last made of.
+#[derive(Clone, Debug)]
+pub struct ReadFrom {
+    /// The file.
+    pub source: Source,
+    /// Its text; empty without a file.
+    pub text: Secret,
+}
+
+impl Default for ReadFrom {
+    fn default() -> Self {
+        Self { source: Source::Nothing, text: Secret::new("") }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::answer::{Chain, check_object, read_up_to, seen};
-use super::auth::{Credentials, Session};
+use super::auth::{Credentials, CredentialsError, ReadFrom, Session};
 use super::endpoints::{Endpoint, Endpoints};
 use super::request::{Accept, AttemptError, Requests};
 use super::tls::{Tls, TlsError};
@@ -235,6 +235,20 @@ impl Client {
             Ok(serde_json::from_slice(&body).unwrap_or(Info { version: None, leader: None }))
         })
         .await
+    }
+
+    /// Says where the credentials come from: they are read there again when Marathon refuses them.
+    pub fn read_credentials_from(&self, from: ReadFrom) {
+        self.requests().session().read_from(from);
+    }
+
+    /// Reads the credentials where they come from. Returns whether they have changed.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used. The credentials stay as they are.
+    pub async fn read_credentials_again(&self) -> Result<bool, CredentialsError> {
+        self.requests().session().read_again().await
     }
 
     /// The requests below this.

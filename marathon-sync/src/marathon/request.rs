@@ -110,6 +110,10 @@ impl Requests {
         &self.endpoints
     }
 
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
     pub(super) fn deadlines(&self) -> Deadlines {
         self.deadlines
     }

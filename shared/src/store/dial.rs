@@ -106,6 +106,17 @@ impl Dialer {
         Ok((epoch, HostPort { host, port }))
     }
 
+    /// The password as it is now. A file that cannot be read, or is empty because it is being written,
+    /// leaves the last one; Redis says whether that still does.
+    async fn password(&self) -> Option<Secret> {
+        let before = self.driver.password.clone();
+        let Some(path) = self.driver.password_file.clone() else { return before };
+        match tokio::task::spawn_blocking(move || Secret::read(&path)).await {
+            Ok(Ok(password)) if !password.expose().is_empty() => Some(password),
+            Ok(Ok(_)) | Ok(Err(_)) | Err(_) => before,
+        }
+    }
+
     /// Connects to `target`, which must be a primary if a Sentinel named it.
     pub(super) async fn connect(
         &self,
@@ -113,7 +124,7 @@ impl Dialer {
         protocol: ProtocolVersion,
         with: impl FnOnce(AsyncConnectionConfig) -> AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
-        let login = login(self.driver.user.as_deref(), self.driver.password.as_ref())
+        let login = login(self.driver.user.as_deref(), self.password().await.as_ref())
             .set_db(i64::from(self.driver.database))
             .set_protocol(protocol);
         let mut connection = self.open(target, login, with(self.settings.clone())).await?;

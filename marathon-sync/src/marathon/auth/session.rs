@@ -4,12 +4,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderValue, StatusCode};
+use shared::lock::lock;
 use shared::secret::Secret;
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::{Basic, Credentials, ServiceAccount, lifetime, token_of};
+use super::{
+    Basic, Credentials, CredentialsError, ReadFrom, ServiceAccount, Source, lifetime, token_of,
+};
 use crate::marathon::answer::{read_up_to, seen};
 
 /// Bytes of a login's answer that are read. Tokens have some hundred.
@@ -18,7 +21,8 @@ const ANSWER_LIMIT: usize = 64 * 1024;
 /// Credentials with the login made with them, shared by all requests.
 #[derive(Debug)]
 pub(in crate::marathon) struct Session {
-    credentials: Credentials,
+    credentials: std::sync::Mutex<Credentials>,
+    from: std::sync::Mutex<ReadFrom>,
     /// Held during a login, so that all who need one wait for the same. Only a login is ever waited
     /// for, and that has a limit.
     login: Mutex<Login>,
@@ -88,7 +92,13 @@ pub enum LoginError {
 
 impl Session {
     pub(in crate::marathon) fn new(credentials: Credentials, limit: Duration) -> Self {
-        Self { credentials, login: Mutex::default(), limit }
+        let credentials = std::sync::Mutex::new(credentials);
+        Self { credentials, from: std::sync::Mutex::default(), login: Mutex::default(), limit }
+    }
+
+    /// Says where the credentials come from: they are read there again when Marathon refuses them.
+    pub(in crate::marathon) fn read_from(&self, from: ReadFrom) {
+        *lock(&self.from) = from;
     }
 
     /// What a request carries that is sent now; logs in if that has to be.
@@ -96,37 +106,89 @@ impl Session {
         &self,
         http: &reqwest::Client,
     ) -> Result<Pass, LoginError> {
-        match &self.credentials {
-            Credentials::Basic(basic) => Ok(Pass::Basic(basic.clone())),
+        let credentials = lock(&self.credentials).clone();
+        match credentials {
+            Credentials::Basic(basic) => Ok(Pass::Basic(basic)),
             Credentials::None => Ok(Pass::None),
-            Credentials::Token(token) => Ok(Pass::Token(header(token)?, None)),
-            Credentials::ServiceAccount(account) => {
-                let mut login = self.login.lock().await;
-                if let Some(token) = login.token.as_ref().filter(|t| t.renew_at > Instant::now()) {
-                    return Ok(Pass::Token(token.header.clone(), Some(login.number)));
+            Credentials::Token(token) => Ok(Pass::Token(header(&token)?, None)),
+            Credentials::ServiceAccount(account) => match self.log_in(http, &account).await {
+                Err(error @ LoginError::Status { .. }) => {
+                    if !self.read_again().await.unwrap_or(false) {
+                        return Err(error);
+                    }
+                    let renewed = lock(&self.credentials).clone();
+                    let Credentials::ServiceAccount(account) = renewed else { return Err(error) };
+                    self.log_in(http, &account).await
                 }
-                let token = timeout(self.limit, log_in(http, account))
-                    .await
-                    .map_err(|_elapsed| LoginError::TimedOut(self.limit))??;
-                let header = token.header.clone();
-                login.number += 1;
-                login.token = Some(token);
-                Ok(Pass::Token(header, Some(login.number)))
-            }
+                result => result,
+            },
         }
     }
 
-    /// Notes that Marathon refused `pass`. Says whether another one may do better: a login may have
-    /// ended early, a password is wrong for good.
-    pub(in crate::marathon) async fn refused(&self, pass: &Pass) -> bool {
-        let Pass::Token(_, Some(number)) = pass else {
-            return false;
-        };
+    async fn log_in(
+        &self,
+        http: &reqwest::Client,
+        account: &ServiceAccount,
+    ) -> Result<Pass, LoginError> {
         let mut login = self.login.lock().await;
-        if login.number == *number {
-            login.token = None;
+        if let Some(token) = login.token.as_ref().filter(|t| t.renew_at > Instant::now()) {
+            return Ok(Pass::Token(token.header.clone(), Some(login.number)));
         }
-        true
+        let token = timeout(self.limit, log_in(http, account))
+            .await
+            .map_err(|_elapsed| LoginError::TimedOut(self.limit))??;
+        let header = token.header.clone();
+        login.number += 1;
+        login.token = Some(token);
+        Ok(Pass::Token(header, Some(login.number)))
+    }
+
+    /// Notes that Marathon refused `pass`. Says whether another one may do better: a login may have
+    /// ended early, a file may hold another password or token by now.
+    pub(in crate::marathon) async fn refused(&self, pass: &Pass) -> bool {
+        // A file that cannot be read now leaves what there is.
+        let _has_changed = self.read_again().await;
+        if let Pass::Token(_, Some(number)) = pass {
+            let mut login = self.login.lock().await;
+            if login.number == *number {
+                login.token = None;
+            }
+            return true;
+        }
+        match (pass, &*lock(&self.credentials)) {
+            (Pass::Basic(used), Credentials::Basic(now)) => used != now,
+            (Pass::Token(used, None), Credentials::Token(now)) => {
+                header(now).is_ok_and(|now| *used != now)
+            }
+            _ => false,
+        }
+    }
+
+    /// Reads the credentials where they come from. Returns whether they have changed; a login that was
+    /// made with others is used no more.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used. The credentials stay as they are.
+    pub(in crate::marathon) async fn read_again(&self) -> Result<bool, CredentialsError> {
+        let source = lock(&self.from).source.clone();
+        let path = match &source {
+            Source::Nothing => return Ok(false),
+            Source::Basic { password: path, .. }
+            | Source::ServiceAccount(path)
+            | Source::Token(path) => path.clone(),
+        };
+        let read = tokio::task::spawn_blocking(move || source.read()).await;
+        let (text, credentials) = read.unwrap_or_else(|panic| {
+            Err(CredentialsError::File { path, source: std::io::Error::other(panic) })
+        })?;
+        let before = std::mem::replace(&mut lock(&self.from).text, text.clone());
+        if before == text {
+            return Ok(false);
+        }
+        *lock(&self.credentials) = credentials;
+        self.login.lock().await.token = None;
+        Ok(true)
     }
 }
 

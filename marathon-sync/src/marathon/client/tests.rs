@@ -3,6 +3,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::super::auth::Source;
 use super::super::testing::{Request, Server, Step, answer, json, raw, redirect};
 use super::*;
 
@@ -290,6 +291,63 @@ async fn a_refused_login_is_named_as_such() {
     let error = client.fetch_apps().await.unwrap_err().to_string();
     assert!(error.contains("the login endpoint answered 401"), "{error}");
     assert!(!error.contains("wrong"), "{error}");
+}
+
+/// A password or token that was replaced in its file; a file that is no good leaves what there was.
+#[tokio::test]
+async fn a_refused_password_or_token_is_read_again() {
+    let server = Server::start(|request: &Request| match request.authorization() {
+        // `u:new`
+        Some("token=new" | "Basic dTpuZXc=") => json(NO_APPS),
+        _ => answer("401 Unauthorized", "", ""),
+    })
+    .await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |text| std::fs::write(file.path(), text).unwrap();
+    let path = file.path().to_owned();
+    for source in [
+        Source::Token(path.clone()),
+        Source::Basic { user: "u".to_owned(), password: path.clone() },
+    ] {
+        write("old\n");
+        let (text, credentials) = source.read().unwrap();
+        let client = client_with(&[server.url()], credentials, Options::default());
+        client.read_credentials_from(ReadFrom { source, text });
+        let before = server.requests().len();
+        assert!(client.fetch_apps().await.is_err());
+        assert_eq!(server.requests().len() - before, 1, "the same is not sent twice");
+        write("");
+        assert!(client.fetch_apps().await.is_err());
+        let error = client.read_credentials_again().await.unwrap_err().to_string();
+        assert!(error.contains("empty"), "{error}");
+        write("new\n");
+        client.fetch_apps().await.unwrap();
+        assert!(!client.read_credentials_again().await.unwrap());
+        write("newer");
+        assert!(client.read_credentials_again().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_service_account_is_read_again_when_its_login_is_refused() {
+    let server = dcos(|_| true).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |password: &str| {
+        let login = format!("{}/acs/api/v1/auth/login", server.url());
+        let json =
+            serde_json::json!({ "uid": "svc", "password": password, "login_endpoint": login });
+        std::fs::write(file.path(), json.to_string()).unwrap();
+    };
+    write("wrong");
+    let source = Source::ServiceAccount(file.path().to_owned());
+    let (text, credentials) = source.read().unwrap();
+    let client = client_with(&[server.url()], credentials, Options::default());
+    client.read_credentials_from(ReadFrom { source, text });
+    assert!(client.fetch_apps().await.is_err());
+    assert_eq!(logins(&server), 1);
+    write("right");
+    client.fetch_apps().await.unwrap();
+    assert_eq!(logins(&server), 3);
 }
 
 #[tokio::test]
