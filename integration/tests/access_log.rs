@@ -177,6 +177,19 @@ fn the_client_address_comes_from_x_real_ip() {
     assert_eq!(clients, ["::ffff:9.8.7.6", "::ffff:1.2.3.4", "::1"]);
 }
 
+/// **Ours**: IPv6 addresses stand as they are, so that log readers can parse them. Hipache wrote
+/// `::ffff:2001:db8::5`.
+#[test]
+fn ours_an_ipv6_client_has_no_prefix() {
+    let (_redis, _backend, router) = stage();
+    let mut client = Client::connect(router.addr());
+    for value in ["2001:db8::5", "[2001:db8::6]", "[2001:db8::7]:443"] {
+        client.get_with("a.test", "/", &format!("X-Real-IP: {value}\r\n"));
+    }
+    let clients: Vec<_> = router.access_log(3).iter().map(|line| parse(line).client).collect();
+    assert_eq!(clients, ["2001:db8::5", "2001:db8::6", "2001:db8::7"]);
+}
+
 /// "Quotes and control characters in a value must not let a client forge a line. **Ours**: they are
 /// escaped as nginx does (`\x22`)."
 #[test]

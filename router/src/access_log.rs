@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
@@ -71,10 +72,7 @@ impl Record {
     }
 
     fn format(&self, timestamp: &str, now: Millis, bytes: u64, line: &mut Vec<u8>) {
-        if !self.client.as_bytes().starts_with(b"::") {
-            line.extend_from_slice(b"::ffff:");
-        }
-        escape_word(self.client.as_bytes(), line);
+        client_address(self.client.as_bytes(), line);
         line.extend_from_slice(b" - - [");
         line.extend_from_slice(timestamp.as_bytes());
         line.extend_from_slice(b"] \"");
@@ -163,6 +161,38 @@ fn escape_word(value: &[u8], line: &mut Vec<u8>) {
         }
         escape(word, line);
     }
+}
+
+/// The first field of a line. Hipache writes `::ffff:` in front of every value that does not begin
+/// with `::`, also of an IPv6 address, which makes it one that log readers cannot parse
+/// (`::ffff:2001:db8::5`). Here an IPv6 address stands as it is, without brackets and port.
+fn client_address(value: &[u8], line: &mut Vec<u8>) {
+    if let Some(address) = ipv6(value) {
+        line.extend_from_slice(address);
+        return;
+    }
+    if !value.starts_with(b"::") {
+        line.extend_from_slice(b"::ffff:");
+    }
+    escape_word(value, line);
+}
+
+/// The IPv6 address that `value` consists of: `2001:db8::5`, `[2001:db8::5]` or `[2001:db8::5]:443`.
+fn ipv6(value: &[u8]) -> Option<&[u8]> {
+    // IPv4 addresses, which most clients have, are not parsed.
+    if value.starts_with(b"::ffff:") || !value.contains(&b':') {
+        return None;
+    }
+    let text = std::str::from_utf8(value).ok()?;
+    let address = match text.strip_prefix('[') {
+        None => text,
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            let is_port = |port: &str| port.parse::<u16>().is_ok();
+            (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(address)?
+        }
+    };
+    address.parse::<Ipv6Addr>().is_ok().then_some(address.as_bytes())
 }
 
 /// The end of the log that one worker writes to.
@@ -396,7 +426,7 @@ mod tests {
 
     use http::{HeaderValue, Method, StatusCode, Version};
 
-    use super::{AccessLog, Opened, Record, Sink, escape, seconds};
+    use super::{AccessLog, Opened, Record, Sink, client_address, escape, seconds};
     use crate::clock::Clock;
     use crate::config::AccessLogTarget;
 
@@ -442,6 +472,33 @@ mod tests {
              \"\" \"\" \"-\" 0.012 0.01\n"
         );
         log.stop();
+    }
+
+    /// hipache-contract 3, the client.
+    #[test]
+    fn ipv6_clients_are_written_without_a_prefix() {
+        for (value, field) in [
+            ("1.2.3.4", "::ffff:1.2.3.4"),
+            ("::ffff:1.2.3.4", "::ffff:1.2.3.4"),
+            ("::1", "::1"),
+            ("::x y", "::x\\x20y"),
+            ("2001:db8::5", "2001:db8::5"),
+            ("[2001:db8::5]", "2001:db8::5"),
+            ("[2001:db8::5]:443", "2001:db8::5"),
+            ("fe80::1:2:3:4", "fe80::1:2:3:4"),
+            // Not addresses: what Hipache writes, escaped.
+            ("1.2.3.4:5", "::ffff:1.2.3.4:5"),
+            ("[2001:db8::5", "::ffff:[2001:db8::5"),
+            ("[2001:db8::5]x", "::ffff:[2001:db8::5]x"),
+            ("[2001:db8::5]:99999", "::ffff:[2001:db8::5]:99999"),
+            ("2001:db8::5 - - [x]", "::ffff:2001:db8::5\\x20-\\x20-\\x20[x]"),
+            ("unknown", "::ffff:unknown"),
+            ("", "::ffff:"),
+        ] {
+            let mut line = Vec::new();
+            client_address(value.as_bytes(), &mut line);
+            assert_eq!(String::from_utf8(line).unwrap(), field, "{value}");
+        }
     }
 
     /// hipache-contract 3, "must not let a client forge a line".
@@ -500,6 +557,21 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn any_client_is_one_word(value in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40)) {
+            let mut line = Vec::new();
+            client_address(&value, &mut line);
+            proptest::prop_assert!(line.iter().all(|b| (0x21..0x7f).contains(b) && *b != b'"'));
+        }
+
+        #[test]
+        fn every_ipv6_address_is_written_as_it_came(bits: u128) {
+            let text = std::net::Ipv6Addr::from(bits).to_string();
+            let mut line = Vec::new();
+            client_address(text.as_bytes(), &mut line);
+            proptest::prop_assert_eq!(line, text.as_bytes());
+        }
+
         #[test]
         fn an_escaped_value_is_one_printable_field(value in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40)) {
             let mut line = Vec::new();
