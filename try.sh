@@ -2,9 +2,11 @@
 # Runs the router on this machine against a Redis of its own, with two demo backends, and
 # marathon-sync with a Marathon that only pretends.
 #
-#   ./try.sh          build, start, show a few requests; asks before installing anything
+#   ./try.sh          build, start, show a few requests; asks before installing packages, if it
+#                     runs in a terminal (without one it installs what is missing)
 #   ./try.sh -y       the same without asking
-#   ./try.sh stop     stop everything that ./try.sh started and remove .try/
+#   ./try.sh stop     stop everything that ./try.sh started and remove .try/; installed packages and
+#                     target/ (the build) stay
 #
 # Everything lives in .try/ and listens on 127.0.0.1 only. A Redis or a web server that already
 # runs here is not touched. TRY_PROFILE=release builds the programs as they go into production (four times as
@@ -25,8 +27,22 @@ say() { printf '%s\n' "$*"; }
 step() { printf '\n== %s\n' "$*"; }
 fail() { printf 'try.sh: %s\n' "$*" >&2; exit 1; }
 
-# Shows a command as a person would type it, then runs it.
-show() { printf '$ %s\n' "$*"; "$@"; }
+# Prints a command so that a shell reads the same arguments from it.
+quoted() {
+    quoted_between=
+    for quoted_word in "$@"; do
+        printf '%s' "$quoted_between"
+        case $quoted_word in
+            '' | *[!A-Za-z0-9_./:=@%+,-]*)
+                printf "'%s'" "$(printf '%s\n' "$quoted_word" | sed "s/'/'\\\\''/g")" ;;
+            *) printf '%s' "$quoted_word" ;;
+        esac
+        quoted_between=' '
+    done
+}
+
+# Shows a command in a form that can be copied into a shell, then runs it.
+show() { printf '$ %s\n' "$(quoted "$@")"; "$@"; }
 
 usage() { sed -n '2,/^set -eu/{/^set -eu/d;s/^# \{0,1\}//;p;}' "$0"; }
 
@@ -307,9 +323,8 @@ demonstrate() {
     show redis-cli -p "$redis_port" rpush "frontend:$host" "$url_one"
     show redis-cli -p "$redis_port" rpush "frontend:$host" "$url_two"
 
-    step "It counts from the next request on"
-    printf "\$ curl -H 'Host: %s' http://127.0.0.1:%s/\n" "$host" "$router_port"
-    curl -sS --max-time 10 -f -H "Host: $host" "http://127.0.0.1:$router_port/"
+    step "It takes effect within a millisecond or two"
+    show curl -sS --max-time 10 -f -H "Host: $host" "http://127.0.0.1:$router_port/"
     say
     ask 10
 
@@ -344,8 +359,7 @@ demonstrate_marathon() {
         '{"id": "/shop", "labels": {"hipacheFrontend": "'$shop'"}, "tasks": ["'"$address_one"'"]}'
     wait_for 20 shop_is "$address_one" || fail "the deployment did not arrive in Redis"
     show redis-cli -p "$redis_port" lrange "frontend:$shop" 0 -1
-    printf "\$ curl -H 'Host: %s' http://127.0.0.1:%s/\n" "$shop" "$router_port"
-    curl -sS --max-time 10 -f -H "Host: $shop" "http://127.0.0.1:$router_port/"
+    show curl -sS --max-time 10 -f -H "Host: $shop" "http://127.0.0.1:$router_port/"
     say
     say "A new version replaces it:"
     start_backend three
@@ -372,7 +386,7 @@ farewell() {
   curl -X POST http://$marathon/_fake/delete -d '{"id": "/shop"}'    # the app goes, and its route
 
   Logs: .try/router.log, access log: .try/router.out
-  Stop everything and remove .try/:  ./try.sh stop
+  Stop everything and remove .try/:  ./try.sh stop    (installed packages and target/ stay)
 END
 }
 
