@@ -22,6 +22,7 @@ mod limits;
 mod logins;
 mod neighbours;
 mod options;
+mod pages;
 mod pool;
 mod probes;
 mod proxy_protocol;
