@@ -53,6 +53,44 @@ fn every_metric_that_is_written_about_exists() {
     }
 }
 
+/// The sources below a directory, without their tests.
+fn sources(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&sources(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+            let source = std::fs::read_to_string(&path).unwrap();
+            text.push_str(source.split("#[cfg(test)]").next().unwrap_or_default());
+        }
+    }
+    text
+}
+
+/// The commands that the sources send to Redis are those that its user is allowed in
+/// `redis-schema.md`.
+#[test]
+fn every_command_of_redis_is_documented() {
+    let source = sources(&root().join("marathon-sync/src/routes"));
+    let mut sent = BTreeSet::new();
+    for (start, end) in [("Command::new(\"", '"'), ("redis.call('", '\''), ("redis.pcall('", '\'')]
+    {
+        let names = source.split(start).skip(1).filter_map(|rest| rest.split(end).next());
+        sent.extend(names.map(str::to_lowercase));
+    }
+    assert!(sent.len() >= 12, "{sent:?}");
+    // What the shared connection and its library send.
+    sent.extend(["eval", "ping", "select"].map(str::to_owned));
+
+    let schema = read("docs/redis-schema.md");
+    let rule = schema.split("ACL SETUSER marathon-sync ").nth(1).unwrap();
+    let words = rule.split("```").next().unwrap().split_whitespace();
+    let allowed = words.filter_map(|word| word.trim_matches('\'').strip_prefix('+'));
+    let allowed: BTreeSet<_> = allowed.map(str::to_owned).collect();
+    assert_eq!(allowed, sent, "allowed by redis-schema.md, and sent");
+}
+
 #[test]
 fn every_flag_variable_and_command_is_documented() {
     let page = read("docs/marathon-sync.md");
