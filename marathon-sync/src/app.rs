@@ -127,7 +127,8 @@ pub fn verify(config: Config) -> anyhow::Result<u8> {
     })
 }
 
-/// `explain`: 0 the app has a live backend, 3 it has hosts but none, 4 it is not routed.
+/// `explain` of an app or a host: 0 it has a live backend, 3 it is claimed but has none, or the app is
+/// quarantined, 4 it is not routed.
 ///
 /// # Errors
 ///

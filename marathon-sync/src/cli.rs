@@ -240,9 +240,10 @@ pub struct Cli {
 pub enum Command {
     /// Check the settings, print them with secrets censored, and exit
     Check,
-    /// Say what an app comes to: its hosts, its tasks, why each is in or out
+    /// Explain an app or a host: claims, tasks, why each is in or out, what would be written
     Explain {
-        /// Id of the app, such as /shop/web
+        /// Id of the app, such as /shop/web, or a host, such as www.example.com
+        #[arg(value_name = "APP|HOST")]
         app: String,
     },
     /// Ask the admin listener of these settings whether the process lives; exit 0 if it does, 1 if

@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 could not start or run, 2 wrong usage, 78 wrong settings. `--once`: 2 done
 //! but for what is held back or cannot be read. `verify`: 0 the same, 1 different, 2 not known.
-//! `explain`: 0 a live backend, 3 none, 4 not routed.
+//! `explain`: 0 a live backend, 3 none or quarantined, 4 not routed.
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! The text of `explain APP`: from its labels to the rows in Redis, and what would change. Pure.
+//! The text of `explain APP|HOST`: from labels to the rows in Redis, and what would change. Pure.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,9 +22,9 @@ const SHOWN: usize = 1000;
 pub enum Outcome {
     /// It claims a host, and has a live backend there.
     Live,
-    /// It claims hosts, but none of its tasks is live.
+    /// It claims hosts, but none of its tasks is live, or what it wants cannot be read.
     NoLiveBackend,
-    /// It is not in Marathon's answer, or claims nothing.
+    /// It is not in Marathon's answer, or claims nothing; nobody claims the host.
     NotRouted,
 }
 
@@ -37,35 +37,85 @@ pub fn explain(
     prefix: &str,
     instance: &str,
 ) -> (String, Outcome) {
+    if let Some(host) = meant_host(id, pass, snapshot) {
+        return explain_host(&host, pass, snapshot, prefix, instance);
+    }
     let id = app_id(id);
     let mut text = String::new();
+    let hosts: Vec<&str> = hosts(&id, pass, snapshot);
     let Some(app) = pass.apps.get(&id) else {
         let what = format!("{id} is not in Marathon's answer{}", similar(&id, pass));
         let hint = "(pods are not supported; a filter by label hides apps that lack it)";
         row(&mut text, "App", [what.as_str(), hint]);
+        lists(&mut text, &hosts, Some(&id), pass, snapshot, (prefix, instance));
         return (text, Outcome::NotRouted);
     };
     head(&mut text, &id, app);
     tasks(&mut text, app);
-    let hosts: Vec<&str> = hosts(&id, pass);
-    let mut commands = Vec::new();
-    for host in &hosts {
-        let change = pass.difference.changes.iter().find(|change| change.host == **host);
-        list(&mut text, host, change, &id, pass, snapshot);
-        commands.extend(change.into_iter().flat_map(|change| render(change, prefix, instance)));
-    }
-    row(&mut text, "Change", commands.iter().map(String::as_str));
-    if commands.is_empty() && !hosts.is_empty() {
-        let is_left = |host: &&str| matches!(snapshot.lists.get(*host), Some(Err(_)));
-        let why = if hosts.iter().any(is_left) {
-            "none: what cannot be read is left alone"
-        } else {
-            "none: Redis is as it should be"
-        };
-        row(&mut text, "Change", [why]);
-    }
+    lists(&mut text, &hosts, Some(&id), pass, snapshot, (prefix, instance));
     let is_live = app.tasks.iter().any(|task| verdict(&task.verdict) == "up");
-    let outcome = match (hosts.is_empty(), is_live) {
+    let outcome = match (&app.state, hosts.is_empty(), is_live) {
+        (AppState::Quarantined(_), ..) | (_, false, false) => Outcome::NoLiveBackend,
+        (_, true, _) => Outcome::NotRouted,
+        (_, false, true) => Outcome::Live,
+    };
+    (text, outcome)
+}
+
+/// The host that is meant by `text`, if it is no app: a name with a dot and no slash, or one that is
+/// known.
+fn meant_host(text: &str, pass: &Pass, snapshot: &Snapshot) -> Option<String> {
+    if text.contains('/') || pass.apps.contains_key(&app_id(text)) {
+        return None;
+    }
+    let text = text.trim();
+    let (wildcard, name) = text.strip_prefix("*.").map_or(("", text), |name| ("*.", name));
+    let name = shared::host::normalize(name.as_bytes()).ok()?;
+    let host = format!("{wildcard}{name}");
+    let is_known = pass.plan.contains_key(&host) || snapshot.owned.contains_key(&host);
+    (is_known || host.contains('.')).then_some(host)
+}
+
+/// Explains a host: whose it is, and its list row by row.
+fn explain_host(
+    host: &str,
+    pass: &Pass,
+    snapshot: &Snapshot,
+    prefix: &str,
+    instance: &str,
+) -> (String, Outcome) {
+    let mut text = String::new();
+    let wanted = pass.plan.get(host);
+    let apps: Vec<&str> =
+        wanted.into_iter().flat_map(|wanted| &wanted.apps).map(String::as_str).collect();
+    let what = match apps.as_slice() {
+        [] => format!("{host}  no app claims it"),
+        apps => format!("{host}  claimed by {}", apps.join(", ")),
+    };
+    row(&mut text, "Host", [what]);
+    let is_kept = wanted.is_some() || snapshot.owned.contains_key(host);
+    if !is_kept {
+        let mut wildcards = shared::host::lookup_names(host).skip(1);
+        let found = wildcards.find(|name| pass.plan.contains_key(&**name));
+        let hint = match found {
+            Some(name) => {
+                format!("{name} is claimed, and serves it while it has no list of its own")
+            }
+            None => "a list made by hand may be there: LRANGE shows it".to_owned(),
+        };
+        let command = format!("LRANGE {} 0 -1", shared::keys::frontend(prefix, host));
+        row(&mut text, "", [hint, command]);
+        return (text, Outcome::NotRouted);
+    }
+    for id in &apps {
+        if let Some(app) = pass.apps.get(*id) {
+            head(&mut text, id, app);
+            tasks(&mut text, app);
+        }
+    }
+    lists(&mut text, &[host], apps.first().copied(), pass, snapshot, (prefix, instance));
+    let is_live = wanted.is_some_and(|wanted| !wanted.up.is_empty());
+    let outcome = match (apps.is_empty(), is_live) {
         (true, _) => Outcome::NotRouted,
         (false, true) => Outcome::Live,
         (false, false) => Outcome::NoLiveBackend,
@@ -73,12 +123,48 @@ pub fn explain(
     (text, outcome)
 }
 
-/// Hosts that the app has a part in: also those that it only keeps.
-fn hosts<'a>(id: &str, pass: &'a Pass) -> Vec<&'a str> {
-    let plan = pass.plan.iter();
-    plan.filter(|(_, wanted)| wanted.apps.iter().any(|app| app == id))
-        .map(|(host, _)| host.as_str())
-        .collect()
+/// The lists of `hosts`, for the app `id` if there is one, and what is written to them.
+fn lists(
+    text: &mut String,
+    hosts: &[&str],
+    id: Option<&str>,
+    pass: &Pass,
+    snapshot: &Snapshot,
+    (prefix, instance): (&str, &str),
+) {
+    let mut commands = Vec::new();
+    for host in hosts {
+        let change = pass.difference.changes.iter().find(|change| change.host == **host);
+        list(text, host, change, id, pass, snapshot);
+        commands.extend(change.into_iter().flat_map(|change| render(change, prefix, instance)));
+    }
+    if let Some(held) = &pass.held
+        && hosts.iter().any(|host| held.rows.contains_key(*host))
+    {
+        row(text, "Held", [held.reason.as_str()]);
+    }
+    row(text, "Change", commands.iter().map(String::as_str));
+    if commands.is_empty() && !hosts.is_empty() {
+        let is_left = |host: &&str| matches!(snapshot.lists.get(*host), Some(Err(_)));
+        let why = if hosts.iter().any(is_left) {
+            "none: what cannot be read is left alone"
+        } else {
+            "none: Redis is as it should be"
+        };
+        row(text, "Change", [why]);
+    }
+}
+
+/// Hosts that the app has a part in: also those that it only keeps, and those whose list was written for
+/// it, where something of that is left.
+fn hosts<'a>(id: &str, pass: &'a Pass, snapshot: &'a Snapshot) -> Vec<&'a str> {
+    let claimed = pass.plan.iter().filter(|(_, wanted)| wanted.apps.iter().any(|app| app == id));
+    let written = snapshot.owned.iter().filter(|(_, owned)| owned.apps.contains_key(id));
+    let mut hosts: Vec<&str> = claimed.map(|(host, _)| host.as_str()).collect();
+    hosts.extend(written.map(|(host, _)| host.as_str()));
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
 }
 
 /// Lines under one heading.
@@ -151,7 +237,7 @@ fn list(
     text: &mut String,
     host: &str,
     change: Option<&Change>,
-    id: &str,
+    id: Option<&str>,
     pass: &Pass,
     snapshot: &Snapshot,
 ) {
@@ -161,7 +247,8 @@ fn list(
         None => &[],
     };
     let others = pass.plan.get(host).into_iter().flat_map(|wanted| &wanted.apps);
-    let others: Vec<&str> = others.map(String::as_str).filter(|other| *other != id).collect();
+    let others = others.map(String::as_str).filter(|other| Some(*other) != id);
+    let others: Vec<&str> = others.collect();
     let shared = match others.as_slice() {
         [] => String::new(),
         others => format!(", shared with {}", others.join(", ")),
@@ -171,7 +258,7 @@ fn list(
         None => "is not there".to_owned(),
     };
     let mut lines = vec![format!("{host}  {name}{shared}")];
-    let owners = Owners::of(std::iter::once(id).chain(others), pass);
+    let owners = Owners::of(id.into_iter().chain(others), pass);
     let held = pass.held.as_ref().and_then(|held| held.rows.get(host));
     for (position, backend) in backends(rows).iter().enumerate() {
         let url = backend.escape_ascii().to_string();
@@ -238,6 +325,7 @@ mod tests {
     use super::{Outcome, explain};
     use crate::pass::Pass;
     use crate::routes::diff::diff;
+    use crate::routes::owned::Owned;
     use crate::routes::snapshot::Snapshot;
 
     fn snapshot(lists: &[(&str, &[&str])]) -> Snapshot {
@@ -320,6 +408,83 @@ Change    MULTI
                 assert!(text.contains(part), "{part}\n{text}");
             }
             assert_eq!(outcome, *expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_quarantined_app_has_no_live_backend_that_is_known() {
+        let mut first_seen = pass();
+        Arc::make_mut(&mut first_seen.plan).remove("q.test");
+        let mut running = pass();
+        let tasks = running.apps["/a"].tasks.clone();
+        Arc::make_mut(running.apps.get_mut("/q").expect("an app")).tasks = tasks;
+        for pass in [first_seen, running] {
+            let (_, outcome) = explain("/q", &pass, &Snapshot::default(), "", "default");
+            assert_eq!(outcome, Outcome::NoLiveBackend);
+        }
+    }
+
+    #[test]
+    fn a_host_is_explained_by_all_its_apps_and_its_list() {
+        let shop = snapshot(&[("ab.test", &["shop", "http://10.0.0.1:80"])]);
+        let cases: &[(&str, &[&str], Outcome)] = &[
+            (
+                " AB.test",
+                &[
+                    "Host      ab.test  claimed by /a, /b\n",
+                    "App       /a  its live tasks",
+                    "App       /b  its live tasks",
+                    "Redis     ab.test  \"shop\", shared with /b\n",
+                    "http://10.0.0.1:80  stays, task a.1 of /a, up\n",
+                    "http://10.0.0.3:80  comes, task b.1 of /b, up\n",
+                    "RPUSH frontend:ab.test http://10.0.0.3:80\n",
+                ],
+                Outcome::Live,
+            ),
+            (
+                "b.test",
+                &["claimed by /b\n", "Redis     b.test  is not there"],
+                Outcome::NoLiveBackend,
+            ),
+            (
+                "nobody.test",
+                &[
+                    "Host      nobody.test  no app claims it\n",
+                    "LRANGE frontend:nobody.test 0 -1\n",
+                ],
+                Outcome::NotRouted,
+            ),
+        ];
+        for (host, parts, expected) in cases {
+            let (text, outcome) = explained(host, &shop);
+            for part in *parts {
+                assert!(text.contains(part), "{part}\n{text}");
+            }
+            assert_eq!(outcome, *expected, "{host}\n{text}");
+        }
+        let mut wild = pass();
+        let wanted = wild.plan["ab.test"].clone();
+        Arc::make_mut(&mut wild.plan).insert("*.wild.test".to_owned(), wanted);
+        let (text, _) = explain("x.wild.test", &wild, &shop, "", "default");
+        assert!(text.contains("*.wild.test is claimed, and serves it"), "{text}");
+        let (text, outcome) = explain("*.wild.test", &wild, &shop, "", "default");
+        assert!(text.contains("claimed by /a, /b") && outcome == Outcome::Live, "{text}");
+    }
+
+    #[test]
+    fn rows_that_are_held_are_shown_with_the_app_that_is_gone() {
+        let mut snapshot = snapshot(&[("held.test", &["id", "http://10.0.0.9:80"])]);
+        let owned = Owned {
+            made: true,
+            rows: ["http://10.0.0.9:80".to_owned()].into(),
+            apps: [("/gone".to_owned(), [].into())].into(),
+        };
+        snapshot.owned.insert("held.test".to_owned(), owned);
+        for name in ["/gone", "held.test"] {
+            let (text, outcome) = explained(name, &snapshot);
+            assert!(text.contains("http://10.0.0.9:80  stays until confirmed"), "{text}");
+            assert!(text.contains("Held      5 of 6 backends would go"), "{text}");
+            assert_eq!(outcome, Outcome::NotRouted);
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod haproxy;
 mod host;
+mod meant;
 mod traefik;
 
 use std::collections::{BTreeMap, HashMap};
@@ -131,7 +132,28 @@ pub fn claims<'a>(app: &'a App, ports: &'a AppPorts<'a>, options: &Options) -> C
     if options.traefik {
         traefik::read(app, &mut collector);
     }
+    unread(app, options, &mut collector);
     collector.finish()
+}
+
+/// Names labels that may have been meant for us. Where no host is claimed, that is why.
+fn unread(app: &App, options: &Options, collector: &mut Collector<'_>) {
+    let mut misspelt = meant::misspelt(app, options);
+    if !collector.claims.hosts.is_empty() {
+        for (name, meant) in misspelt {
+            collector.refuse(name, format!("is not read; did you mean `{meant}`?"));
+        }
+        return;
+    }
+    if !collector.claims.refused.is_empty() {
+        return;
+    }
+    let hint = misspelt
+        .next()
+        .map(|(name, meant)| format!("its label `{name}` is not read; did you mean `{meant}`?"));
+    if let Some(hint) = hint.or_else(|| meant::other_labels(app, options)) {
+        collector.skip(format!("it has no label `{}` with a host; {hint}", options.label));
+    }
 }
 
 fn is_read(name: &str, options: &Options) -> bool {

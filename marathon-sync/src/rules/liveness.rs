@@ -107,6 +107,13 @@ pub enum Reason {
     SickRemembered,
     /// Its state.
     State(String),
+    /// Some of the checks have said something, and it is good, but not all have.
+    ReportedInPart {
+        /// Checks that have.
+        reported: usize,
+        /// Checks that there are.
+        checks: usize,
+    },
     /// No result says anything.
     UnknownHealth,
 }
@@ -136,6 +143,10 @@ impl fmt::Display for Reason {
                 f.write_str("a health check failed when Marathon last had results")
             }
             Self::State(state) => write!(f, "its state is {state}"),
+            Self::ReportedInPart { reported, checks } => {
+                let has = if *reported == 1 { "has" } else { "have" };
+                write!(f, "{reported} of {checks} checks {has} reported")
+            }
             Self::UnknownHealth => f.write_str("its health is not known yet"),
         }
     }
@@ -175,7 +186,7 @@ pub fn judge(
     let health = health(checks, task, options);
     let verdict = by_state(task, known, options)
         .or_else(|| by_readiness(app, task, options, now))
-        .unwrap_or_else(|| by_health(health, known, task, options, now));
+        .unwrap_or_else(|| by_health(health, known, app, task, options, now));
     (verdict, health)
 }
 
@@ -227,6 +238,7 @@ fn by_readiness(app: &App, task: &Task, options: &Options, now: Timestamp) -> Op
 fn by_health(
     health: Health,
     known: Known,
+    app: &App,
     task: &Task,
     options: &Options,
     now: Timestamp,
@@ -241,10 +253,21 @@ fn by_health(
             Verdict::Up
         }
         (Health::Unknown, _) => match options.unknown_health {
-            Policy::Down => Verdict::Down(Reason::UnknownHealth),
-            Policy::Keep => Verdict::Unsure(Reason::UnknownHealth),
+            Policy::Down => Verdict::Down(unknown(app, task)),
+            Policy::Keep => Verdict::Unsure(unknown(app, task)),
             Policy::Up => Verdict::Up,
         },
+    }
+}
+
+/// Why the health of a running task is not known.
+fn unknown(app: &App, task: &Task) -> Reason {
+    let known = task.results.iter().flatten().filter(|result| result.alive || result.is_known());
+    match (known.count(), app.health_checks.len()) {
+        (reported, checks) if reported > 0 && reported < checks => {
+            Reason::ReportedInPart { reported, checks }
+        }
+        _ => Reason::UnknownHealth,
     }
 }
 

@@ -105,6 +105,57 @@ fn hosts_of_the_bridges_label() {
     }
 }
 
+/// Labels that are not read and were probably meant.
+#[test]
+fn labels_that_were_probably_meant_are_named() {
+    let options = Options::default();
+    for (labels, part) in [
+        (json!({ "hipachefrontend": "a.test" }), "did you mean `hipacheFrontend`?"),
+        (json!({ "hipacheFrontends.1": "a.test" }), "did you mean `hipacheFrontend`?"),
+        (
+            json!({ "HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": "a.test" }),
+            "labels of marathon-lb such as its `HAPROXY_0_VHOST` are read with `--group external`",
+        ),
+        (json!({ "traefik.frontend.rule": "Host:a.test" }), "are read with --traefik"),
+        (json!({ "traefik.http.routers.a.rule": "Host(`a.test`)" }), "are read with --traefik"),
+    ] {
+        let found = read(labels.clone(), &options);
+        let why = found.not_meant.unwrap_or_default();
+        assert!(why.contains(part) && why.contains("no label `hipacheFrontend`"), "{labels} {why}");
+        assert!(found.hosts.is_empty() && found.refused.is_empty());
+    }
+    let labels = json!({ "hipacheFrontend": "a.test", "hipacheIdentifer": "shop" });
+    let refused = &["hipacheIdentifer: is not read; did you mean `hipacheIdentifier`?"];
+    assert_claims(labels, &options, &["a.test a port 0 Http"], refused);
+    for labels in [json!({ "frontend": "a.test", "team": "shop" }), json!({})] {
+        assert_eq!(read(labels.clone(), &options).not_meant, None, "{labels}");
+    }
+}
+
+/// marathon-lb opens service ports of such an app in plain TCP.
+#[test]
+fn a_group_without_a_virtual_host_is_named_as_tcp() {
+    let options = Options { groups: vec!["external".to_owned()], ..Options::default() };
+    for labels in [
+        json!({ "HAPROXY_GROUP": "external" }),
+        json!({ "HAPROXY_GROUP": "a,external", "HAPROXY_0_STICKY": "true" }),
+        json!({ "HAPROXY_GROUP": "external", "HAPROXY_0_MODE": "http" }),
+    ] {
+        let refused =
+            &["HAPROXY_GROUP: there is no HAPROXY_n_VHOST: its service ports are plain TCP"];
+        assert_claims(labels, &options, &[], refused);
+    }
+    for labels in [
+        json!({ "HAPROXY_GROUP": "external", "HAPROXY_0_MODE": "tcp" }),
+        json!({ "HAPROXY_GROUP": "external", "HAPROXY_0_PORT": "10000" }),
+    ] {
+        assert_eq!(read(labels.clone(), &options).refused.len(), 1, "{labels}");
+    }
+    let found = read(json!({ "HAPROXY_GROUP": "internal" }), &options);
+    assert!(found.refused.is_empty());
+    assert!(found.not_meant.unwrap_or_default().contains("`internal` is not among the groups"));
+}
+
 #[test]
 fn the_label_can_be_called_otherwise_and_stand_at_a_port() {
     let options = Options { label: "portFrontend".to_owned(), ..Options::default() };

@@ -71,6 +71,24 @@ fn health_has_three_values() {
     }
 }
 
+/// Why the health of the only task of an app with two health checks is not known.
+#[test]
+fn checks_that_have_reported_are_counted() {
+    for (results, expected) in [
+        (json!([alive()]), "unsure: 1 of 2 checks has reported"),
+        (json!([grace(), alive()]), "unsure: 1 of 2 checks has reported"),
+        (json!([null, alive()]), "unsure: 1 of 2 checks has reported"),
+        (json!([grace(), grace()]), "unsure: its health is not known yet"),
+        (json!([]), "unsure: its health is not known yet"),
+    ] {
+        let task = with(task(1), json!({ "healthCheckResults": results }));
+        let mut app = checked("/a", "a.test", &[task]);
+        app["healthChecks"] = json!([{ "protocol": "HTTP" }, { "protocol": "COMMAND" }]);
+        let desired = World::default().look(&json!([app]));
+        assert_eq!(desired.apps["/a"].tasks[0].verdict.to_string(), expected, "{results}");
+    }
+}
+
 #[test]
 fn a_threshold_spares_tasks_that_failed_once() {
     let from = |threshold| Options { threshold, ..Options::default() };

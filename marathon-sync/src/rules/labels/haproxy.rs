@@ -34,6 +34,32 @@ pub(super) fn read(app: &App, options: &Options, collector: &mut Collector<'_>) 
     for (index, settings) in &ports {
         port(*index, settings, app_groups, options, collector);
     }
+    let has_vhost = ports.values().any(|settings| settings.contains_key("VHOST"));
+    if !has_vhost && app.labels.contains_key("HAPROXY_GROUP") {
+        without_vhost(app_groups, &ports, options, collector);
+    }
+}
+
+/// A group without a virtual host: marathon-lb opens the app's service ports then, in plain TCP.
+fn without_vhost(
+    groups: &str,
+    ports: &BTreeMap<usize, Settings<'_>>,
+    options: &Options,
+    collector: &mut Collector<'_>,
+) {
+    if !in_groups(groups, &options.groups) {
+        let reason = format!("its HAPROXY_GROUP `{groups}` is not among the groups asked for");
+        return collector.skip(reason);
+    }
+    // That of a port says more.
+    let is_named = ports.values().any(|settings| {
+        settings.contains_key("PORT") || settings.get("MODE").is_some_and(|(_, mode)| is_tcp(mode))
+    });
+    if !is_named {
+        let reason = "there is no HAPROXY_n_VHOST: its service ports are plain TCP in marathon-lb, \
+                      which is not carried";
+        collector.refuse("HAPROXY_GROUP", reason.to_owned());
+    }
 }
 
 fn port(
