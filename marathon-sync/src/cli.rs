@@ -195,8 +195,8 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE", env = "MARATHON_SYNC_DCOS_SERVICE_ACCOUNT")]
     pub dcos_service_account: Option<PathBuf>,
 
-    /// File in PEM with authorities that may have signed Marathon's certificate, beside the
-    /// system's; repeatable
+    /// File in PEM with authorities that may have signed Marathon's certificate, alongside the
+    /// system's, or with that certificate itself; repeatable
     #[arg(
         long,
         global = true,

@@ -13,6 +13,7 @@ pub mod healthcheck;
 pub mod host;
 pub mod keys;
 pub mod lock;
+pub mod pinned;
 pub mod secret;
 pub mod store;
 pub mod telemetry;

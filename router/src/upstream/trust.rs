@@ -4,18 +4,17 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore,
-    SignatureScheme, WantsVerifier,
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
 };
 use shared::lock::lock;
+use shared::pinned::PinnedVerifier;
 use tokio::sync::OnceCell;
 use tracing::warn;
 
@@ -115,7 +114,7 @@ impl Trusts {
         let signed = WebPkiServerVerifier::builder_with_provider(roots, provider);
         let signed = signed.build().map_err(io::Error::other)?;
         let pinned = Arc::clone(&authorities.certificates);
-        self.verified_by(Rule::Known { pinned, signed })
+        self.verified_by(Rule::Known(PinnedVerifier::new(pinned, signed)))
     }
 
     fn unverified(&self) -> io::Result<Configs> {
@@ -169,10 +168,8 @@ struct Verifier {
 enum Rule {
     /// Any certificate.
     Anyone,
-    /// What known authorities have signed, and their certificates themselves: one that signed itself
-    /// says that it is an authority if `openssl req -x509` made it, and such a one is not taken from a
-    /// server by the rules (RFC 5280 section 4.2.1.9), although whoever has its key is who is wanted.
-    Known { pinned: Arc<[CertificateDer<'static>]>, signed: Arc<WebPkiServerVerifier> },
+    /// What known authorities have signed, and their certificates themselves.
+    Known(PinnedVerifier),
 }
 
 impl ServerCertVerifier for Verifier {
@@ -184,21 +181,12 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Rule::Known { pinned, signed } = &self.rule else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        if !pinned.contains(end_entity) {
-            return signed.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            );
+        match &self.rule {
+            Rule::Anyone => Ok(ServerCertVerified::assertion()),
+            Rule::Known(known) => {
+                known.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
         }
-        verify_validity(end_entity, now)?;
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -224,27 +212,6 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
-}
-
-/// That it is neither too early nor too late for a certificate.
-fn verify_validity(
-    certificate: &CertificateDer<'_>,
-    now: UnixTime,
-) -> Result<(), CertificateError> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
-        .map_err(|_unreadable| CertificateError::BadEncoding)?;
-    let seconds = |time: x509_parser::time::ASN1Time| {
-        UnixTime::since_unix_epoch(Duration::from_secs(time.timestamp().try_into().unwrap_or(0)))
-    };
-    let validity = parsed.validity();
-    let (not_before, not_after) = (seconds(validity.not_before), seconds(validity.not_after));
-    if now < not_before {
-        return Err(CertificateError::NotValidYetContext { time: now, not_before });
-    }
-    if now > not_after {
-        return Err(CertificateError::ExpiredContext { time: now, not_after });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

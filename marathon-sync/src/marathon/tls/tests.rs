@@ -78,6 +78,41 @@ async fn certificates_are_believed_by_authority_or_when_told_so() {
     assert!(error.contains("cannot connect") && error.contains("certificate"), "{error}");
 }
 
+/// As `openssl req -x509` makes one: it signed itself, and says that it is an authority.
+#[tokio::test]
+async fn a_certificate_that_signed_itself_is_pinned() {
+    let serve = |name: &str, years: std::ops::Range<i32>| {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], private)
+            .unwrap();
+        (file(&certificate.pem()), Server::start_tls(Some(config), |_| json(r#"{"apps":[]}"#)))
+    };
+    let trusting =
+        |file: &NamedTempFile| Tls { ca_files: vec![file.path().to_owned()], ..Tls::default() };
+    let (pinned, server) = serve("127.0.0.1", 2000..4000);
+    let server = server.await;
+    assert_eq!(fetch(&server, &trusting(&pinned)).await, Ok(()));
+    assert!(fetch(&server, &Tls::default()).await.is_err());
+    let (other, _) = serve("127.0.0.1", 2000..4000);
+    assert!(fetch(&server, &trusting(&other)).await.is_err(), "another one of the same name");
+    // Name and time still count.
+    for (name, years, part) in
+        [("other.test", 2000..4000, "not valid for name"), ("127.0.0.1", 2000..2001, "expired")]
+    {
+        let (pinned, server) = serve(name, years);
+        let error = fetch(&server.await, &trusting(&pinned)).await.unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_for_another_host_is_not_believed() {
     let authority = Authority::new();
