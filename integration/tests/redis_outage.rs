@@ -12,6 +12,7 @@ use integration::client::{Client, get};
 use integration::eventually::{DEADLINE, eventually};
 use integration::redis::Redis;
 use integration::router::Router;
+use nix::sys::signal::Signal;
 use pretty_assertions::assert_eq;
 
 /// "Starts with Redis down, says so plainly, and heals."
@@ -121,6 +122,31 @@ fn a_flapping_redis_is_followed() {
     }
     redis.run(&["DEL", "frontend:a.test"]);
     eventually(DEADLINE, "the deletion counts", || client.get("a.test", "/").status() == 400);
+}
+
+/// A password that was changed in its file: the next connection is made with it, and a reload does not
+/// ask for a restart because of it.
+#[test]
+fn a_password_file_is_read_for_each_connection() {
+    let redis = Redis::with_password("old");
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let builder = Router::builder(&redis).file("password", "old\n");
+    let path = builder.path("password");
+    let router = builder
+        .set("driver", format!("redis://127.0.0.1:{}", redis.port()))
+        .args(&["--redis-password-file", path.to_str().expect("text")])
+        .start();
+    assert_eq!(get(router.addr(), "a.test", "/").status(), 200);
+    std::fs::write(&path, "new\n").expect("it can be written");
+    redis.run(&["CONFIG", "SET", "requirepass", "new"]);
+    redis.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    redis.frontend("b.test", "id", &[&backend.url()]);
+    eventually(DEADLINE, "the new password is used", || {
+        get(router.addr(), "b.test", "/").status() == 200
+    });
+    router.signal(Signal::SIGHUP);
+    router.wait_for_log(&["INFO", "configuration reloaded"]);
 }
 
 /// A wrong password: said plainly, without the password, and 503 until it is right.

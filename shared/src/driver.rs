@@ -200,6 +200,18 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Whether connections by `other` go to the same place in the same way. A password that comes from a
+    /// file does not matter: it is read for each connection.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let settings = |driver: &Self| Self {
+            password: driver.password.clone().filter(|_| driver.password_file.is_none()),
+            ..driver.clone()
+        };
+        settings(self) == settings(other)
+    }
+}
+
 impl HostPort {
     fn parse(text: &str, default_port: u16) -> Result<Self, DriverError> {
         let (host, port) = match text.strip_prefix('[') {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use shared::driver::Driver;
 use shared::telemetry::LevelHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -95,6 +96,11 @@ fn set_level(level: &LevelHandle, is_debug: bool) {
     }
 }
 
+/// Whether connections go where they went.
+fn are_same(old: &[Driver], new: &[Driver]) -> bool {
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.is_same_as(new))
+}
+
 /// Takes over what can change without a restart, and names what cannot.
 fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
     for warning in &new.warnings {
@@ -111,7 +117,7 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         ("https.http2", old.http2 != new.http2),
         ("http.h2c", old.h2c != new.h2c),
         ("server.backendCa", old.backend_ca != new.backend_ca),
-        ("driver", old.drivers != new.drivers),
+        ("driver", !are_same(&old.drivers, &new.drivers)),
         ("server.workers", old.workers != new.workers),
         ("server.maxSockets", old.max_sockets != new.max_sockets),
         ("server.connectTimeout", old.connect_timeout != new.connect_timeout),

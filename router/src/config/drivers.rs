@@ -42,8 +42,9 @@ pub(super) fn drivers(
             flag_error("--redis-password-file", problem)
         })?;
         let password = Secret::new(text.trim_end_matches(['\r', '\n']));
-        for driver in &mut drivers {
-            driver.password.get_or_insert_with(|| password.clone());
+        for driver in drivers.iter_mut().filter(|driver| driver.password.is_none()) {
+            driver.password = Some(password.clone());
+            driver.password_file = Some(path.clone());
         }
     }
     Ok(drivers)
