@@ -1,6 +1,7 @@
 //! The command line and the one JSON file: docs/hipache-contract.md 4, and the router's own
 //! settings, exit codes and privileges.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 
 use integration::backend::Backend;
@@ -11,6 +12,7 @@ use integration::ports::Reserved;
 use integration::program::Ended;
 use integration::redis::Redis;
 use integration::router::{Builder, Router};
+use integration::tls::Kind;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -201,7 +203,7 @@ fn a_bad_value_is_reported_with_line_key_and_expectation() {
         ("{\"server\": {\n\"workers\": \"ten\"}}", &["c.json:2", "server.workers", "ten"][..]),
         ("{\"server\": {\n\n\"workers\": 0}}", &["c.json:3", "server.workers", "1"]),
         ("{\"server\": {\n\"tcpTimeout\": -1}}", &["c.json:2", "server.tcpTimeout", "-1"]),
-        ("{\"server\": {\n\"tcpTimeout\": \"30\"}}", &["c.json:2", "server.tcpTimeout", "30"]),
+        ("{\"server\": {\n\"tcpTimeout\": \"30 s\"}}", &["c.json:2", "server.tcpTimeout", "30 s"]),
         ("{\"server\": {\n\"deadBackendTTL\": true}}", &["c.json:2", "server.deadBackendTTL"]),
         (
             "{\"server\": {\n\"retryOnError\": \"no\"}}",
@@ -290,6 +292,51 @@ fn a_router_runs_on_an_old_file() {
     assert_eq!(get(router.addr(), "a.test", "/").text(), "b");
     router.wait_for_log(&["WARN", "server.port", "http.port"]);
     router.wait_for_log(&["WARN", "redisHost", "driver"]);
+}
+
+/// Hipache 0.1 to 0.3 listened on every address unless the file named some, for HTTPS as well.
+#[test]
+fn an_old_file_without_addresses_listens_on_every_address() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let authority = Authority::new();
+    let identity = authority.sign(&["a.test"]);
+    let router = Router::builder(&redis)
+        .unset("http")
+        .unset("driver")
+        .set("server.port", "0")
+        .set("server.https.port", 0)
+        .set("server.https.key", identity.key.display().to_string())
+        .set("server.https.cert", identity.certificate.display().to_string())
+        .set("redis.port", redis.port())
+        .start();
+    let ports: Vec<_> = router.addrs().iter().map(SocketAddr::port).collect();
+    assert_eq!(ports.len(), 2, "HTTP and HTTPS");
+    let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        addresses.push(Ipv6Addr::LOCALHOST.into());
+    }
+    for address in addresses {
+        assert_eq!(get((address, ports[0]).into(), "a.test", "/").text(), "b", "{address}");
+        let kind = Kind::trusting(&authority.ca());
+        let mut connected = kind.connect((address, ports[1]).into(), "a.test");
+        assert_eq!(connected.client.get("a.test", "/").text(), "b", "{address}");
+    }
+    router.wait_for_log(&["WARN", "every address"]);
+    router.wait_for_log(&["WARN", "server.https", "https"]);
+    router.wait_for_log(&["WARN", "server.port", "number 0"]);
+}
+
+/// Node took numbers in quotes: they count, with a warning that says what was read.
+#[test]
+fn numbers_in_quotes_count_with_a_warning() {
+    let text = r#"{"server": {"tcpTimeout": "30.5", "workers": "3"}, "redisPort": "6380"}"#;
+    let settings = settings(text);
+    assert_eq!(settings["server"]["tcpTimeout"], 30.5);
+    assert_eq!(settings["server"]["workers"], 3);
+    assert_says(&settings["driver"].to_string(), &["127.0.0.1:6380"]);
+    assert_says(&dry(text).stderr, &["server.tcpTimeout is a text", "server.workers", "redisPort"]);
 }
 
 /// `http.bind`: "string, list of strings, or of `{address, port}`; IPv6 too".

@@ -18,11 +18,14 @@ use crate::limits::Limits;
 
 mod drivers;
 mod file;
+mod legacy;
 mod limits;
 mod listeners;
 mod locate;
+mod numbers;
 mod openssl;
 mod resolve;
+mod words;
 
 pub use openssl::{CIPHERS, TlsPolicy};
 use resolve::resolve;
@@ -426,7 +429,7 @@ mod tests {
         let drivers: Vec<_> = config.drivers.iter().map(ToString::to_string).collect();
         assert_eq!(drivers, ["redis://:***@replica:1/2", "redis://master:3/0"]);
         assert_eq!(config.warnings.len(), 8, "{:#?}", config.warnings);
-        assert_eq!(config.warnings[0], "c.json:1: server.port is old, write http.port");
+        assert_eq!(config.warnings[0], "c.json:1: server.port is old, write http.port: 81");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Listening sockets. Knows no HTTP.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -49,14 +49,15 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds `address` once for each of `workers`.
+    /// Binds `address` once for each of `workers`. `[::]` listens for IPv4 as well, as in Node, unless
+    /// `only_v6` says that another listener of this process does; where the system has no IPv6, it is
+    /// IPv4 alone.
     ///
     /// # Errors
     ///
     /// [`BindError`] says what to do about it.
-    /// `[::]` listens for IPv4 as well, as in Node, unless `only_v6` says that somebody else of
-    /// this process does.
     pub fn new(address: SocketAddr, workers: usize, only_v6: bool) -> Result<Self, BindError> {
+        let address = if has_ipv6() || only_v6 { address } else { without_ipv6(address) };
         let failed = |source| BindError { address, source };
         if address.port() != 0 {
             // With SO_REUSEPORT alone a second router of the same user would silently share the
@@ -71,6 +72,19 @@ impl Bound {
             sockets.push(socket);
         }
         Ok(Self { address: actual, sockets })
+    }
+}
+
+/// Whether the system can listen on IPv6 addresses at all: containers often cannot.
+fn has_ipv6() -> bool {
+    std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+/// Every IPv4 address instead of every address.
+fn without_ipv6(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv4Addr::UNSPECIFIED, address.port()).into(),
+        _ => address,
     }
 }
 
@@ -93,7 +107,16 @@ fn bind(address: SocketAddr, reuse_port: bool, only_v6: bool) -> io::Result<std:
 mod tests {
     use std::io;
 
-    use super::{BindError, Bound};
+    use super::{BindError, Bound, without_ipv6};
+
+    #[test]
+    fn every_address_is_every_ipv4_address_without_ipv6() {
+        for (address, expected) in
+            [("[::]:80", "0.0.0.0:80"), ("[::1]:80", "[::1]:80"), ("127.0.0.1:1", "127.0.0.1:1")]
+        {
+            assert_eq!(without_ipv6(address.parse().unwrap()), expected.parse().unwrap());
+        }
+    }
 
     #[test]
     fn every_worker_gets_a_socket_on_the_same_port() {

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
-use super::ConfigError;
 use super::locate::line_of;
+use super::{ConfigError, numbers, words};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +26,9 @@ pub(super) struct ConfigFile {
     pub(super) driver: Option<OneOrMany>,
     pub(super) user: Option<NameOrId>,
     pub(super) group: Option<NameOrId>,
+    // Hipache 0.1.
+    pub(super) redis: Option<Object<Redis>>,
+    // Hipache 0.2 and 0.3.
     pub(super) redis_host: Option<String>,
     pub(super) redis_port: Option<u16>,
     pub(super) redis_password: Option<String>,
@@ -77,10 +81,23 @@ pub(super) struct Server {
     pub(super) request_ids: Option<bool>,
     #[serde(rename = "plainIPv4")]
     pub(super) plain_ipv4: Option<bool>,
-    // Hipache 0.2 and 0.3.
+    // Hipache 0.1.
+    pub(super) error_max_retries: Option<u32>,
+    // Hipache 0.1 to 0.3.
     pub(super) port: Option<u16>,
     pub(super) address: Option<OneOrMany>,
+    pub(super) address6: Option<OneOrMany>,
     pub(super) https: Option<Object<Listener>>,
+}
+
+/// Where Redis is, as Hipache 0.1 wrote it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Redis {
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) password: Option<String>,
+    pub(super) database: Option<u32>,
 }
 
 /// A JSON object. Without this serde would read a list as the fields of a struct in their order.
@@ -139,7 +156,7 @@ pub(super) struct Listener {
     pub(super) ca: Option<OneOrMany>,
     pub(super) passphrase: Option<String>,
     pub(super) secure_protocol: Option<String>,
-    pub(super) secure_options: Option<serde_json::Value>,
+    pub(super) secure_options: Option<Value>,
     pub(super) ciphers: Option<String>,
     pub(super) honor_cipher_order: Option<bool>,
     pub(super) proxy_protocol: Option<bool>,
@@ -351,6 +368,12 @@ const KEYS: &[&str] = &[
     "http2",
     "h2c",
     "backendCa",
+    "address6",
+    "errorMaxRetries",
+    "redis",
+    "host",
+    "password",
+    "database",
 ];
 
 /// A file that was read and is of the right shape.
@@ -361,22 +384,41 @@ pub(super) struct Loaded {
     pub(super) file: ConfigFile,
     /// One sentence for each key that means nothing, or perhaps not what was wanted.
     pub(super) warnings: Vec<String>,
+    /// Keys whose values came from older ones, and those.
+    renamed: Vec<(String, &'static str)>,
 }
 
 impl Loaded {
+    /// Notes that `key`, with all below it, was read from the older key `old`: messages name that.
+    pub(super) fn rename(&mut self, key: &str, old: &'static str) {
+        self.renamed.push((key.to_owned(), old));
+    }
+
+    /// The dotted key as it stands in the file.
+    pub(super) fn written(&self, key: &str) -> String {
+        let old = self.renamed.iter().find_map(|(new, old)| match key.strip_prefix(new.as_str()) {
+            Some("") => Some((*old).to_owned()),
+            Some(rest) if rest.starts_with('.') => Some(format!("{old}{rest}")),
+            Some(_) | None => None,
+        });
+        old.unwrap_or_else(|| key.to_owned())
+    }
+
     /// An error about the value at the dotted `key`.
     pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        let key = self.written(key);
         let path: Vec<&str> = key.split('.').collect();
         ConfigError {
             file: Some(self.path.clone()),
             line: Some(line_of(&self.text, &path)),
-            key: Some(key.to_owned()),
+            key: Some(key),
             problem: problem.into(),
         }
     }
 
     /// `file:line: key` of the dotted `key`, for warnings.
     pub(super) fn place(&self, key: &str) -> String {
+        let key = self.written(key);
         let path: Vec<&str> = key.split('.').collect();
         format!("{}:{}: {key}", self.path.display(), line_of(&self.text, &path))
     }
@@ -400,41 +442,68 @@ pub(super) fn load(path: &Path) -> Result<Loaded, ConfigError> {
 pub(super) fn parse(path: &Path, text: String) -> Result<Loaded, ConfigError> {
     // Node reads a file with a byte order mark only after cutting it off; editors still write it.
     let json = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    // Only where numbers stand in quotes is the file read from the tree: the text's own reader also
+    // finds keys that stand there twice.
+    let mut tree = serde_json::from_str::<Value>(json).ok();
+    let changes = tree.as_mut().map(numbers::normalize).unwrap_or_default();
     let mut unknown = Vec::new();
-    let mut parser = serde_json::Deserializer::from_str(json);
-    let mut note = |key: serde_ignored::Path<'_>| unknown.push(clean(&key.to_string()));
-    let ignored = serde_ignored::Deserializer::new(&mut parser, &mut note);
-    let parsed: Result<Object<ConfigFile>, _> = serde_path_to_error::deserialize(ignored);
-    let result = match parsed {
-        Ok(Object(file)) => parser.end().map(|()| file).map_err(|error| (String::new(), error)),
-        Err(error) => Err((clean(&error.path().to_string()), error.into_inner())),
-    };
-    let file = match result {
-        Ok(file) => file,
-        Err((key, error)) => {
-            let is_syntax = error.is_syntax() || error.is_eof();
-            let key = Some(key).filter(|key| !key.is_empty() && !is_syntax);
-            let line = match &key {
-                Some(key) => line_of(json, &key.split('.').collect::<Vec<_>>()),
-                None => error.line(),
-            };
-            let problem = match is_syntax {
-                true => format!("is not valid JSON: {error}"),
-                false => without_position(&error.to_string()),
-            };
-            return Err(ConfigError {
-                file: Some(path.to_owned()),
-                line: Some(line),
-                key,
-                problem,
-            });
+    let result = match tree.as_ref().filter(|_| !changes.is_empty()) {
+        Some(tree) => read(tree, &mut unknown),
+        None => {
+            let mut parser = serde_json::Deserializer::from_str(json);
+            let file = read(&mut parser, &mut unknown);
+            file.and_then(|file| match parser.end() {
+                Ok(()) => Ok(file),
+                Err(error) => Err((String::new(), error)),
+            })
         }
     };
+    let file = result.map_err(|(key, error)| wrong(path, json, &key, &error, tree.as_ref()))?;
     let warnings = unknown.iter().map(|key| unknown_key(path, json, key)).collect();
-    let mut loaded = Loaded { path: path.to_owned(), text, file, warnings };
+    let mut loaded = Loaded { path: path.to_owned(), text, file, warnings, renamed: Vec::new() };
+    for (key, change) in changes {
+        loaded.warnings.push(format!("{} {change}", loaded.place(&key)));
+    }
     let local = without_address(&loaded);
     loaded.warnings.extend(local);
     Ok(loaded)
+}
+
+/// Reads the file, and notes the keys that mean nothing; an error comes with its dotted key.
+fn read<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    unknown: &mut Vec<String>,
+) -> Result<ConfigFile, (String, D::Error)> {
+    let mut note = |key: serde_ignored::Path<'_>| unknown.push(clean(&key.to_string()));
+    let ignored = serde_ignored::Deserializer::new(deserializer, &mut note);
+    let parsed: Result<Object<ConfigFile>, _> = serde_path_to_error::deserialize(ignored);
+    match parsed {
+        Ok(Object(file)) => Ok(file),
+        Err(error) => Err((clean(&error.path().to_string()), error.into_inner())),
+    }
+}
+
+/// What is wrong with the file, and where.
+fn wrong(
+    path: &Path,
+    json: &str,
+    key: &str,
+    error: &serde_json::Error,
+    tree: Option<&Value>,
+) -> ConfigError {
+    let is_syntax = error.is_syntax() || error.is_eof();
+    let key = Some(key).filter(|key| !key.is_empty() && !is_syntax);
+    let (line, problem) = if is_syntax {
+        words::syntax(json, error)
+    } else {
+        let line = match key {
+            Some(key) => line_of(json, &key.split('.').collect::<Vec<_>>()),
+            None => error.line().max(1),
+        };
+        (line, words::value(&error.to_string(), key, tree))
+    };
+    let key = key.map(str::to_owned);
+    ConfigError { file: Some(path.to_owned()), line: Some(line), key, problem }
 }
 
 /// A warning for each object of `bind` that leaves its address out: nobody else reaches 127.0.0.1.
@@ -486,10 +555,6 @@ fn clean(path: &str) -> String {
         .join(".")
 }
 
-fn without_position(message: &str) -> String {
-    message.rsplit_once(" at line ").map_or(message, |(text, _position)| text).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -504,16 +569,16 @@ mod tests {
     fn errors_name_file_line_key_and_what_was_expected() {
         assert_eq!(
             error("{\n \"server\": {\n  \"workers\": \"ten\"}}"),
-            "c.json:3: server.workers: invalid type: string \"ten\", expected u32"
+            "c.json:3: server.workers: expected a whole number from 0 on, not \"ten\""
         );
         assert_eq!(
             error("{\"http\": {\n\"bind\": 7}}"),
-            "c.json:2: http.bind: invalid type: integer `7`, expected an address, or a list of \
-             addresses or of {address, port} objects"
+            "c.json:2: http.bind: expected an address, or a list of addresses or of {address, \
+             port} objects, not 7"
         );
         assert_eq!(
             error("{\"https\": {\"bind\": [\n{\"port\": 1},\n{\"port\": \"http\"}]}}"),
-            "c.json:3: https.bind.1.port: invalid type: string \"http\", expected u16"
+            "c.json:3: https.bind.1.port: expected a number from 0 to 65535, not \"http\""
         );
         assert_eq!(
             error("{\"driver\": [\n1]}"),
@@ -529,11 +594,11 @@ mod tests {
 
     #[test]
     fn a_list_is_no_object() {
-        assert_eq!(error("[]"), "c.json:1: invalid type: sequence, expected an object");
+        assert_eq!(error("[]"), "c.json:1: expected an object, not a list");
         for key in ["server", "http", "https"] {
             assert_eq!(
                 error(&format!("{{\n\"{key}\": []}}")),
-                format!("c.json:2: {key}: invalid type: sequence, expected an object")
+                format!("c.json:2: {key}: expected an object, not a list")
             );
         }
         assert!(error("{\"server\": {\"lruCache\": [1, 2]}}").contains("expected an object"));
@@ -595,6 +660,7 @@ mod tests {
         for key in KEYS {
             let inner = match *key {
                 "size" | "ttl" => format!("{{\"server\": {{\"lruCache\": {{\"{key}\": null}}}}}}"),
+                "host" | "password" | "database" => format!("{{\"redis\": {{\"{key}\": null}}}}"),
                 "server" | "http" | "https" => format!("{{\"{key}\": {{}}}}"),
                 "port" | "bind" | "key" | "cert" | "ca" | "passphrase" | "secureProtocol"
                 | "secureOptions" | "ciphers" | "honorCipherOrder" | "directory" | "preset"

@@ -14,36 +14,6 @@ pub(super) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Add
 /// Hipache's port for HTTPS.
 const DEFAULT_HTTPS_PORT: u16 = 443;
 
-/// Moves `server.port`, `server.address` and `server.https` of older files to where they belong.
-pub(super) fn apply_legacy(loaded: &mut Loaded, warnings: &mut Vec<String>) {
-    if loaded.file.server.port.is_some() {
-        warnings.push(format!("{} is old, write http.port", loaded.place("server.port")));
-    }
-    if loaded.file.server.address.is_some() {
-        warnings.push(format!("{} is old, write http.bind", loaded.place("server.address")));
-    }
-    if loaded.file.server.https.is_some() {
-        warnings.push(format!("{} is old, write https", loaded.place("server.https")));
-    }
-    let file = &mut loaded.file;
-    file.http.port = file.http.port.or(file.server.port);
-    if file.http.bind.is_none()
-        && let Some(addresses) = &file.server.address
-    {
-        let binds = addresses.list().iter().cloned().map(Bind::Address).collect();
-        file.http.bind = Some(file::Binds::Many(binds));
-    }
-    if let Some(mut https) = file.server.https.take() {
-        // In those files the addresses of HTTPS are those of HTTP.
-        if https.bind.is_none() {
-            https.bind = file.http.bind.clone();
-        }
-        if file.https.bind.is_none() {
-            file.https = https;
-        }
-    }
-}
-
 /// The addresses of a `bind` list with what each overrides.
 pub(super) fn listeners<'a>(
     loaded: &Loaded,
@@ -141,7 +111,8 @@ pub(super) fn tls_listeners(loaded: &Loaded) -> Result<Vec<TlsListener>, ConfigE
     for (address, object) in listeners(loaded, section, "https", default)? {
         let own = |pick: fn(&file::BindObject) -> Option<PathBuf>| object.and_then(pick);
         let missing = |what: &str| {
-            loaded.error("https.bind", format!("{address} needs https.{what}: the path of a file"))
+            let key = loaded.written(&format!("https.{what}"));
+            loaded.error("https.bind", format!("{address} needs {key}: the path of a file"))
         };
         let key = own(|o| o.key.clone()).or_else(|| section.key.clone());
         let cert = own(|o| o.cert.clone()).or_else(|| section.cert.clone());

@@ -11,10 +11,11 @@ use super::drivers::drivers;
 use super::file::{self, CountOrSwitch, Loaded};
 use super::limits::limits;
 use super::listeners::{
-    DEFAULT_LISTEN, apply_legacy, listeners, parse_listen, proxy_protocol, tls_listeners,
-    tls_policy,
+    DEFAULT_LISTEN, listeners, parse_listen, proxy_protocol, tls_listeners, tls_policy,
 };
-use super::{AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE, TimeoutMark};
+use super::{
+    AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE, TimeoutMark, legacy,
+};
 use crate::cli::{CacheMode, Cli};
 
 /// Hipache's cap of sockets per backend and worker.
@@ -54,7 +55,7 @@ pub(super) fn resolve(
     named: Option<PathBuf>,
 ) -> Result<Config, ConfigError> {
     let mut warnings = std::mem::take(&mut loaded.warnings);
-    apply_legacy(&mut loaded, &mut warnings);
+    legacy::apply(&mut loaded, &mut warnings);
     let file = &loaded.file;
     let server = &file.server;
 
