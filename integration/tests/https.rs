@@ -116,6 +116,37 @@ fn requests_over_tls_reach_the_backend_and_say_that_they_did() {
     assert!(log[2].contains("\"GET /x HTTP/1.1\" 200"), "{log:?}");
 }
 
+/// As nginx and Hipache do; a client whose only offer is unknown is refused (RFC 7301 3.2).
+#[test]
+fn clients_that_offer_only_http_1_0_by_alpn_are_served() {
+    let stage = Stage::new();
+    let router = stage.builder().start();
+    stage.store("a.test", &["a.test"]);
+    for offers in [&["http/1.0"][..], &["spdy/3", "http/1.0"]] {
+        let mut connected = stage.kind().offering(offers).connect(https(&router), "a.test");
+        assert_eq!(connected.protocol.as_deref(), Some("http/1.0"));
+        assert_eq!(connected.client.get("a.test", "/").text(), "b");
+    }
+    assert!(stage.kind().offering(&["spdy/3"]).try_connect(https(&router), "a.test").is_err());
+}
+
+/// In words, as nginx does, and with all of it: what the client sent does not reset the connection.
+#[test]
+fn plain_http_to_an_https_port_is_answered_in_words() {
+    let stage = Stage::new();
+    let router = stage.builder().start();
+    for first in ["GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "PUT / HTTP/1.0\r\n\r\n1234", "g"] {
+        let mut client = Client::connect(https(&router));
+        let response = client.send(first).response();
+        assert_eq!(response.status(), 400, "{first:?}");
+        assert!(response.text().contains("HTTPS port"), "{first:?}: {}", response.text());
+        assert_eq!(response.header("connection"), Some("close"));
+        assert!(client.is_closed());
+    }
+    assert_eq!(stage.backend.requests().len(), 0);
+    stage.kind().connect(https(&router), "default.test");
+}
+
 /// Also where nobody is distrusted, a client cannot have itself redirected for ever; a trusted proxy
 /// may say that it carries what came without encryption.
 #[test]

@@ -278,6 +278,10 @@ fn answers_a_ping_itself() {
     let response = get(router.addr(), "__ping__", "/any/path");
     assert_eq!((response.status(), response.text().as_str()), (200, "ok"));
     assert!(response.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")));
+    for (name, value) in [("cache-control", "no-cache"), ("pragma", "no-cache"), ("expires", "-1")]
+    {
+        assert_eq!(response.header(name), Some(value), "{name}");
+    }
     redis.kill();
     assert_eq!(get(router.addr(), "__ping__", "/").status(), 200, "Redis has no part in it");
 }

@@ -59,7 +59,8 @@ const STORE_START_PATIENCE: Duration = Duration::from_secs(1);
 const MAX_QUEUE_TIME: Duration = Duration::from_secs(30);
 
 /// What is spoken inside TLS, as clients are told in the handshake (ALPN), the preferred one first.
-const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
+/// A client that offers others only is refused (RFC 7301 3.2).
+const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1", b"http/1.0"];
 
 /// How long the last snapshot may take at the end.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(3);

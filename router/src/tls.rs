@@ -36,6 +36,9 @@ pub enum HandshakeError {
     /// There is no certificate to serve.
     #[error("there is no certificate for {0}, and https.bind has no default one")]
     NoCertificate(Box<str>),
+    /// The client sent a request without TLS. It was answered.
+    #[error("the client sent plain HTTP to an HTTPS port")]
+    PlainHttp,
     /// The client sent what is not TLS, or speaks no version or cipher that we do.
     #[error("TLS handshake failed: {0}")]
     Protocol(#[source] io::Error),

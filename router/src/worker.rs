@@ -205,6 +205,7 @@ async fn wake_by_and_by(expired: Vec<Weak<Connection>>) {
 }
 
 mod http2;
+mod plain;
 
 #[derive(Clone)]
 struct Acceptor {
@@ -360,7 +361,14 @@ async fn serve_tls(
     let accepted = {
         let connection = &client.connection;
         connection.allow_for(Some(HANDSHAKE_TIMEOUT));
-        let mut accepting = Box::pin(tls.accept(stream));
+        let mut accepting = Box::pin(async move {
+            if plain::is_http(&stream).await.map_err(HandshakeError::Closed)? {
+                // A client that is gone needs no answer.
+                let _is_told = plain::refuse(stream).await;
+                return Err(HandshakeError::PlainHttp);
+            }
+            tls.accept(stream).await
+        });
         std::future::poll_fn(|cx| {
             connection.register(cx.waker());
             if connection.has_expired() || connection.is_closing() {
@@ -375,7 +383,9 @@ async fn serve_tls(
         Ok((_, Session { is_1_3, is_resumed, .. })) => Ok((*is_1_3, *is_resumed)),
         Err(HandshakeError::Closed(_)) => Err(HandshakeFailure::Closed),
         Err(HandshakeError::NoCertificate(_)) => Err(HandshakeFailure::NoCertificate),
-        Err(HandshakeError::Protocol(_)) => Err(HandshakeFailure::Protocol),
+        Err(HandshakeError::PlainHttp | HandshakeError::Protocol(_)) => {
+            Err(HandshakeFailure::Protocol)
+        }
     }));
     let client_addr = client.connection.peer;
     match accepted {

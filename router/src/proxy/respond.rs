@@ -212,9 +212,7 @@ impl Client {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-        headers.insert(EXPIRES, HeaderValue::from_static("-1"));
+        forbid_caching(headers);
         if is_head {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
@@ -310,9 +308,17 @@ fn add_version(headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-debug-version-hipache"), version);
 }
 
+/// What Hipache adds to every answer of its own.
+fn forbid_caching(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    headers.insert(EXPIRES, HeaderValue::from_static("-1"));
+}
+
 /// The answer to a load balancer's health check.
 pub(super) fn pong(log: RequestLog) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full("ok".into(), log));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    forbid_caching(response.headers_mut());
     response
 }
