@@ -1,8 +1,10 @@
 //! The command line and the one JSON file: docs/hipache-contract.md 4, and the router's own
 //! settings, exit codes and privileges.
 
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 
 use integration::backend::Backend;
 use integration::certificates::Authority;
@@ -11,7 +13,7 @@ use integration::eventually::{DEADLINE, eventually};
 use integration::ports::Reserved;
 use integration::program::Ended;
 use integration::redis::Redis;
-use integration::router::{Builder, Router};
+use integration::router::{Builder, Router, binary};
 use integration::tls::Kind;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
@@ -94,7 +96,7 @@ fn the_file_of_a_hipache_user_is_understood() {
     assert_says(&settings["http"].to_string(), &["0.0.0.0", "8080", "::1", "127.0.0.2", "81"]);
     assert_says(&settings["driver"].to_string(), &["10.0.0.1:6380/1#pre", "redis://primary"]);
     assert_eq!(settings["group"], "33");
-    assert_eq!(dry(text).stderr, "", "no warning");
+    assert_eq!(dry(text).stderr, "router: configuration file c.json\n", "no warning");
 }
 
 /// A key and its certificate, PEM.
@@ -167,6 +169,144 @@ fn without_a_name_hipaches_default_files_are_read() {
     assert_eq!(missing.code, Some(78));
     assert_says(&missing.stderr, &["config/config_prod.json"]);
     assert_eq!(Builder::bare().arg("--dry").run().code, Some(0), "a file is not needed");
+}
+
+/// Which file was read is told, by `--dry` and in the log.
+#[test]
+fn the_file_that_was_read_is_named() {
+    let dry = Builder::bare().file("config/config.json", "{}").arg("--dry").run();
+    assert_eq!(dry.stderr, "router: configuration file config/config.json\n");
+    let without = Builder::bare().arg("--dry").run();
+    assert_says(&without.stderr, &["no configuration file"]);
+    let redis = Redis::start();
+    Router::start(&redis).wait_for_log(&["INFO", "configuration read", "config.json"]);
+}
+
+/// `--dry | head`: a reader that has seen enough is no failure.
+#[test]
+fn a_closed_pipe_does_not_fail_dry() {
+    let mut router = Command::new(binary())
+        .arg("--dry")
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the router");
+    drop(router.stdout.take());
+    let ended = router.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+/// Arguments, a file with its text, the exit code, what is said, and what is not.
+type Mistake<'a> = (&'a [&'a str], (&'a str, &'a str), i32, &'a [&'a str], &'a str);
+
+/// Each mistake is said with what to do, and names the setting that made it.
+#[test]
+fn mistakes_at_the_start_say_what_to_do() {
+    let taken = Reserved::new();
+    let _listener = taken.listen();
+    let admin = format!("127.0.0.1:{}", taken.port());
+    let run = ["--user", "root", "--listen", "127.0.0.1:0"];
+    let mistakes: &[Mistake<'_>] = &[
+        (&["--admin", &admin], ("", ""), 1, &["admin listener", "with --admin"], "--listen"),
+        (
+            &["--redis", "localhost:25379"],
+            ("", ""),
+            78,
+            &["--redis", "write `redis://localhost:25379`"],
+            "`localhost:`",
+        ),
+        (
+            &["--redis-password-file", "empty"],
+            ("empty", "\n"),
+            78,
+            &["--redis-password-file", "is empty"],
+            "WRONGPASS",
+        ),
+        (
+            &["--access-log", "no/such/access.log"],
+            ("", ""),
+            1,
+            &["no/such/access.log", "install -d no/such", "--access-log"],
+            "panic",
+        ),
+        (&["-c", "c.json"], ("c.json", ""), 78, &["c.json:1", "is empty"], "column"),
+        (&["-c", "c.json"], ("c.json", "{\n// x\n}"), 78, &["c.json:2", "no comments"], "column"),
+        (
+            &["-c", "c.json"],
+            ("c.json", "{\"http\": {\"port\": \"x\"}}"),
+            78,
+            &["http.port", "0 to 65535", "\"x\""],
+            "u16",
+        ),
+    ];
+    for (args, (name, content), code, words, not) in mistakes {
+        let mut builder = Builder::bare().args(&run).args(args);
+        if !name.is_empty() {
+            builder = builder.file(name, content);
+        }
+        let ended = builder.run();
+        assert_eq!(ended.code, Some(*code), "{args:?}: {}", ended.stderr);
+        assert_says(&ended.stderr, words);
+        assert!(!ended.stderr.contains(not), "{}", ended.stderr);
+    }
+}
+
+/// What keeps Redis from being used is named, once, and not as something else.
+#[test]
+fn the_log_names_what_keeps_redis_from_being_used() {
+    let (locked, redis) = (Redis::start(), Redis::start());
+    redis.run(&["ACL", "SETUSER", "small", "on", ">x", "+ping", "+hello", "+auth"]);
+    locked.run(&["CONFIG", "SET", "requirepass", "secret"]);
+    let web = answering("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n", true);
+    // As Redis does: closed at once, so that what the client has sent resets the connection.
+    let protected = answering(
+        "-DENIED Redis is running in protected mode because no password is set. Do this.\r\n",
+        false,
+    );
+    for (driver, words) in [
+        (
+            format!("redis://:wrong@127.0.0.1:{}", locked.port()),
+            ["refuses the password, check", "Redis refuses the password: every"],
+        ),
+        (
+            format!("redis://small:x@127.0.0.1:{}", redis.port()),
+            ["its user may not", "does not allow its user what is needed: every"],
+        ),
+        (
+            format!("redis://127.0.0.1:{}", web),
+            ["does not speak Redis' protocol", "is not Redis: every"],
+        ),
+        (
+            format!("redis://127.0.0.1:{protected}"),
+            ["set `requirepass`", "is in protected mode and refuses other machines: every"],
+        ),
+    ] {
+        let router = Router::builder(&redis).set("driver", driver.as_str()).start();
+        for word in words {
+            router.wait_for_log(&["WARN", word]);
+        }
+        let log = router.log();
+        assert!(!log.contains("not reachable") && !log.contains("reset by peer"), "{log}");
+        let lines = log.lines().filter(|line| line.contains("WARN")).count();
+        assert_eq!(lines, 2, "{log}");
+        assert_eq!(log.matches("cannot use Redis").count(), 1, "{log}");
+    }
+}
+
+/// The port of a server that says this to each client, once it was asked something if it `waits`.
+fn answering(said: &'static str, waits: bool) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    drop(std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            if waits {
+                let _length = stream.read(&mut [0; 1024]);
+            }
+            let _is_written = stream.write_all(said.as_bytes());
+        }
+    }));
+    port
 }
 
 /// "Exit codes: 2 (usage), 78 (configuration)", and one line that says what is wrong.

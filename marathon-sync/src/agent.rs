@@ -431,7 +431,7 @@ impl Running {
         let Some(known) = &self.known else { return Ok(()) };
         // Asked before the long computation, which would be in vain.
         if !self.agent.redis.wait_until_up(REDIS_PATIENCE).await {
-            self.redis_failed("read_failed", "Redis is not reachable".to_owned());
+            self.redis_failed("read_failed", self.agent.redis.outage().to_string());
             return Ok(());
         }
         let occasion = if known.is_new { Occasion::Answer } else { Occasion::Again };

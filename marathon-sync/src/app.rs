@@ -184,7 +184,11 @@ fn block_on<T>(
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
-    std::io::stdout().lock().write_all(text.as_bytes()).context("cannot print")
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // `explain | head` has seen enough; the exit code is what it would have been.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot print"),
+    }
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {

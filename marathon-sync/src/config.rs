@@ -286,7 +286,12 @@ fn is_host_and_port(text: &str) -> bool {
 /// The text of a file without line ends at its end.
 fn secret(flag: &'static str, path: &Path) -> Result<Secret, ConfigError> {
     let text = read_secret(path).map_err(|error| unreadable(flag, &error))?;
-    Ok(Secret::new(text.expose().trim_end_matches(['\r', '\n'])))
+    let text = text.expose().trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        let problem = format!("{} is empty: expected the password in it", path.display());
+        return Err(wrong(flag, problem));
+    }
+    Ok(Secret::new(text))
 }
 
 fn unreadable(flag: &'static str, error: &CredentialsError) -> ConfigError {

@@ -4,7 +4,7 @@
 //! but for what is held back or cannot be read. `verify`: 0 the same, 1 different, 2 not known.
 //! `explain`: 0 a live backend, 3 none or quarantined, 4 not routed.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         Some(Command::Check) => {
             return match writeln!(std::io::stdout(), "{}", config.censored()) {
                 Ok(()) => ExitCode::SUCCESS,
+                // `check | head` has seen enough.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
                 Err(error) => fail(&format!("marathon-sync: cannot print: {error}"), 1),
             };
         }

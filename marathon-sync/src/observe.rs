@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::backend::Scheme;
-use shared::store::Client;
+use shared::store::{Client, Outage};
 
 use crate::agent::state::{State, View};
 use crate::pass::Pass;
@@ -63,6 +63,8 @@ pub struct Facts {
     pub view: View,
     /// Whether Redis is connected.
     pub redis_is_up: bool,
+    /// What keeps Redis from being used, while it is not connected.
+    pub outage: Outage,
     /// Whether the process is about to end.
     pub is_ending: bool,
 }
@@ -73,6 +75,7 @@ impl Observed {
         Facts {
             view: self.state.view(),
             redis_is_up: self.redis.as_ref().is_some_and(Client::is_up),
+            outage: self.redis.as_ref().map(Client::outage).unwrap_or_default(),
             is_ending: self.is_ending.load(Ordering::Relaxed),
         }
     }

@@ -264,11 +264,41 @@ enum Output {
 
 /// Why an access log could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the access log {path}")]
+#[error("cannot open the access log {}{}", .path.display(), hint(.source, .path, *.owner))]
 pub struct OpenError {
     path: PathBuf,
+    /// Who is to write it, when that is not the user of the start.
+    owner: Option<(nix::unistd::Uid, nix::unistd::Gid)>,
     #[source]
     source: io::Error,
+}
+
+/// What to do about it.
+fn hint(
+    error: &io::Error,
+    path: &Path,
+    owner: Option<(nix::unistd::Uid, nix::unistd::Gid)>,
+) -> String {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = directory.display();
+    let otherwise = "or write it elsewhere with --access-log PATH, `stdout` or `none`";
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            let give = owner.map(|(user, group)| format!(" -o {user} -g {group}"));
+            let give = give.unwrap_or_default();
+            format!("; make its directory (install -d{give} {directory}), {otherwise}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "; give the user of this program the right to write to {directory}, {otherwise}"
+            )
+        }
+        io::ErrorKind::IsADirectory => "; it is a directory: name a file in it".to_owned(),
+        _ => format!("; {otherwise}"),
+    }
 }
 
 /// An opened target. Opened before privileges are dropped, written to afterwards.
@@ -291,7 +321,8 @@ impl Opened {
             AccessLogTarget::Stdout => Some(Output::Stdout(io::stdout())),
             AccessLogTarget::File(path) => {
                 let is_new = !path.exists();
-                let file = open(path).map_err(|source| OpenError { path: path.clone(), source })?;
+                let file =
+                    open(path).map_err(|source| OpenError { path: path.clone(), owner, source })?;
                 if let Some((user, group)) = owner.filter(|_| is_new)
                     && let Err(error) = nix::unistd::chown(path, Some(user), Some(group))
                 {

@@ -60,7 +60,8 @@ impl Admin {
             text(StatusCode::OK, reason)
         } else {
             let routes = self.state.routes();
-            let reason = format!("Redis is not reachable; {routes} hosts are served from memory\n");
+            let outage = self.state.outage();
+            let reason = format!("{outage}; {routes} hosts are served from memory\n");
             text(StatusCode::SERVICE_UNAVAILABLE, reason)
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use shared::secret::Secret;
-use shared::store::{Store, StoreConfig, Watcher};
+use shared::store::{Outage, Store, StoreConfig, Watcher};
 use shared::telemetry::LevelHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError, TimeoutMark};
 use crate::dead_marks;
 use crate::host_failures::HostFailures;
-use crate::listen::Bound;
+use crate::listen::{Bound, Purpose};
 use crate::metrics::{Counters, Metrics, StandIn, State};
 use crate::passwords::Passwords;
 use crate::privileges;
@@ -139,14 +139,20 @@ impl App {
         }
         let listeners = addresses
             .iter()
-            .map(|address| {
+            .enumerate()
+            .map(|(index, address)| {
+                let is_http = index < config.listen.len();
+                let purpose = if is_http { Purpose::Http } else { Purpose::Https };
                 let is_twin = |other: &std::net::SocketAddr| {
                     other.is_ipv4() && other.port() == address.port()
                 };
-                Bound::new(*address, config.workers, addresses.iter().any(is_twin))
+                Bound::new(*address, purpose, config.workers, addresses.iter().any(is_twin))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let admin = config.admin.map(|address| Bound::new(address, 1, false)).transpose()?;
+        let admin = config
+            .admin
+            .map(|address| Bound::new(address, Purpose::Admin, 1, false))
+            .transpose()?;
         let owner = target.as_ref().map(|target| (target.uid, target.gid));
         let access_log = match Opened::new(&config.access_log, owner) {
             Ok(opened) => opened,
@@ -333,7 +339,8 @@ impl App {
 
         // Hipache's default path may have been impossible to open.
         let logs_to = access_log.as_ref().map_or(&AccessLogTarget::None, |_| &config.access_log);
-        announce(&config, logs_to, &addresses, admin_address, is_up, stand_in);
+        let outage = (!is_up).then(|| store.outage());
+        announce(&config, logs_to, &addresses, admin_address, outage, stand_in);
         signals
             .serve(
                 &config,
@@ -429,7 +436,7 @@ fn announce(
     access_log: &AccessLogTarget,
     addresses: &[std::net::SocketAddr],
     admin: Option<std::net::SocketAddr>,
-    redis_is_up: bool,
+    outage: Option<Outage>,
     stand_in: Option<StandIn>,
 ) {
     let urls = addresses.iter().enumerate().map(|(index, address)| {
@@ -447,22 +454,30 @@ fn announce(
     let redis: Vec<_> = config.drivers.iter().map(ToString::to_string).collect();
     info!(
         version = env!("CARGO_PKG_VERSION"), workers = config.workers, redis = redis.join(" "),
-        redis.up = redis_is_up, cache, %access_log,
+        redis.up = outage.is_none(), cache, %access_log,
         "serving {urls}"
     );
-    if let (false, Some(StandIn { hosts, age })) = (redis_is_up, stand_in) {
+    let Some(outage) = outage else {
+        ready(&urls);
+        return;
+    };
+    if let Some(StandIn { hosts, age }) = stand_in {
         warn!(
-            "Redis is not reachable: until it is, {hosts} hosts are served from the snapshot {}, \
-             {} s old, and all others get 503",
+            "{outage}: until that changes, {hosts} hosts are served from the snapshot {}, {} s old, \
+             and all others get 503",
             config.snapshot.as_deref().unwrap_or_else(|| Path::new("")).display(),
             age.as_secs()
         );
-    } else if !redis_is_up {
+    } else {
         warn!(
-            "Redis is not reachable: every request gets 503 until it is; routes are read as soon \
-             as it answers"
+            "{outage}: every request gets 503 until that changes; routes are read as soon as Redis \
+             answers"
         );
     }
+    ready(&urls);
+}
+
+fn ready(urls: &str) {
     notify(&[
         sd_notify::NotifyState::Status(&format!("serving {urls}")),
         sd_notify::NotifyState::Ready,

@@ -24,6 +24,7 @@ mod listeners;
 mod locate;
 mod numbers;
 mod openssl;
+mod read;
 mod resolve;
 mod words;
 
@@ -251,8 +252,8 @@ impl Config {
     /// [`ConfigError`] names file, line and key.
     pub fn load(cli: &Cli, flavor: Option<&str>) -> Result<Self, ConfigError> {
         let loaded = match config_path(cli, flavor) {
-            Some(path) => file::load(&path)?,
-            None => file::parse(Path::new("(no file)"), "{}".to_owned())?,
+            Some(path) => read::load(&path)?,
+            None => read::parse(Path::new("(no file)"), "{}".to_owned())?,
         };
         let named = config_path(cli, flavor);
         resolve(cli, loaded, named)
@@ -264,7 +265,7 @@ impl Config {
     ///
     /// [`ConfigError`] names file, line and key.
     pub fn parse(cli: &Cli, path: &Path, text: String) -> Result<Self, ConfigError> {
-        resolve(cli, file::parse(path, text)?, Some(path.to_owned()))
+        resolve(cli, read::parse(path, text)?, Some(path.to_owned()))
     }
 
     /// The effective settings in the shape of the file, without secrets, for `--dry`.
@@ -362,12 +363,12 @@ mod tests {
 
     use clap::Parser;
 
-    use super::{AccessLogTarget, CachePolicy, Cli, Config, TimeoutMark, file, resolve};
+    use super::{AccessLogTarget, CachePolicy, Cli, Config, TimeoutMark, read, resolve};
 
     fn load(text: &str, flags: &[&str]) -> Result<Config, String> {
         let cli = Cli::try_parse_from(std::iter::once(&"router").chain(flags))
             .map_err(|error| error.to_string())?;
-        let loaded = file::parse(Path::new("c.json"), text.to_owned());
+        let loaded = read::parse(Path::new("c.json"), text.to_owned());
         loaded.and_then(|loaded| resolve(&cli, loaded, None)).map_err(|error| error.to_string())
     }
 

@@ -26,6 +26,7 @@ pub mod route;
 pub mod seldom;
 pub mod snapshot;
 pub mod stream;
+pub mod suggest;
 pub mod table;
 pub mod tls;
 pub mod upstream;

@@ -14,28 +14,62 @@ const BACKLOG: i32 = 4096;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}{}", hint(.source, .address))]
+#[error("cannot listen on {address}{}", hint(.source, .address, *.purpose))]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
+    /// What it is for.
+    pub purpose: Purpose,
     /// What the system said.
     #[source]
     pub source: io::Error,
 }
 
-fn hint(error: &io::Error, address: &SocketAddr) -> String {
+/// What an address is listened on for: errors name the setting that chose it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// The admin listener.
+    Admin,
+    /// HTTP.
+    Http,
+    /// HTTPS.
+    Https,
+}
+
+impl Purpose {
+    /// The setting, with an example where it is a flag.
+    fn setting(self, address: &SocketAddr) -> String {
+        let free = |port| SocketAddr::new(address.ip(), port);
+        match self {
+            Self::Admin => format!("with --admin {} (or server.admin)", free(9000)),
+            Self::Http => format!("with --listen {} (or http.port)", free(8080)),
+            Self::Https => "with https.port, or the `port` of an item of https.bind".to_owned(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "the admin listener",
+            Self::Http => "HTTP",
+            Self::Https => "HTTPS",
+        }
+    }
+}
+
+fn hint(error: &io::Error, address: &SocketAddr, purpose: Purpose) -> String {
+    let (name, setting) = (purpose.name(), purpose.setting(address));
     match error.kind() {
         io::ErrorKind::PermissionDenied if address.port() < 1024 => format!(
-            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose another one with \
-             --listen {}:8080",
-            address.ip()
+            " for {name}; ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose another one \
+             {setting}"
         ),
-        io::ErrorKind::AddrInUse => {
-            "; another program listens there: stop it, or choose another port with --listen"
-                .to_owned()
+        io::ErrorKind::AddrInUse => format!(
+            " for {name}; another program listens there: stop it, or choose another port {setting}"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!(" for {name}; this machine does not have that address")
         }
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address".to_owned(),
-        _ => String::new(),
+        _ => format!(" for {name}"),
     }
 }
 
@@ -56,9 +90,14 @@ impl Bound {
     /// # Errors
     ///
     /// [`BindError`] says what to do about it.
-    pub fn new(address: SocketAddr, workers: usize, only_v6: bool) -> Result<Self, BindError> {
+    pub fn new(
+        address: SocketAddr,
+        purpose: Purpose,
+        workers: usize,
+        only_v6: bool,
+    ) -> Result<Self, BindError> {
         let address = if has_ipv6() || only_v6 { address } else { without_ipv6(address) };
-        let failed = |source| BindError { address, source };
+        let failed = |source| BindError { address, purpose, source };
         if address.port() != 0 {
             // With SO_REUSEPORT alone a second router of the same user would silently share the
             // port; without it the kernel tells.
@@ -107,7 +146,7 @@ fn bind(address: SocketAddr, reuse_port: bool, only_v6: bool) -> io::Result<std:
 mod tests {
     use std::io;
 
-    use super::{BindError, Bound, without_ipv6};
+    use super::{BindError, Bound, Purpose, without_ipv6};
 
     #[test]
     fn every_address_is_every_ipv4_address_without_ipv6() {
@@ -120,22 +159,34 @@ mod tests {
 
     #[test]
     fn every_worker_gets_a_socket_on_the_same_port() {
-        let bound = Bound::new("127.0.0.1:0".parse().unwrap(), 3, false).unwrap();
+        let bound = Bound::new("127.0.0.1:0".parse().unwrap(), Purpose::Http, 3, false).unwrap();
         assert_ne!(bound.address.port(), 0);
         assert_eq!(bound.sockets.len(), 3);
         for socket in &bound.sockets {
             assert_eq!(socket.local_addr().unwrap(), bound.address);
         }
-        let second = Bound::new(bound.address, 1, false).unwrap_err();
+        let second = Bound::new(bound.address, Purpose::Http, 1, false).unwrap_err();
         assert!(second.to_string().contains("another program listens there"), "{second}");
     }
 
     #[test]
-    fn a_port_that_needs_privileges_names_the_way_out() {
-        let error = BindError {
-            address: "127.0.0.1:80".parse().unwrap(),
-            source: io::ErrorKind::PermissionDenied.into(),
-        };
-        assert!(error.to_string().contains("--listen 127.0.0.1:8080"), "{error}");
+    fn an_error_names_the_setting_that_chose_the_address() {
+        for (purpose, kind, expected) in [
+            (Purpose::Http, io::ErrorKind::PermissionDenied, "--listen 127.0.0.1:8080"),
+            (Purpose::Admin, io::ErrorKind::PermissionDenied, "--admin 127.0.0.1:9000"),
+            (Purpose::Admin, io::ErrorKind::AddrInUse, "with --admin"),
+            (Purpose::Https, io::ErrorKind::AddrInUse, "https.port"),
+            (
+                Purpose::Admin,
+                io::ErrorKind::AddrNotAvailable,
+                "for the admin listener; this machine",
+            ),
+            (Purpose::Https, io::ErrorKind::Other, "127.0.0.1:80 for HTTPS"),
+        ] {
+            let address = "127.0.0.1:80".parse().unwrap();
+            let error = BindError { address, purpose, source: kind.into() }.to_string();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(error.contains("--listen"), purpose == Purpose::Http, "{error}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 could not start or run, 2 wrong usage, 78 wrong configuration.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -11,7 +11,7 @@ use router::cli::{Cli, Command};
 use router::config::{Config, ConfigError};
 use router::healthcheck;
 use shared::telemetry::{self, LogFormat};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Requests make many small allocations of the same sizes in one thread. The system's allocator
 /// spent an eighth of a request's instructions on them and returned memory to the kernel that it
@@ -40,6 +40,10 @@ fn main() -> ExitCode {
         Ok(level) => level,
         Err(error) => return fail(&format!("router: {error}"), 1),
     };
+    match &config.file {
+        Some(file) => info!(file = %file.display(), "configuration read"),
+        None => info!("no configuration file: flags, environment and defaults count"),
+    }
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -59,6 +63,11 @@ fn load(cli: &Cli) -> Result<Config, ConfigError> {
 
 /// `--dry`: the result, and what is to be said about it.
 fn show(config: &Config) -> ExitCode {
+    let source = match &config.file {
+        Some(file) => format!("configuration file {}", file.display()),
+        None => "no configuration file: flags, environment and defaults".to_owned(),
+    };
+    let _is_written = writeln!(std::io::stderr(), "router: {source}");
     for warning in &config.warnings {
         // Nobody reads a closed standard error.
         let _is_written = writeln!(std::io::stderr(), "router: warning: {warning}");
@@ -68,6 +77,8 @@ fn show(config: &Config) -> ExitCode {
     }
     match writeln!(std::io::stdout(), "{}", config.censored()) {
         Ok(()) => ExitCode::SUCCESS,
+        // `--dry | head` has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&format!("router: cannot print the configuration: {error}"), 1),
     }
 }

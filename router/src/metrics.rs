@@ -16,6 +16,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use shared::store::Outage;
 
 /// A number that one thread counts and others read.
 #[derive(Debug, Default)]
@@ -97,6 +98,9 @@ impl Counters {
 pub trait State: fmt::Debug + Send + Sync + 'static {
     /// Whether Redis is connected, on the side that is read and on the side that is written.
     fn redis_is_up(&self) -> (bool, bool);
+
+    /// What keeps Redis from being used, while it is not connected.
+    fn outage(&self) -> Outage;
 
     /// Panics since the start.
     fn panics(&self) -> u64;
@@ -315,7 +319,7 @@ mod tests {
 
     use http::StatusCode;
 
-    use super::{Counters, HandshakeFailure, Metrics, StandIn, State};
+    use super::{Counters, HandshakeFailure, Metrics, Outage, StandIn, State};
 
     #[derive(Debug)]
     struct Fixed;
@@ -323,6 +327,10 @@ mod tests {
     impl State for Fixed {
         fn redis_is_up(&self) -> (bool, bool) {
             (true, false)
+        }
+
+        fn outage(&self) -> Outage {
+            Outage::Unreachable
         }
 
         fn panics(&self) -> u64 {

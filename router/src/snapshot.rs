@@ -127,16 +127,20 @@ impl Keeper {
             status: Arc::default(),
             unread: Vec::new(),
         };
-        keeper.probe().await;
+        let can_write = keeper.probe().await;
         match keeper.read().await {
             Ok(Some((standing, unread))) => {
                 keeper.status.set(Some(standing).filter(|standing| standing.hosts > 0));
                 keeper.unread = unread;
             }
             Ok(None) => info!(path = %path.display(), "there is no snapshot yet"),
-            Err(error) => warn!(
+            Err(error) if can_write => warn!(
                 path = %path.display(),
                 "snapshot not used: {error}; it is replaced as soon as routes were read from Redis"
+            ),
+            Err(error) => warn!(
+                path = %path.display(),
+                "snapshot not used: {error}; it stays as it is until it can be written"
             ),
         }
         keeper
@@ -147,12 +151,17 @@ impl Keeper {
         Arc::clone(&self.status)
     }
 
-    /// Warns of a directory that cannot be written to before it matters.
-    async fn probe(&self) {
+    /// Warns of a directory that cannot be written to before it matters. Returns whether it can.
+    async fn probe(&self) -> bool {
         let path = self.path.clone();
         let probe = tokio::task::spawn_blocking(move || temporary(&path).map(drop));
-        if let Ok(Ok(Err(error))) = tokio::time::timeout(READ_TIMEOUT, probe).await {
-            self.report(&error);
+        match tokio::time::timeout(READ_TIMEOUT, probe).await {
+            Ok(Ok(Ok(()))) => true,
+            Ok(Ok(Err(error))) => {
+                self.report(&error);
+                false
+            }
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 
@@ -237,7 +246,7 @@ impl Keeper {
     fn report(&self, error: &std::io::Error) {
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         warn!(
-            path = %self.path.display(), %error,
+            path = %self.path.display(), %error, user = nix::unistd::geteuid().as_raw(),
             "snapshot cannot be written: it needs a directory that exists, has room, and is \
              writable for the user that the router runs as"
         );

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use shared::lock::lock;
-use shared::store::{Change, Repair, Store, StoreError, Tracking, Watcher};
+use shared::store::{Change, Outage, Repair, Store, StoreError, Tracking, Watcher};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -156,6 +156,11 @@ impl Table {
     /// Whether Redis is connected, on the side that is read and on the side that is written.
     pub fn redis_is_up(&self) -> (bool, bool) {
         (self.store.is_up(), self.store.can_write())
+    }
+
+    /// What keeps Redis from being used, while it is not connected.
+    pub fn outage(&self) -> Outage {
+        self.store.outage()
     }
 
     /// Waits for the look-up that is under way for `host`, or begins one.

@@ -84,6 +84,9 @@ pub enum DriverError {
          `redis+sentinel://host,host/service` or `unix:/path`, not `{0}:`"
     )]
     UnknownScheme(String),
+    /// HOST:PORT without a scheme.
+    #[error("the driver must begin with a scheme: write `redis://{0}`")]
+    HostAndPort(String),
     /// No scheme at all.
     #[error("the driver must begin with `redis://`, `rediss://`, `redis+sentinel://` or `unix:`")]
     NoScheme,
@@ -144,6 +147,9 @@ impl Driver {
     /// place may be a piece of a password.
     pub fn parse(text: &str) -> Result<Self, DriverError> {
         let (scheme, rest) = text.trim().split_once(':').ok_or(DriverError::NoScheme)?;
+        if is_port(rest) && is_host(scheme) {
+            return Err(DriverError::HostAndPort(format!("{scheme}:{rest}")));
+        }
         let (rest, prefix) = rest.split_once('#').unwrap_or((rest, ""));
         let prefix = prefix.to_owned();
         let scheme = scheme.to_ascii_lowercase();
@@ -159,6 +165,8 @@ impl Driver {
                 }
                 return Ok(Self { address: Address::Unix(path.into()), prefix, ..Self::default() });
             }
+            // What stands in front of the colon may be a piece of a password.
+            _ if !rest.starts_with("//") => return Err(DriverError::NoScheme),
             _ => return Err(DriverError::UnknownScheme(scheme)),
         };
         let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -327,6 +335,17 @@ impl fmt::Display for Driver {
     }
 }
 
+/// A port, and perhaps a database.
+fn is_port(text: &str) -> bool {
+    let (port, database) = text.split_once('/').unwrap_or((text, ""));
+    port.parse::<u16>().is_ok() && database.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_host(text: &str) -> bool {
+    let is_host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    !text.is_empty() && text != "unix" && text.bytes().all(is_host_byte)
+}
+
 fn decode(text: &str) -> Result<Option<String>, DriverError> {
     if text.is_empty() {
         return Ok(None);
@@ -379,6 +398,10 @@ mod tests {
     fn a_wrong_driver_says_which_part_is_wrong() {
         for (text, error) in [
             ("redis", DriverError::NoScheme),
+            ("localhost:25379", DriverError::HostAndPort("localhost:25379".into())),
+            ("10.0.0.1:6379/2", DriverError::HostAndPort("10.0.0.1:6379/2".into())),
+            ("redis:6379", DriverError::HostAndPort("redis:6379".into())),
+            ("hunter2:x@host", DriverError::NoScheme),
             ("memcached://h", DriverError::UnknownScheme("memcached".into())),
             ("redis://h/x", DriverError::BadDatabase),
             ("redis://h:0", DriverError::BadPort),

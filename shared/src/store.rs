@@ -18,11 +18,13 @@ mod certificates;
 mod client;
 mod dial;
 mod link;
+mod outage;
 mod scripts;
 
 pub use certificates::StoredCertificate;
 pub use client::{Client, Command, Reply};
 use link::{Link, Role};
+pub use outage::Outage;
 
 /// How to reach Redis, and how long to wait for it.
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ pub struct StoreConfig {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no connection now; one is being tried for.
-    #[error("Redis is not reachable")]
+    #[error("there is no connection to Redis")]
     Unavailable,
     /// It has reached its `maxmemory` and may evict nothing.
     #[error(
@@ -265,6 +267,11 @@ impl Store {
     /// Whether the side that is read from is connected.
     pub fn is_up(&self) -> bool {
         self.inner.read.is_up()
+    }
+
+    /// What keeps Redis from being used, while the side that is read from is not connected.
+    pub fn outage(&self) -> Outage {
+        self.inner.read.outage()
     }
 
     /// Whether the side that is written to is connected.

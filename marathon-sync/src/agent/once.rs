@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::store::Outage;
 use tokio_util::sync::CancellationToken;
 
 use super::look::{LookError, Looker};
@@ -56,8 +57,8 @@ pub enum OnceError {
     #[error("Redis did not give the right to write within {LEASE_PATIENCE:?}{0}")]
     NoLease(String),
     /// Redis is away.
-    #[error("Redis is not reachable")]
-    NoRedis,
+    #[error("{0}")]
+    NoRedis(Outage),
     /// Lists that could not be written.
     #[error("{count} lists could not be written, {host} first: {problem}")]
     Write {
@@ -79,7 +80,7 @@ impl Agent {
     pub async fn look(&self) -> Result<Looked, OnceError> {
         let fetched = self.client.fetch_apps().await?;
         if !self.redis.wait_until_up(REDIS_PATIENCE).await {
-            return Err(OnceError::NoRedis);
+            return Err(OnceError::NoRedis(self.redis.outage()));
         }
         let answer = self.compute.run(move || parse(&fetched.body)).await;
         let answer = answer.map_err(LookError::from)??;
@@ -112,7 +113,7 @@ impl Agent {
             return Ok(is_whole(&answer, &pass));
         }
         if !self.redis.wait_until_up(REDIS_PATIENCE).await {
-            return Err(OnceError::NoRedis);
+            return Err(OnceError::NoRedis(self.redis.outage()));
         }
         let release = shutdown.child_token();
         let lease = Lease::start(&self.routes, &own_name(), TTL, &release);

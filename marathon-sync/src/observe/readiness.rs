@@ -27,7 +27,7 @@ pub fn readiness(facts: &Facts, stale_after: Duration, now: Timestamp) -> Result
             let why = match (&view.lease_problem, facts.redis_is_up) {
                 (Some((_, problem)), true) => problem.to_string(),
                 (None, true) => "Redis is connected".to_owned(),
-                (_, false) => "Redis is not reachable".to_owned(),
+                (_, false) => facts.outage.to_string(),
             };
             return Err(format!("it is not known which process writes; {why}"));
         }

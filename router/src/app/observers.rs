@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::store::{Change, Tracking, Watcher};
+use shared::store::{Change, Outage, Tracking, Watcher};
 
 use super::panics;
 use crate::metrics::{StandIn, State};
@@ -23,6 +23,10 @@ pub(super) struct Observed {
 impl State for Observed {
     fn redis_is_up(&self) -> (bool, bool) {
         self.table.redis_is_up()
+    }
+
+    fn outage(&self) -> Outage {
+        self.table.outage()
     }
 
     fn panics(&self) -> u64 {

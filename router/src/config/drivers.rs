@@ -3,7 +3,8 @@
 use shared::driver::Driver;
 use shared::secret::Secret;
 
-use super::file::{Loaded, OneOrMany};
+use super::file::OneOrMany;
+use super::read::Loaded;
 use super::resolve::flag_error;
 use super::{ConfigError, legacy};
 use crate::cli::Cli;
@@ -42,7 +43,12 @@ pub(super) fn drivers(
             let problem = format!("{} cannot be read: {error}", path.display());
             flag_error("--redis-password-file", problem)
         })?;
-        let password = Secret::new(text.trim_end_matches(['\r', '\n']));
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            let problem = format!("{} is empty: expected the password in it", path.display());
+            return Err(flag_error("--redis-password-file", problem));
+        }
+        let password = Secret::new(text);
         for driver in drivers.iter_mut().filter(|driver| driver.password.is_none()) {
             driver.password = Some(password.clone());
             driver.password_file = Some(path.clone());

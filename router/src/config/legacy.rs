@@ -8,7 +8,8 @@
 use shared::driver::{Address, DEFAULT_HOST, DEFAULT_PORT, Driver, HostPort};
 use shared::secret::Secret;
 
-use super::file::{Bind, BindObject, Binds, ConfigFile, CountOrSwitch, Loaded, OneOrMany};
+use super::file::{Bind, BindObject, Binds, ConfigFile, CountOrSwitch, OneOrMany};
+use super::read::Loaded;
 
 /// Every address of this machine, IPv4 included: what Node listens on when no address is named.
 const ALL_ADDRESSES: &str = "::";
@@ -175,10 +176,10 @@ pub(super) fn drivers(loaded: &Loaded, warnings: &mut Vec<String>) -> Vec<Driver
     }
     let redis = file.redis.as_deref();
     let replica = driver(
-        file.redis_host.as_ref().or(redis.and_then(|redis| redis.host.as_ref())),
-        file.redis_port.or(redis.and_then(|redis| redis.port)),
-        file.redis_password.as_ref().or(redis.and_then(|redis| redis.password.as_ref())),
-        file.redis_database.or(redis.and_then(|redis| redis.database)),
+        file.redis_host.as_ref().or_else(|| redis.and_then(|redis| redis.host.as_ref())),
+        file.redis_port.or_else(|| redis.and_then(|redis| redis.port)),
+        file.redis_password.as_ref().or_else(|| redis.and_then(|redis| redis.password.as_ref())),
+        file.redis_database.or_else(|| redis.and_then(|redis| redis.database)),
     );
     // Without a host the other keys of the master meant nothing.
     let master = file.redis_master_host.as_ref().map(|host| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ConfigError;
-use super::file::Loaded;
+use super::read::Loaded;
 use super::resolve::flag_error;
 use crate::cli::Cli;
 use crate::limits::{DEFAULT_MAX_HEAD, DEFAULT_MAX_HEADERS, Limits, MAX_URI, MIN_HEAD};
@@ -129,13 +129,13 @@ mod tests {
 
     use clap::Parser;
 
-    use super::super::file;
+    use super::super::read;
     use super::{Cli, Limits, limits};
 
     fn load(text: &str, flags: &[&str]) -> Result<Limits, String> {
         let cli = Cli::try_parse_from(std::iter::once(&"router").chain(flags))
             .map_err(|error| error.to_string())?;
-        let loaded = file::parse(Path::new("c.json"), text.to_owned()).unwrap();
+        let loaded = read::parse(Path::new("c.json"), text.to_owned()).unwrap();
         assert_eq!(loaded.warnings, Vec::<String>::new());
         let tcp_timeout = Some(Duration::from_secs(30));
         limits(&cli, &loaded, tcp_timeout).map_err(|error| error.to_string())

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use shared::secret::Secret;
 
-use super::file::{self, Bind, Listener, Loaded};
+use super::file::{self, Bind, Listener};
+use super::read::Loaded;
 use super::resolve::flag_error;
 use super::{CertificateFiles, ConfigError, TlsListener, TlsPolicy};
 

@@ -8,11 +8,12 @@ use ipnet::IpNet;
 use shared::secret::Secret;
 
 use super::drivers::drivers;
-use super::file::{self, CountOrSwitch, Loaded};
+use super::file::{self, CountOrSwitch};
 use super::limits::limits;
 use super::listeners::{
     DEFAULT_LISTEN, listeners, parse_listen, proxy_protocol, tls_listeners, tls_policy,
 };
+use super::read::Loaded;
 use super::{
     AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE, TimeoutMark, legacy,
 };

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use shared::store::RawOptions;
 
 use super::trust::{Draft, Trust};
+use crate::suggest::did_you_mean;
 
 /// Name of the sticky cookie when the option names none.
 const STICKY_COOKIE: &str = "router_sticky";
@@ -77,6 +78,9 @@ pub struct Problem {
     pub problem: Box<str>,
 }
 
+/// Characters of a value that are shown.
+const SHOWN: usize = 64;
+
 /// The names of all fields.
 const FIELDS: &[&str] = &[
     "allow",
@@ -106,6 +110,7 @@ impl Options {
             let text = std::str::from_utf8(value).map_or("\u{fffd}", str::trim);
             let read = trust.set(&field, text).unwrap_or_else(|| options.set(&field, text));
             if let Err(problem) = read {
+                let problem = with_value(&field, text, problem);
                 let field = field.chars().take(64).flat_map(char::escape_default).collect();
                 problems.push(Problem { field, problem: problem.into() });
             }
@@ -196,9 +201,31 @@ impl Options {
                 let size = size(value).ok_or("expected a number of bytes such as 10m, or off")?;
                 self.max_body = Some(size);
             }
-            _ => return Err(format!("it is not known; there are {}", FIELDS.join(", "))),
+            _ => {
+                return Err(match did_you_mean(field, FIELDS) {
+                    Some(known) => format!("it is not known; did you mean `{known}`?"),
+                    None => format!("it is not known; there are {}", FIELDS.join(", ")),
+                });
+            }
         }
         Ok(())
+    }
+}
+
+/// The problem with the value, where that cannot be a secret and is not as long as a certificate.
+fn with_value(field: &str, value: &str, problem: String) -> String {
+    let is_shown = FIELDS.contains(&field) && !matches!(field, "basic-auth" | "backend-ca");
+    if !is_shown {
+        return problem;
+    }
+    let mut shown: String = value.chars().take(SHOWN).flat_map(char::escape_default).collect();
+    if value.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    if problem.starts_with("expected") && !problem.contains(';') {
+        format!("{problem}, not `{shown}`")
+    } else {
+        format!("{problem} (it is `{shown}`)")
     }
 }
 
@@ -423,7 +450,10 @@ mod tests {
             ("max-body", "10x", "None", "number of bytes"),
             ("max-body", "+5", "None", "number of bytes"),
             ("max-body", "99999999999g", "None", "number of bytes"),
-            ("max_body", "1", "", "it is not known; there are allow, backend-ca"),
+            ("max_body", "1", "", "it is not known; did you mean `max-body`?"),
+            ("colour", "red", "", "it is not known; there are allow, backend-ca"),
+            ("https-redirect", "onn", "None", "expected on, off, 301 or 308, not `onn`"),
+            ("allow", "10.0.0.0/8 x", "Some(1)", "10.0.0.0/8 (it is `10.0.0.0/8 x`)"),
             ("backend-ca", "x", "Some(Nobody)", "PEM"),
             ("backend-verify", "none", "Some(Nobody)", "no requests until it is right"),
         ] {

@@ -11,7 +11,7 @@ use redis::{RedisError, RedisResult, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::link::{Link, Role};
-use super::{StoreConfig, StoreError};
+use super::{Outage, StoreConfig, StoreError};
 
 /// One command and its arguments.
 #[derive(Clone, Debug)]
@@ -132,6 +132,11 @@ impl Client {
     /// Whether there is a connection now.
     pub fn is_up(&self) -> bool {
         self.link.is_up()
+    }
+
+    /// What keeps Redis from being used, while there is no connection.
+    pub fn outage(&self) -> Outage {
+        self.link.outage()
     }
 
     /// Waits for a connection, at most `limit`.

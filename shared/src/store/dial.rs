@@ -12,6 +12,8 @@ use redis::{
     IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult,
     TlsCertificates, Value,
 };
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 
 use super::StoreConfig;
 use crate::driver::{Address, Driver, HostPort, Tls};
@@ -20,6 +22,9 @@ use crate::secret::Secret;
 /// How long the other Sentinels may take once one has answered: of several answers the newest
 /// counts, and a Sentinel that is cut off from the others names the old primary.
 const SENTINEL_GRACE: Duration = Duration::from_millis(200);
+
+/// Bytes that are read of what a server says before it is asked anything.
+const MAX_REFUSAL: usize = 1024;
 
 /// Where a connection goes to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -160,9 +165,37 @@ impl Dialer {
         };
         // The limit of the crate does not cover every step, such as the files of TLS.
         match tokio::time::timeout(2 * self.connect_timeout, connecting).await {
+            Ok(Err(error)) if error.is_connection_dropped() && tls.is_none() => {
+                Err(self.refusal(target).await.unwrap_or(error))
+            }
             Ok(connection) => connection,
             Err(_elapsed) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
         }
+    }
+}
+
+impl Dialer {
+    /// What a server says before it is asked anything. In protected mode, or with too many clients, Redis
+    /// says so and closes at once: what was sent to it meanwhile makes the kernel drop its answer.
+    async fn refusal(&self, target: &Target) -> Option<RedisError> {
+        let Target::Server(HostPort { host, port }) = target else { return None };
+        let reading = async {
+            let mut stream = TcpStream::connect((host.as_str(), *port)).await.ok()?;
+            let mut said = [0; MAX_REFUSAL];
+            let mut length = 0;
+            while length < said.len() {
+                match stream.read(said.get_mut(length..)?).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(more) => length += more,
+                }
+            }
+            let said = String::from_utf8_lossy(said.get(..length)?).into_owned();
+            // The first sentence says what is wrong; Redis goes on with all the ways out.
+            let sentence = said.strip_prefix('-')?.split(['\r', '\n']).next()?;
+            let sentence = sentence.split_once(". ").map_or(sentence, |(first, _)| first);
+            Some(failure(sentence))
+        };
+        tokio::time::timeout(self.connect_timeout, reading).await.ok().flatten()
     }
 }
 

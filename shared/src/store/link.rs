@@ -5,8 +5,8 @@
 //! keys (`CLIENT TRACKING` in broadcast mode, RESP3), where Redis can. Users take the current
 //! connection or none; they never wait for a connection to come back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -21,10 +21,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::dial::{Dialer, Target};
+use super::outage::{Outage, one_line};
 use super::{Change, StoreConfig, Tracking, Watcher};
 use crate::backoff::Backoff;
 use crate::driver::{Address, Driver};
 use crate::keys;
+use crate::lock::lock;
 
 /// How often an idle connection is asked whether it is alive: a frozen Redis is noticed within
 /// this and the response timeout.
@@ -83,6 +85,8 @@ struct Shared {
     /// Told when a command failed, so that the connection is checked at once.
     suspected: Notify,
     up: watch::Sender<bool>,
+    /// Why there is no connection; means nothing while there is one.
+    outage: Mutex<Outage>,
     /// It was said that the present connection refuses something.
     has_refused: AtomicBool,
 }
@@ -105,6 +109,7 @@ impl Link {
             connection: ArcSwapOption::empty(),
             suspected: Notify::new(),
             up: watch::Sender::new(false),
+            outage: Mutex::default(),
             has_refused: AtomicBool::new(false),
         });
         let supervisor = Supervisor {
@@ -134,8 +139,14 @@ impl Link {
     /// Says once for each connection that Redis refuses what it was asked, although it serves.
     pub(super) fn refused(&self, error: &RedisError) {
         if !self.shared.has_refused.swap(true, Ordering::Relaxed) {
-            warn!(%error, "Redis refuses to be read: {}", advice(error, false));
+            let advice = Outage::of(error).advice(false);
+            warn!(%error, "Redis refuses to be read: {advice}");
         }
+    }
+
+    /// What keeps Redis from being used, while there is no connection.
+    pub(super) fn outage(&self) -> Outage {
+        *lock(&self.shared.outage)
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -173,6 +184,7 @@ impl Supervisor {
                         watcher.connected(&tracking);
                     }
                     reported.clear();
+                    *lock(&self.shared.outage) = Outage::Unreachable;
                     let since = Instant::now();
                     self.shared.has_refused.store(false, Ordering::Relaxed);
                     self.shared.connection.store(Some(Arc::new(connection.clone())));
@@ -194,10 +206,12 @@ impl Supervisor {
                     }
                 }
                 Err(error) => {
-                    let advice = advice(&error, self.driver.tls.is_some());
+                    let outage = Outage::of(&error);
+                    *lock(&self.shared.outage) = outage;
+                    let advice = outage.advice(self.driver.tls.is_some());
                     if !reported.contains(&advice) {
                         warn!(
-                            redis = %self.driver, role = %self.role, %error,
+                            redis = %self.driver, role = %self.role, error = one_line(&error),
                             "cannot use Redis: {advice}; until then, {}", self.role.consequence()
                         );
                         reported.push(advice);
@@ -342,26 +356,6 @@ impl Supervisor {
             }
             Ok(())
         }
-    }
-}
-
-/// What to do about an error of connecting.
-fn advice(error: &RedisError, is_tls: bool) -> &'static str {
-    let text = error.to_string();
-    match error.code() {
-        Some("LOADING" | "BUSY" | "MASTERDOWN") => "it is up but busy, this may pass by itself",
-        Some("MOVED" | "CLUSTERDOWN") => "it is part of a cluster, which is not supported",
-        Some("NOAUTH" | "WRONGPASS") => "it refuses the password, check `driver` or --redis",
-        Some("NOPERM") => "its user may not do what is needed, see docs/redis-schema.md",
-        _ if error.kind() == ErrorKind::AuthenticationFailed || text.contains("AUTH") => {
-            "it refuses the password, check `driver` or --redis"
-        }
-        _ if text.contains("certificate") => "check its certificate, and `ca` of the driver",
-        _ if is_tls => {
-            "check that it runs, speaks TLS on that port, and takes the certificate of the driver, \
-             if it asks for one"
-        }
-        _ => "check that it runs and that `driver` or --redis names it",
     }
 }
 

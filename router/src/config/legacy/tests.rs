@@ -5,12 +5,12 @@ use std::path::Path;
 
 use clap::Parser;
 
-use super::super::{Config, file, resolve::resolve};
+use super::super::{Config, read, resolve::resolve};
 use crate::cli::Cli;
 
 fn load(text: &str) -> Result<Config, String> {
     let cli = Cli::try_parse_from(["router"]).map_err(|error| error.to_string())?;
-    let loaded = file::parse(Path::new("c.json"), text.to_owned());
+    let loaded = read::parse(Path::new("c.json"), text.to_owned());
     loaded.and_then(|loaded| resolve(&cli, loaded, None)).map_err(|error| error.to_string())
 }
 
