@@ -12,7 +12,6 @@ mod error_pages;
 mod forwarded_headers;
 mod framing;
 mod freshness;
-mod fuzz_corpus;
 mod http1;
 mod http2;
 mod http2_conformance;

@@ -8,5 +8,3 @@ mod sync_agent;
 mod sync_breakages;
 mod sync_deployments;
 mod sync_rolling;
-mod sync_routes;
-mod sync_simulation;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-#[path = "../../fuzz/targets.rs"]
+#[path = "../../../fuzz/targets.rs"]
 mod targets;
 
 #[test]
 fn every_input_of_the_corpus_keeps_its_promises() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     let mut folders = BTreeSet::new();
     for entry in std::fs::read_dir(&corpus).expect("fuzz/corpus") {
         folders.insert(entry.expect("an entry").file_name().into_string().expect("a plain name"));
