@@ -58,7 +58,7 @@ fn a_mark_reaches_a_full_redis() {
     assert!((60..=77).contains(&ttl), "TTL {ttl}");
 }
 
-/// Nothing helps a server that is full and has no scripts, but whoever listens is told.
+/// A full server without scripts takes no mark; the announcement is published, and the log names the cause.
 #[test]
 fn a_full_redis_without_scripts_is_announced_to_and_named() {
     let redis = Redis::with_arguments(&["--rename-command", "EVAL", ""]);

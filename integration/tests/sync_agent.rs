@@ -453,7 +453,7 @@ fn a_full_redis_is_written_and_reported() {
     assert_eq!(sync.log().matches("Redis is full").count(), 1, "once:\n{}", sync.log());
     redis.run(&["CONFIG", "SET", "maxmemory", "0"]);
     sync.wait_for_log(&["INFO", "Redis is no longer full"]);
-    eventually(DEADLINE, "it is said no more", || !get("/readyz").text().contains("full"));
+    eventually(DEADLINE, "it is reported no longer", || !get("/readyz").text().contains("full"));
 }
 
 /// A Redis that takes no writes, as when its disk is full: the reason is shown, not only that there is no lease.

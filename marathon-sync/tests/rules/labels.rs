@@ -148,6 +148,7 @@ fn a_group_without_a_virtual_host_is_named_as_tcp() {
     for labels in [
         json!({ "HAPROXY_GROUP": "external", "HAPROXY_0_MODE": "tcp" }),
         json!({ "HAPROXY_GROUP": "external", "HAPROXY_0_PORT": "10000" }),
+        json!({ "HAPROXY_0_GROUP": "external" }),
     ] {
         assert_eq!(read(labels.clone(), &options).refused.len(), 1, "{labels}");
     }

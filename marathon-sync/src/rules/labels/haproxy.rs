@@ -19,6 +19,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("PATH", "only whole hosts can be routed, not paths"),
 ];
 
+/// Why a group alone brings nothing.
+const NO_VHOST: &str = "there is no HAPROXY_n_VHOST: its service ports are plain TCP in marathon-lb, which \
+                        is not carried";
+
 /// Settings that are obeyed.
 const OBEYED: &[&str] = &["ENABLED", "GROUP", "MODE", "VHOST"];
 
@@ -56,9 +60,7 @@ fn without_vhost(
         settings.contains_key("PORT") || settings.get("MODE").is_some_and(|(_, mode)| is_tcp(mode))
     });
     if !is_named {
-        let reason = "there is no HAPROXY_n_VHOST: its service ports are plain TCP in marathon-lb, \
-                      which is not carried";
-        collector.refuse("HAPROXY_GROUP", reason.to_owned());
+        collector.refuse("HAPROXY_GROUP", NO_VHOST.to_owned());
     }
 }
 
@@ -85,6 +87,8 @@ fn port(
         if let Some((label, _)) = settings.get("PORT") {
             let reason = "a port of its own cannot be opened; a VHOST is needed".to_owned();
             collector.refuse(label, reason);
+        } else if let Some((label, _)) = settings.get("GROUP") {
+            collector.refuse(label, NO_VHOST.to_owned());
         }
         return;
     };
