@@ -68,7 +68,7 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
             shutdown_seen.cancelled().await;
             ending.is_ending.store(true, Ordering::Relaxed);
         }));
-        let result = agent.run(shutdown).await;
+        let result = Box::pin(agent.run(shutdown)).await;
         notify(&[sd_notify::NotifyState::Stopping]);
         connection.cancel();
         info!("stopped");

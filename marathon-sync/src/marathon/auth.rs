@@ -70,7 +70,7 @@ pub enum CredentialsError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: Box<CredentialsError>,
+        problem: Box<Self>,
     },
     /// The private key is not one.
     #[error("the service account's private key is not an RSA key in PEM")]
@@ -154,23 +154,32 @@ pub enum Source {
 }
 
 impl Source {
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Nothing => None,
+            Self::Basic { password: path, .. } | Self::ServiceAccount(path) | Self::Token(path) => {
+                Some(path)
+            }
+        }
+    }
+
     /// Reads the file. Its text is there to be compared with what it was; without a file it is empty.
     pub fn read(&self) -> Result<(Secret, Credentials), CredentialsError> {
-        let (path, parse): (_, Box<dyn Fn(&str) -> _>) = match self {
-            Self::Nothing => return Ok((Secret::new(""), Credentials::None)),
-            Self::Basic { user, password } => {
-                (password, Box::new(|text: &str| Credentials::password(user, text)))
-            }
-            Self::ServiceAccount(path) => {
-                (path, Box::new(|text: &str| Credentials::service_account(text, None)))
-            }
-            Self::Token(path) => (path, Box::new(Credentials::token)),
+        let Some(path) = self.path() else {
+            return Ok((Secret::new(""), Credentials::None));
         };
         let text = read_secret(path)?;
-        match parse(text.expose()) {
+        let parsed = match self {
+            Self::Nothing => Ok(Credentials::None),
+            Self::Basic { user, .. } => Credentials::password(user, text.expose()),
+            Self::ServiceAccount(_) => Credentials::service_account(text.expose(), None),
+            Self::Token(_) => Credentials::token(text.expose()),
+        };
+        match parsed {
             Ok(credentials) => Ok((text, credentials)),
             Err(problem) => {
-                Err(CredentialsError::In { path: path.clone(), problem: Box::new(problem) })
+                Err(CredentialsError::In { path: path.to_owned(), problem: Box::new(problem) })
             }
         }
     }

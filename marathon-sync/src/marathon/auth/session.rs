@@ -1,5 +1,6 @@
 //! Logging in and staying logged in.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, SET_COOKIE};
@@ -10,9 +11,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::{
-    Basic, Credentials, CredentialsError, ReadFrom, ServiceAccount, Source, lifetime, token_of,
-};
+use super::{Basic, Credentials, CredentialsError, ReadFrom, ServiceAccount, lifetime, token_of};
 use crate::marathon::answer::{read_up_to, seen};
 
 /// Bytes of a login's answer that are read. Tokens have some hundred.
@@ -172,12 +171,7 @@ impl Session {
     /// When the file cannot be used. The credentials stay as they are.
     pub(in crate::marathon) async fn read_again(&self) -> Result<bool, CredentialsError> {
         let source = lock(&self.from).source.clone();
-        let path = match &source {
-            Source::Nothing => return Ok(false),
-            Source::Basic { password: path, .. }
-            | Source::ServiceAccount(path)
-            | Source::Token(path) => path.clone(),
-        };
+        let Some(path) = source.path().map(Path::to_owned) else { return Ok(false) };
         let read = tokio::task::spawn_blocking(move || source.read()).await;
         let (text, credentials) = read.unwrap_or_else(|panic| {
             Err(CredentialsError::File { path, source: std::io::Error::other(panic) })
