@@ -514,7 +514,7 @@ mod tests {
             (
                 "{\"server\": {\"deadBackendOnTimeout\": true}}",
                 &[],
-                "c.json:1: server.deadBackendOnTimeout: invalid type: boolean `true`, expected a string",
+                "c.json:1: server.deadBackendOnTimeout: expected a text in quotes, not true",
             ),
             (
                 "{\"server\": {\"deadBackendOnTimeout\": \"never\"}}",

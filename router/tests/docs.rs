@@ -129,7 +129,8 @@ fn example_configurations_are_valid() {
     for example in examples {
         let output = dry(example);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && errors.is_empty(), "{example}{errors}");
+        let has_warnings = errors.lines().any(|line| !line.contains("configuration file"));
+        assert!(output.status.success() && !has_warnings, "{example}{errors}");
     }
 }
 
