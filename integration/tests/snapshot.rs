@@ -200,6 +200,17 @@ fn a_file_that_is_wrong_is_refused_and_harms_nothing() {
 }
 
 #[test]
+fn a_path_that_can_neither_be_read_nor_written_is_not_said_to_be_replaced() {
+    let redis = Redis::start();
+    let builder = Router::builder(&redis).file("taken", "a file, no directory");
+    let path = builder.path("taken").join("snapshot");
+    let router = builder.set("server.snapshot", path.display().to_string()).start();
+    router.wait_for_log(&["WARN", "snapshot cannot be written"]);
+    router.wait_for_log(&["WARN", "it stays as it is until it can be written"]);
+    assert!(!router.log().contains("it is replaced"), "{}", router.log());
+}
+
+#[test]
 fn a_path_that_cannot_be_written_is_a_warning() {
     let (redis, disk) = (Redis::start(), Disk::new());
     let backend = Backend::start("b");

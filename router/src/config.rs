@@ -482,6 +482,21 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_timeout_below_that_of_balancers_is_a_warning_where_balancers_are_named() {
+        let warnings = |text: &str, flags: &[&str]| load(text, flags).unwrap().warnings;
+        let short = warnings("{}", &["--trusted-proxies=10.0.0.0/8"]);
+        assert!(short.len() == 1 && short[0].contains("server.idleTimeout is 30 s"), "{short:?}");
+        for (text, flags) in [
+            ("{}", &["--trusted-proxies=10.0.0.0/8", "--idle-timeout=65"][..]),
+            (r#"{"server": {"trustedProxies": []}}"#, &[]),
+            (r#"{"server": {"tcpTimeout": 0, "trustedProxies": "::1"}}"#, &[]),
+            ("{}", &["--idle-timeout=1"]),
+        ] {
+            assert_eq!(warnings(text, flags), Vec::<String>::new(), "{text} {flags:?}");
+        }
+    }
+
+    #[test]
     fn wrong_values_name_line_key_and_what_was_expected() {
         for (text, flags, error) in [
             (

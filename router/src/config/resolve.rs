@@ -36,6 +36,9 @@ const DEFAULT_ACCESS_LOG: &str = "/var/log/hipache/access.log";
 const DEFAULT_TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// What orchestrators commonly leave between SIGTERM and SIGKILL.
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Balancers of clouds close unused connections after 60 s; the side that sends requests has to be the
+/// first to close.
+const BALANCER_IDLE_TIMEOUT: Duration = Duration::from_secs(65);
 /// Hipache's user and group.
 const DEFAULT_USER: &str = "www-data";
 /// Hipache's `lruCache.ttl` when only its `size` is given.
@@ -213,6 +216,19 @@ pub(super) fn resolve(
         });
     }
 
+    let limits = limits(cli, &loaded, or_never(tcp_timeout))?;
+    if trusted_proxies.as_ref().is_some_and(|networks| !networks.is_empty())
+        && limits.idle_timeout < BALANCER_IDLE_TIMEOUT
+    {
+        warnings.push(format!(
+            "server.idleTimeout is {} s, but server.trustedProxies names balancers: most of them keep \
+             an unused connection for 60 s, and their next request on one that was just closed here \
+             fails; set server.idleTimeout to {} or more, or theirs below it",
+            limits.idle_timeout.as_secs_f64(),
+            BALANCER_IDLE_TIMEOUT.as_secs()
+        ));
+    }
+
     Ok(Config {
         listen,
         proxy_protocol,
@@ -259,7 +275,7 @@ pub(super) fn resolve(
             server.tunnel_idle_timeout,
             DEFAULT_TUNNEL_IDLE_TIMEOUT,
         )?),
-        limits: limits(cli, &loaded, or_never(tcp_timeout))?,
+        limits,
         drain_timeout: seconds(
             "server.drainTimeout",
             cli.drain_timeout,
