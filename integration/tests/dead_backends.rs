@@ -4,14 +4,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use integration::backend::{Backend, Next};
+use integration::backend::{Backend, Exchange, Next};
 use integration::client::{Client, debug_get, get};
 use integration::eventually::{DEADLINE, eventually};
 use integration::gate::Gate;
 use integration::ports::{Blackhole, Reserved};
 use integration::redis::{Redis, Subscription};
 use integration::router::Router;
-use integration::wire::Framing;
+use integration::wire::{Framing, is_late};
 use pretty_assertions::assert_eq;
 
 fn unix_now() -> u64 {
@@ -395,6 +395,36 @@ fn a_slow_backend_that_keeps_talking_is_not_silent() {
     redis.frontend("a.test", "id", &[&backend.url()]);
     let router = Router::builder(&redis).set("server.tcpTimeout", 1).start();
     assert_eq!(get(router.addr(), "a.test", "/").text(), "slowly");
+}
+
+/// A backend that never finishes a head is as silent as one that says nothing: one deadline for all heads,
+/// informational ones included, from the first byte on.
+#[test]
+fn ours_a_head_that_never_ends_gets_504_and_a_mark() {
+    for (first, more) in [
+        ("HTTP/1.1 200 OK\r\n", "X: y\r\n"),
+        ("HTTP/1.1 200 OK\r\nX: ", "y"),
+        ("", "HTTP/1.1 102 Processing\r\n\r\n"),
+        ("HTTP/1.1 103 Early Hints\r\nLink: ", "y"),
+    ] {
+        let drips = move |exchange: &mut Exchange<'_>| {
+            exchange.send(first.as_bytes())?;
+            // Nothing is waited for here: the pause itself is what is tested, a fifth of the limit. The
+            // end is that of the connection.
+            exchange.conn.set_limit(Some(Duration::from_millis(200)));
+            while exchange.conn.read_some().is_err_and(|error| is_late(&error)) {
+                exchange.send(more.as_bytes())?;
+            }
+            Ok(Next::Close)
+        };
+        let redis = Redis::start();
+        let backends = [Backend::with("a", drips), Backend::with("b", drips)];
+        redis.frontend("a.test", "id", &[&backends[0].url(), &backends[1].url()]);
+        let router = Router::builder(&redis).set("server.tcpTimeout", 1).start();
+        let mut client = Client::connect(router.addr());
+        assert_eq!(client.get("a.test", "/").status(), 504, "{first}{more}");
+        eventually(DEADLINE, "the mark", || redis.dead("a.test").len() == 1);
+    }
 }
 
 /// Section 4, `server.tcpTimeout`: "0 = never".

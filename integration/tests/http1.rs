@@ -298,6 +298,62 @@ fn a_flood_of_informational_responses_is_bounded() {
     assert!(response.informational.len() < 1000, "{} were passed on", response.informational.len());
 }
 
+/// 32 informational responses are passed on; one more, or one of any size, is no answer of HTTP any more.
+#[test]
+fn informational_responses_beyond_the_limit_are_a_502() {
+    let repeated = |count: usize, head: &str| head.repeat(count);
+    let huge = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(40_000));
+    for (heads, status, passed_on) in [
+        (repeated(32, "HTTP/1.1 102 Processing\r\n\r\n"), 200, 32),
+        (repeated(33, "HTTP/1.1 102 Processing\r\n\r\n"), 502, 32),
+        (repeated(100_000, "HTTP/1.1 102 Processing\r\n\r\n"), 502, 32),
+        (repeated(100_000, "HTTP/1.0 102 Processing\r\n\r\n"), 502, 32),
+        (repeated(100_000, "\r\nHTTP/1.1 102 Processing\r\n\r\n"), 502, 32),
+        (huge, 502, 0),
+    ] {
+        let backend = Backend::with("b", move |exchange| {
+            exchange.send(heads.as_bytes())?;
+            exchange.respond(200, &[], b"done")?;
+            Ok(Next::Close)
+        });
+        let redis = Redis::start();
+        redis.frontend("a.test", "id", &[&backend.url(), "http://127.0.0.1:9"]);
+        redis.run(&["SADD", "dead:a.test", "1"]);
+        let router = Router::start(&redis);
+        let mut client = Client::connect(router.addr());
+        let response = client.get("a.test", "/");
+        assert_eq!((response.status(), response.informational.len()), (status, passed_on));
+        assert_eq!(redis.dead("a.test").len(), 1, "no evidence against a backend that is there");
+    }
+}
+
+/// The deadline of a response head begins with its first byte. A body that is still on its way renews it.
+#[test]
+fn an_upload_after_100_continue_may_take_longer_than_the_deadline_of_a_head() {
+    let backend = Backend::with("b", |exchange| {
+        exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        exchange.read_body()?;
+        exchange.respond(200, &[], b"done")?;
+        Ok(Next::KeepAlive)
+    });
+    let redis = Redis::start();
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::builder(&redis).set("server.tcpTimeout", 1).start();
+    let mut client = Client::connect(router.addr());
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 600\r\nExpect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(client.head().expect("100").status(), 100);
+    for _ in 0..6 {
+        // Nothing is waited for here: the pause itself is what is tested.
+        client.conn().set_limit(Some(Duration::from_millis(300)));
+        assert!(!client.is_closed(), "given up although the body moves");
+        client.send("x".repeat(100));
+    }
+    client.conn().set_limit(Some(Duration::from_secs(10)));
+    assert_eq!(client.response().status(), 200);
+}
+
 /// `HEAD`: the headers of a `GET` and no body, and the connection goes on.
 #[test]
 fn head_has_headers_and_no_body() {

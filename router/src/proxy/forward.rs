@@ -275,6 +275,11 @@ impl Client {
                 Err(Failure::Unsent(_)) => {
                     return Err(ProxyError::UpstreamProtocol("backend closed the connection"));
                 }
+                Err(Failure::TooManyInformational) => {
+                    return Err(ProxyError::UpstreamProtocol(
+                        "backend sent too many informational responses",
+                    ));
+                }
                 Err(Failure::TimedOut) => {
                     return Err(match self.connection.body_state() {
                         BodyState::Waiting => ProxyError::ClientTimedOut,
@@ -318,13 +323,20 @@ impl Client {
         limit: Option<Duration>,
     ) -> Result<Response<Incoming>, Failure> {
         let mut response = pin!(exchange.send(request, may_replay));
+        let mut has_begun = false;
         poll_fn(|cx| {
             loop {
                 let has_ended = exchange.drive(cx).is_ready();
                 if exchange.wire().take_progress() {
-                    // Also a head that comes in pieces is no silence.
-                    self.connection.allow_for(limit);
+                    // One deadline for all that comes before the body, which neither a head in
+                    // pieces nor informational responses put off.
+                    if !std::mem::replace(&mut has_begun, true) {
+                        self.connection.allow_for(limit);
+                    }
                     self.pass_on_informational(exchange, expectations);
+                    if exchange.wire().has_too_many_informational() {
+                        return Poll::Ready(Err(Failure::TooManyInformational));
+                    }
                 }
                 if let Poll::Ready(result) = response.as_mut().poll(cx) {
                     return Poll::Ready(result.map_err(Failure::from));
@@ -383,8 +395,10 @@ enum Failure {
     Broken(hyper::Error),
     /// The backend says that it has processed nothing of it.
     Refused(hyper::Error),
-    /// Nobody spoke for too long.
+    /// Nobody spoke for too long, or the backend did not finish a head.
     TimedOut,
+    /// More informational responses than the head of an answer may follow on, or too large ones.
+    TooManyInformational,
     /// The connection ended before anything of the request was written.
     Unsent(Box<Request<RequestBody>>),
 }

@@ -13,12 +13,14 @@ use http::{Method, Request, StatusCode, Uri};
 
 /// Requests up to this size can be sent again.
 const MAX_REPLAY: usize = 16 * 1024;
-/// Informational responses passed on for one request; a backend that sends more is not sane.
+/// Informational responses to one request; a backend that sends more has failed.
 const MAX_INFORMATIONAL: usize = 32;
 /// Bytes of one informational response.
 const MAX_HEAD: usize = 16 * 1024;
-/// How every response that is of interest here begins.
+/// How an informational response begins.
 const INFORMATIONAL: &[u8] = b"HTTP/1.1 1";
+/// Index of the minor version in it, which may be any digit.
+const MINOR_VERSION: usize = 7;
 /// What an informational response says of one connection or, wrongly, of a body (RFC 9110 7.6.1, 8.6),
 /// beside what its `Connection` names.
 const ONE_HOP: [&str; 7] = [
@@ -39,6 +41,7 @@ pub struct Wire {
     awaits_head: AtomicBool,
     has_progress: AtomicBool,
     has_informational: AtomicBool,
+    has_too_many_informational: AtomicBool,
     notes: Mutex<Notes>,
 }
 
@@ -77,6 +80,7 @@ impl Wire {
         notes.head.clear();
         notes.count = 0;
         self.awaits_head.store(true, Ordering::Relaxed);
+        self.has_too_many_informational.store(false, Ordering::Relaxed);
     }
 
     /// An exchange begins on a connection that carries others, too; keeps the head of the request for
@@ -114,27 +118,36 @@ impl Wire {
             notes.records = false;
             self.has_progress.store(true, Ordering::Relaxed);
         }
-        if notes.head.is_empty() {
-            let length = bytes.len().min(INFORMATIONAL.len());
-            if bytes.get(..length) != INFORMATIONAL.get(..length) {
-                self.awaits_head.store(false, Ordering::Relaxed);
-                return;
-            }
+        if notes.head.is_empty() && !may_be_informational(bytes) {
+            self.awaits_head.store(false, Ordering::Relaxed);
+            return;
         }
         notes.head.extend_from_slice(bytes);
         while let Some((length, informational)) = parse_informational(&notes.head) {
             drop(notes.head.drain(..length));
             notes.count += 1;
-            if notes.count <= MAX_INFORMATIONAL {
+            if notes.count <= MAX_INFORMATIONAL && length <= MAX_HEAD {
                 notes.informational.push(informational);
                 self.has_informational.store(true, Ordering::Relaxed);
+            } else {
+                self.has_too_many_informational.store(true, Ordering::Relaxed);
             }
         }
-        let length = notes.head.len().min(INFORMATIONAL.len());
-        if notes.head.get(..length) != INFORMATIONAL.get(..length) || notes.head.len() > MAX_HEAD {
+        let is_final = !may_be_informational(&notes.head);
+        if is_final || notes.head.len() > MAX_HEAD {
+            // hyper would pass over any number of them. What it makes of a 101 is its answer.
+            if !is_final && !is_switching_protocols(&notes.head) {
+                self.has_too_many_informational.store(true, Ordering::Relaxed);
+            }
             notes.head = Vec::new();
             self.awaits_head.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the backend has sent more than [`MAX_INFORMATIONAL`] responses that are none, or one
+    /// of more than [`MAX_HEAD`] bytes.
+    pub fn has_too_many_informational(&self) -> bool {
+        self.has_too_many_informational.load(Ordering::Relaxed)
     }
 
     /// Bytes came in.
@@ -169,6 +182,25 @@ impl Wire {
         notes.records = false;
         parse_request(&std::mem::take(&mut notes.sent))
     }
+}
+
+/// Without the empty lines that hyper skips before a response.
+fn skip_empty_lines(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+    bytes.get(start.unwrap_or(bytes.len())..).unwrap_or_default()
+}
+
+/// Whether what begins so can become an informational response, 101 included.
+fn may_be_informational(bytes: &[u8]) -> bool {
+    let pairs = INFORMATIONAL.iter().zip(skip_empty_lines(bytes)).enumerate();
+    pairs.into_iter().all(|(index, (expected, byte))| {
+        byte == expected || index == MINOR_VERSION && byte.is_ascii_digit()
+    })
+}
+
+fn is_switching_protocols(bytes: &[u8]) -> bool {
+    let status = INFORMATIONAL.len() - 1;
+    skip_empty_lines(bytes).get(status..).is_some_and(|status| status.starts_with(b"101"))
 }
 
 /// The first response in `bytes` and its length, if it is complete and informational.
@@ -302,6 +334,35 @@ mod tests {
             wire.received(b"HTTP/1.1 102 Processing\r\n\r\n");
         }
         assert_eq!(wire.take_informational().len(), MAX_INFORMATIONAL);
+    }
+
+    #[test]
+    fn more_than_the_maximum_of_informational_responses_is_noticed_however_written() {
+        let continued = "HTTP/1.1 100 Continue\r\n\r\n";
+        let final_one = "HTTP/1.1 200 OK\r\n\r\n";
+        let huge = format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "x".repeat(17_000));
+        let switching = format!("HTTP/1.1 101 x\r\nset-cookie: {}\r\n\r\n", "x".repeat(17_000));
+        for (bytes, expected) in [
+            (continued.repeat(MAX_INFORMATIONAL) + final_one, false),
+            (continued.repeat(MAX_INFORMATIONAL + 1) + final_one, true),
+            ("HTTP/1.0 102 x\r\n\r\n".repeat(MAX_INFORMATIONAL + 1), true),
+            ("\r\n\nHTTP/1.1 102 x\r\n\r\n".repeat(MAX_INFORMATIONAL + 1), true),
+            ("HTTP/1.1 102 x\n\n".repeat(MAX_INFORMATIONAL + 1), true),
+            (format!("{final_one}{}", continued.repeat(100)), false),
+            (huge, true),
+            (switching, false),
+        ] {
+            let wire = Wire::default();
+            wire.begin(false);
+            for read in bytes.as_bytes().chunks(4096) {
+                if wire.awaits_head() {
+                    wire.received(read);
+                }
+            }
+            assert_eq!(wire.has_too_many_informational(), expected, "{bytes:.40}");
+            wire.begin(false);
+            assert!(!wire.has_too_many_informational(), "each exchange begins at none");
+        }
     }
 
     proptest! {
