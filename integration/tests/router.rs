@@ -22,6 +22,7 @@ mod logins;
 mod neighbours;
 mod options;
 mod pages;
+mod pauses;
 mod pool;
 mod probes;
 mod proxy_protocol;

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use shared::secret::Secret;
 use shared::store::{Outage, Store, StoreConfig, Watcher};
 use shared::telemetry::LevelHandle;
+use shared::time_limit;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -369,7 +370,7 @@ impl App {
                 result.context("cannot wait for the workers")?;
                 is_joined = true;
             }
-            () = tokio::time::sleep(config.drain_timeout) => {
+            () = time_limit::sleep(config.drain_timeout) => {
                 warn!("drain time is over: what still runs is cut off");
             }
             () = signals.terminate() => warn!("second signal: what still runs is cut off"),

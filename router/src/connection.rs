@@ -2,7 +2,8 @@
 //! access-log record that waits for the last byte, and answers that go out before the response.
 //!
 //! Limits cost the hot path one memory write: a sweep of the worker's connections every
-//! [`crate::clock::TICK`] finds those whose deadline has passed and wakes them.
+//! [`crate::clock::TICK`] finds those whose deadline has passed and wakes them. Deadlines are set by
+//! [`Clock::running`], which a pause of the process does not move.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -54,6 +55,18 @@ pub enum Phase {
     Streaming,
 }
 
+/// What has become of a deadline.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+enum Lateness {
+    /// It has not passed.
+    InTime,
+    /// A sweep found that it has passed.
+    Overdue,
+    /// The next one found that it still has.
+    Expired,
+}
+
 /// How far the body of the current request has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
@@ -80,7 +93,8 @@ pub struct Connection {
     clock: Arc<Clock>,
     phase: AtomicU8,
     deadline: AtomicU64,
-    expired: AtomicBool,
+    /// Whether the deadline has passed.
+    lateness: AtomicU8,
     /// The socket is to be asked whether the client is still there.
     is_in_question: AtomicBool,
     is_abandoned: AtomicBool,
@@ -199,7 +213,7 @@ impl Connection {
             clock,
             phase: AtomicU8::new(Phase::Idle as u8),
             deadline: AtomicU64::new(NEVER),
-            expired: AtomicBool::new(false),
+            lateness: AtomicU8::new(Lateness::InTime as u8),
             is_in_question: AtomicBool::new(false),
             is_abandoned: AtomicBool::new(false),
             age: AtomicU8::new(0),
@@ -293,17 +307,17 @@ impl Connection {
     fn allow(&self, limit: Millis) {
         let deadline = match limit {
             NEVER => NEVER,
-            limit => self.clock.coarse().saturating_add(limit),
+            limit => self.clock.running().saturating_add(limit),
         };
         self.deadline.store(deadline, Ordering::Relaxed);
-        if self.expired.load(Ordering::Relaxed) {
-            self.expired.store(false, Ordering::Relaxed);
+        if self.lateness.load(Ordering::Relaxed) != Lateness::InTime as u8 {
+            self.lateness.store(Lateness::InTime as u8, Ordering::Relaxed);
         }
     }
 
     /// Brings the deadline forward to `limit` from now, if it is later.
     fn tighten(&self, limit: Millis) {
-        let deadline = self.clock.coarse().saturating_add(limit);
+        let deadline = self.clock.running().saturating_add(limit);
         if deadline < self.deadline.load(Ordering::Relaxed) {
             self.deadline.store(deadline, Ordering::Relaxed);
         }
@@ -311,7 +325,34 @@ impl Connection {
 
     /// Whether the deadline has passed.
     pub fn has_expired(&self) -> bool {
-        self.expired.load(Ordering::Relaxed)
+        self.lateness.load(Ordering::Relaxed) == Lateness::Expired as u8
+    }
+
+    /// One sweep at `now`, which the sockets were read before; `true` when the deadline has passed for
+    /// good. It has to be found so by two sweeps: between them every socket was read that had something
+    /// to read when the first one came, be they ever so many.
+    fn check_deadline(&self, now: Millis) -> bool {
+        if self.deadline.load(Ordering::Relaxed) > now {
+            return false;
+        }
+        if self.lateness.load(Ordering::Relaxed) == Lateness::InTime as u8 {
+            self.lateness.store(Lateness::Overdue as u8, Ordering::Relaxed);
+            return false;
+        }
+        self.deadline.store(NEVER, Ordering::Relaxed);
+        self.lateness.store(Lateness::Expired as u8, Ordering::Relaxed);
+        true
+    }
+
+    /// Moves the deadline, if there is one.
+    fn postpone(&self, by: Millis) {
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        self.deadline.store(deadline.saturating_add(by), Ordering::Relaxed);
+    }
+
+    /// The time that the process has run: see [`Clock::running`].
+    pub fn running(&self) -> Millis {
+        self.clock.running()
     }
 
     /// Whether the client closed its side while its request was being answered.
@@ -479,14 +520,14 @@ impl Paced {
     /// The client is waited for: `connection` gets as much time as the client has left.
     pub fn wait(&mut self, connection: &Connection) {
         if self.waiting_since.is_none() {
-            self.waiting_since = Some(connection.clock.coarse());
+            self.waiting_since = Some(connection.clock.running());
             connection.tighten(self.pace.left());
         }
     }
 
     /// The client brought `bytes`.
     pub fn received(&mut self, bytes: usize, connection: &Connection) {
-        let now = connection.clock.coarse();
+        let now = connection.clock.running();
         let waited = self.waiting_since.take().map_or(0, |since| now.saturating_sub(since));
         self.pace.received(bytes, waited);
     }

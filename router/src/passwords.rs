@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_lc_rs::{hmac, rand};
 use quick_cache::sync::Cache;
 use shared::lock::lock;
+use shared::time_limit;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
@@ -79,7 +80,7 @@ impl Passwords {
             return Verdict::Busy;
         };
         let turn = Arc::clone(&self.processors).acquire_owned();
-        let Ok(Ok(turn)) = tokio::time::timeout(PATIENCE, turn).await else {
+        let Ok(Ok(turn)) = time_limit::timeout(PATIENCE, turn).await else {
             return Verdict::Busy;
         };
         drop(waiting);

@@ -17,6 +17,7 @@ use std::time::Duration;
 use http::Request;
 use shared::backend::{Origin, Scheme};
 use shared::lock::lock;
+use shared::time_limit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::connection::Permit;
@@ -245,7 +246,7 @@ impl Upstreams {
             Ok(permit) => permit,
             Err(_all_in_use) => {
                 let turn = Arc::clone(&pool.permits).acquire_owned();
-                let turn = tokio::time::timeout(self.queue_timeout, turn).await;
+                let turn = time_limit::timeout(self.queue_timeout, turn).await;
                 let Ok(Ok(permit)) = turn else {
                     return Err(LeaseError::QueueTimedOut(self.max_sockets));
                 };
@@ -368,7 +369,7 @@ impl Pool {
             }
             let (sender, allows) = http2::handshake_for_websocket(stream).await?;
             let limit = self.connector.limit(peer);
-            let allows = tokio::time::timeout(limit, allows).await;
+            let allows = time_limit::timeout(limit, allows).await;
             if allows.map_err(|_elapsed| ConnectError::TimedOut(limit))?.unwrap_or(false) {
                 return Ok(Exchange::over_http2(
                     Sender::WebSocket(sender, self.origin.scheme),

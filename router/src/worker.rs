@@ -163,15 +163,26 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut count = 0_u32;
+    let mut last = shared.clock.running();
     loop {
         let begin = ticks.tick().await;
+        // The runtime reads its sockets before it goes on with this. A timer that passed in a pause of
+        // the process may have come without that.
+        tokio::task::yield_now().await;
         let now = shared.clock.tick();
+        let running = shared.clock.running();
+        // Others may have run while this worker did not.
+        let missed = shared.clock.missed_since(last);
+        if missed > 0 {
+            connections.postpone(missed);
+        }
+        last = running;
         // Thousands of connections take as long to look at as several requests to answer.
         let parts = connections.count().div_ceil(SWEPT_AT_ONCE).clamp(1, PARTS);
         for part in 0..parts {
             // By the time of the tick, or what each sleep is late would add up to more than one.
             tokio::time::sleep_until(begin + spread(part, parts)).await;
-            let expired = connections.sweep(now, part, parts);
+            let expired = connections.sweep(running, part, parts);
             if expired.len() <= ENDED_AT_ONCE {
                 wake(&expired);
             } else {

@@ -13,12 +13,13 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::accept::accept_loop;
+use crate::time_limit::{self, Timer};
 
 /// The type of what prometheus-client writes.
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -59,7 +60,7 @@ pub async fn serve(
             let answer = Arc::clone(&answer);
             drop(tokio::spawn(async move {
                 let served = serve_connection(stream, limits.time, &*answer);
-                match tokio::time::timeout(limits.time, served).await {
+                match time_limit::timeout(limits.time, served).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => debug!(client.addr = %peer, %error, "admin request failed"),
                     Err(_elapsed) => debug!(client.addr = %peer, "admin request took too long"),
@@ -85,7 +86,7 @@ async fn serve_connection(
         async move { Ok::<_, Infallible>(response) }
     });
     http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(Timer)
         .header_read_timeout(time)
         // A monitor that comes every few seconds saves nothing by staying.
         .keep_alive(false)

@@ -17,3 +17,4 @@ pub mod pinned;
 pub mod secret;
 pub mod store;
 pub mod telemetry;
+pub mod time_limit;

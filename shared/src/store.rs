@@ -514,7 +514,8 @@ impl Link {
     /// Runs one command.
     async fn run(&self, command: &redis::Cmd) -> Result<Value, StoreError> {
         let mut connection = self.connection().ok_or(StoreError::Unavailable)?;
-        command.query_async::<Value>(&mut connection).await.map_err(|error| {
+        let answer = self.in_time(command.query_async::<Value>(&mut connection)).await;
+        answer.map_err(|error| {
             if error.is_io_error() || error.is_timeout() {
                 self.suspect();
             }
@@ -525,7 +526,8 @@ impl Link {
     /// Runs a pipeline whose commands may fail one by one.
     async fn query(&self, pipe: &Pipeline) -> Result<Vec<RedisResult<Value>>, StoreError> {
         let mut connection = self.connection().ok_or(StoreError::Unavailable)?;
-        match pipe.query_async::<Vec<RedisResult<Value>>>(&mut connection).await {
+        let answers = pipe.query_async::<Vec<RedisResult<Value>>>(&mut connection);
+        match self.in_time(answers).await {
             Ok(answers) => Ok(answers),
             Err(error) => {
                 self.suspect();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use shared::lock::lock;
 
-use super::{Connection, NEVER, Phase};
+use super::{Connection, Phase};
 use crate::route::Millis;
 
 /// The connections of one worker.
@@ -25,8 +25,8 @@ impl Connections {
         lock(&self.list).len()
     }
 
-    /// Marks every connection whose deadline has passed, in one of so many `parts` of all. They are to
-    /// be woken.
+    /// Marks every connection whose deadline had passed by the sweep before, too, in one of so many
+    /// `parts` of all. They are to be woken. `now` is the time of [`crate::clock::Clock::running`].
     #[must_use]
     pub fn sweep(&self, now: Millis, part: usize, parts: usize) -> Vec<Weak<Connection>> {
         let mut expired = Vec::new();
@@ -43,13 +43,18 @@ impl Connections {
             if connection.phase() == Phase::Busy {
                 connection.grow_older();
             }
-            if connection.deadline.load(Ordering::Relaxed) <= now {
-                connection.deadline.store(NEVER, Ordering::Relaxed);
-                connection.expired.store(true, Ordering::Relaxed);
+            if connection.check_deadline(now) {
                 expired.push(Arc::downgrade(&connection));
             }
         }
         expired
+    }
+
+    /// Moves every deadline, after a time in which nobody looked at the sockets of this worker.
+    pub fn postpone(&self, by: Millis) {
+        for connection in lock(&self.list).iter().filter_map(Weak::upgrade) {
+            connection.postpone(by);
+        }
     }
 
     /// Has every connection end with the next answer that it carries.
@@ -76,7 +81,7 @@ impl Connections {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::connection::Load;
+    use crate::connection::{Load, NEVER};
 
     #[test]
     fn every_part_is_looked_at_and_what_has_gone_is_forgotten() {
@@ -99,8 +104,34 @@ mod tests {
             assert_eq!(rounds.sum::<usize>(), 0, "nobody's time is over");
         }
         assert_eq!(connections.count(), living);
-        let expired: usize = (0..7).map(|part| connections.sweep(NEVER - 1, part, 7).len()).sum();
-        assert_eq!(expired, living);
+        for expected in [0, living, 0] {
+            let sweep = |part| connections.sweep(NEVER - 1, part, 7).len();
+            assert_eq!((0..7).map(sweep).sum::<usize>(), expected);
+        }
         assert!(kept.iter().flatten().all(|connection| connection.has_expired()));
+    }
+
+    #[test]
+    fn a_deadline_passes_at_the_second_sweep_and_not_if_it_was_renewed_or_postponed_meanwhile() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let (clock, load) = (Arc::new(Clock::new()), Arc::new(Load::default()));
+        let connections = Connections::default();
+        let connection = Arc::new(Connection::blank(address, address, clock, load));
+        connections.add(&connection);
+        let expires = |now| !connections.sweep(now, 0, 1).is_empty();
+        connection.allow(10);
+        assert!(!expires(10));
+        assert!(expires(11));
+        assert!(connection.has_expired());
+        connection.allow(10);
+        assert!(!connection.has_expired());
+        assert!(!expires(50), "the first sweep only makes its socket be read");
+        connection.allow(60);
+        assert!(!expires(51) && !expires(59) && !expires(60), "it had something to read");
+        connections.postpone(1000);
+        assert!(!expires(70) && !expires(1059));
+        assert!(expires(1060));
+        connections.postpone(1000);
+        assert_eq!(connection.deadline.load(Ordering::Relaxed), NEVER, "no limit stays none");
     }
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use shared::time_limit;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
@@ -36,7 +37,7 @@ pub enum PrefaceError {
 ///
 /// [`PrefaceError`]; nothing on the connection can be trusted then.
 pub async fn read(stream: &mut TcpStream) -> Result<Option<Addresses>, PrefaceError> {
-    tokio::time::timeout(TIMEOUT, read_header(stream)).await.unwrap_or(Err(PrefaceError::TimedOut))
+    time_limit::timeout(TIMEOUT, read_header(stream)).await.unwrap_or(Err(PrefaceError::TimedOut))
 }
 
 async fn read_header(stream: &mut TcpStream) -> Result<Option<Addresses>, PrefaceError> {

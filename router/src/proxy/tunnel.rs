@@ -10,13 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use shared::time_limit;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::access_log::Record;
 use crate::connection::{ClientIo, Connection};
+use crate::route::Millis;
 use crate::stream::Stream;
 
 /// Bytes taken from a socket at a time. A direction holds a buffer only while it has bytes.
@@ -80,8 +81,9 @@ pub async fn run(
         to_backend: Direction::new(early),
         to_client: Direction::new(first),
         idle_timeout,
-        idle: Box::pin(tokio::time::sleep(idle_timeout.unwrap_or(Duration::ZERO))),
-        last_activity: Instant::now(),
+        idle: Box::pin(time_limit::sleep(idle_timeout.unwrap_or(Duration::ZERO))),
+        last_activity: connection.running(),
+        connection: Arc::clone(&connection),
         was_half_closed: false,
     };
     let result = shutdown.run_until_cancelled(&mut pipe).await;
@@ -109,9 +111,19 @@ struct Pipe {
     to_backend: Direction,
     to_client: Direction,
     idle_timeout: Option<Duration>,
-    idle: Pin<Box<Sleep>>,
-    last_activity: Instant,
+    idle: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// By the time that the process runs: nobody is silent while it is paused.
+    last_activity: Millis,
+    connection: Arc<Connection>,
     was_half_closed: bool,
+}
+
+impl Pipe {
+    /// What is left of the silence that is allowed.
+    fn left(&self, limit: Duration) -> Duration {
+        let silent = self.connection.running().saturating_sub(self.last_activity);
+        limit.saturating_sub(Duration::from_millis(silent))
+    }
 }
 
 /// One direction of a tunnel.
@@ -195,7 +207,7 @@ impl Future for Pipe {
             (Poll::Ready(Ok(())), Poll::Pending) | (Poll::Pending, _) => {}
         }
         if moved {
-            this.last_activity = Instant::now();
+            this.last_activity = this.connection.running();
         }
         let is_half_closed = this.to_backend.write_closed || this.to_client.write_closed;
         let limit = match (this.idle_timeout, is_half_closed) {
@@ -205,14 +217,15 @@ impl Future for Pipe {
         };
         if is_half_closed && !this.was_half_closed {
             this.was_half_closed = true;
-            this.idle.as_mut().reset(this.last_activity + limit);
+            this.idle = Box::pin(time_limit::sleep(this.left(limit)));
         }
+        // Both sockets were read just now.
         while this.idle.as_mut().poll(cx).is_ready() {
-            let deadline = this.last_activity + limit;
-            if Instant::now() >= deadline {
+            let left = this.left(limit);
+            if left.is_zero() {
                 return Poll::Ready(Ok(Ended::Idle));
             }
-            this.idle.as_mut().reset(deadline);
+            this.idle = Box::pin(time_limit::sleep(left));
         }
         Poll::Pending
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use shared::backend::{BackendHost, Origin, Scheme};
+use shared::time_limit;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tracing::warn;
@@ -140,7 +141,7 @@ impl Connector {
                 Scheme::Https => Box::pin(self.encrypt(stream, peer, offers_http2)).await,
             }
         };
-        match tokio::time::timeout(limit, connected).await {
+        match time_limit::timeout(limit, connected).await {
             Ok(result) => result,
             Err(_elapsed) => Err(ConnectError::TimedOut(limit)),
         }
@@ -212,7 +213,7 @@ impl Connector {
             let address = SocketAddr::new(*address, origin.port);
             // A silent address must leave time for the others.
             let share = limit / u32::try_from(addresses.len() - index).unwrap_or(1);
-            match tokio::time::timeout(share, self.dial(origin, address)).await {
+            match time_limit::timeout(share, self.dial(origin, address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => last = Some(error),
                 Err(_elapsed) => last = Some(ConnectError::TimedOut(share)),

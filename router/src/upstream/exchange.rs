@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::Either;
 use hyper::client::conn::{TrySendError, http1};
 use shared::backend::Scheme;
+use shared::time_limit;
 
 use super::connect::ConnectError;
 use super::http2::sharing::Place;
@@ -162,7 +163,7 @@ impl Exchange {
         let body = match std::mem::take(&mut self.home) {
             Home::None => return None,
             Home::Empty => RequestBody::Empty,
-            Home::Here(home) => tokio::time::timeout(RETURN_WITHIN, home).await.ok()?.ok()?,
+            Home::Here(home) => time_limit::timeout(RETURN_WITHIN, home).await.ok()?.ok()?,
         };
         Some(head.map(|()| body))
     }

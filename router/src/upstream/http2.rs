@@ -15,8 +15,9 @@ use http::{Method, Request, Uri, Version};
 use hyper::client::conn::http2;
 use hyper::ext::Protocol;
 use hyper::rt::{Read, Write};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use shared::backend::Scheme;
+use shared::time_limit::Timer;
 use tokio::sync::oneshot;
 use tracing::debug;
 
@@ -70,7 +71,7 @@ async fn begin(
     usage: Arc<Usage>,
 ) -> Result<Sender, ConnectError> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
+        .timer(Timer)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use shared::time_limit::Timer;
 use tracing::debug;
 
 use super::{Open, report_end};
@@ -91,7 +91,7 @@ pub(super) async fn serve(io: ClientIo, client: Client, connections: Arc<Connect
     });
     let mut builder = http2::Builder::new(streams);
     builder
-        .timer(TokioTimer::new())
+        .timer(Timer)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

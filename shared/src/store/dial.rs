@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use super::StoreConfig;
 use crate::driver::{Address, Driver, HostPort, Tls};
 use crate::secret::Secret;
+use crate::time_limit;
 
 /// How long the other Sentinels may take once one has answered: of several answers the newest
 /// counts, and a Sentinel that is cut off from the others names the old primary.
@@ -63,14 +64,41 @@ pub(super) struct Dialer {
     driver: Driver,
     settings: AsyncConnectionConfig,
     connect_timeout: Duration,
+    response_timeout: Duration,
+}
+
+/// See [`Dialer::in_time`].
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    answer: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    match time_limit::timeout(limit, answer).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
 }
 
 impl Dialer {
     pub(super) fn new(driver: &Driver, config: &StoreConfig) -> Self {
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
-            .set_response_timeout(Some(config.response_timeout));
-        Self { driver: driver.clone(), settings, connect_timeout: config.connect_timeout }
+            // Ours, see `in_time`.
+            .set_response_timeout(None);
+        Self {
+            driver: driver.clone(),
+            settings,
+            connect_timeout: config.connect_timeout,
+            response_timeout: config.response_timeout,
+        }
+    }
+
+    /// Waits for an answer as long as one may take. The limit of the crate would pass in a pause of the
+    /// process, with the answer unread.
+    pub(super) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = RedisResult<T>>,
+    ) -> RedisResult<T> {
+        in_time(self.response_timeout, answer).await
     }
 
     /// Where the connection is to go to now. Sentinels are asked each time.
@@ -105,7 +133,7 @@ impl Dialer {
         pipe.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service);
         pipe.cmd("SENTINEL").arg("MASTER").arg(service);
         let (address, details): (Option<(String, u16)>, HashMap<String, String>) =
-            pipe.query_async(&mut connection).await?;
+            self.in_time(pipe.query_async(&mut connection)).await?;
         let (host, port) = address.ok_or_else(|| failure("it knows no primary of that name"))?;
         let epoch = details.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
         Ok((epoch, HostPort { host, port }))
@@ -134,7 +162,8 @@ impl Dialer {
             .set_protocol(protocol);
         let mut connection = self.open(target, login, with(self.settings.clone())).await?;
         if matches!(self.driver.address, Address::Sentinel { .. }) {
-            let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
+            let role = redis::cmd("ROLE");
+            let role: Vec<Value> = self.in_time(role.query_async(&mut connection)).await?;
             if role.first() != Some(&Value::BulkString(b"master".to_vec())) {
                 // For a moment after a failover, and for good when a Sentinel is cut off.
                 return Err(failure(format!(
@@ -164,7 +193,7 @@ impl Dialer {
             client.get_multiplexed_async_connection_with_config(&settings).await
         };
         // The limit of the crate does not cover every step, such as the files of TLS.
-        match tokio::time::timeout(2 * self.connect_timeout, connecting).await {
+        match time_limit::timeout(2 * self.connect_timeout, connecting).await {
             Ok(Err(error)) if error.is_connection_dropped() && tls.is_none() => {
                 Err(self.refusal(target).await.unwrap_or(error))
             }

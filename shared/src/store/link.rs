@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::dial::{Dialer, Target};
+use super::dial::{Dialer, Target, in_time};
 use super::outage::{Outage, one_line};
 use super::{Change, StoreConfig, Tracking, Watcher};
 use crate::backoff::Backoff;
@@ -89,6 +89,8 @@ struct Shared {
     outage: Mutex<Outage>,
     /// It was said that the present connection refuses something.
     has_refused: AtomicBool,
+    /// How long an answer may take.
+    response_timeout: Duration,
 }
 
 impl std::fmt::Debug for Shared {
@@ -111,6 +113,7 @@ impl Link {
             up: watch::Sender::new(false),
             outage: Mutex::default(),
             has_refused: AtomicBool::new(false),
+            response_timeout: config.response_timeout,
         });
         let supervisor = Supervisor {
             shared: Arc::clone(&shared),
@@ -129,6 +132,14 @@ impl Link {
     /// The connection, if there is one now.
     pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
         self.shared.connection.load().as_deref().cloned()
+    }
+
+    /// Waits for an answer on the connection, as long as one may take.
+    pub(super) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = RedisResult<T>>,
+    ) -> RedisResult<T> {
+        in_time(self.shared.response_timeout, answer).await
     }
 
     /// Says that a command failed on the connection.
@@ -232,7 +243,8 @@ impl Supervisor {
                 () = self.shared.suspected.notified() => {}
             }
             let ping = redis::cmd("PING");
-            if let Err(error) = ping.query_async::<Value>(&mut connection).await {
+            let answer = self.dialer.in_time(ping.query_async::<Value>(&mut connection)).await;
+            if let Err(error) = answer {
                 return error;
             }
             if follows_sentinels {
@@ -266,7 +278,8 @@ impl Supervisor {
         } else {
             pipe.cmd("PING");
         }
-        let answers: Vec<RedisResult<Value>> = pipe.query_async(connection).await?;
+        let answers: Vec<RedisResult<Value>> =
+            self.dialer.in_time(pipe.query_async(connection)).await?;
         for answer in answers {
             match answer {
                 // A key of the wrong type harms its own host only.
@@ -303,7 +316,8 @@ impl Supervisor {
                 command.arg("PREFIX").arg(keys::dead_prefix(prefix));
                 command.arg("PREFIX").arg(keys::options_prefix(prefix));
                 command.arg("PREFIX").arg(keys::certificate_prefix(prefix));
-                match command.query_async::<Value>(&mut connection).await {
+                let answer = command.query_async::<Value>(&mut connection);
+                match self.dialer.in_time(answer).await {
                     Ok(_ok) => return Ok((target, connection, Tracking::Active)),
                     Err(error) if is_refusal(&error) => {
                         let tracking = Tracking::Unsupported(error.to_string());
