@@ -19,6 +19,7 @@ mod https;
 mod https_backends;
 mod limits;
 mod logins;
+mod loops;
 mod neighbours;
 mod options;
 mod pages;

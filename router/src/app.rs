@@ -325,6 +325,7 @@ impl App {
                     failures: Arc::clone(&failures),
                     sticky_key: Arc::clone(&sticky_key),
                     preface_refusals: Arc::clone(&preface_refusals),
+                    loop_reports: Seldom::default(),
                 }),
                 h2c: config.h2c,
                 settings: Arc::clone(&settings),

@@ -35,6 +35,7 @@ pub mod error;
 mod forward;
 pub mod forwarded;
 pub mod headers;
+pub mod hops;
 mod http2;
 pub mod pages;
 pub mod request_id;
@@ -131,6 +132,8 @@ pub struct Shared {
     pub sticky_key: Arc<StickyKey>,
     /// Says that PROXY headers are refused.
     pub preface_refusals: Arc<Seldom>,
+    /// Says that requests go round in circles.
+    pub loop_reports: Seldom,
 }
 
 /// What all requests of one client connection share.

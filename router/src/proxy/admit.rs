@@ -17,6 +17,7 @@ use super::Client;
 use super::body::RequestLog;
 use super::error::ProxyError;
 use super::headers::{self, Scan};
+use super::hops::{self, X_ROUTER_HOPS};
 use super::http2;
 use super::request_id::Ids;
 use super::request_kind::RequestKind;
@@ -154,6 +155,8 @@ impl Client {
         if host == host::PING {
             return Ok(None);
         }
+        let hops =
+            hops::next(scan.hops, scan.was_forwarded).map_err(|hops::Loop| ProxyError::Loop)?;
         if self.tls.as_ref().is_some_and(|tls| !tls.serves(&host, request.version())) {
             return Err(ProxyError::Misdirected);
         }
@@ -186,6 +189,9 @@ impl Client {
         let request_kind = RequestKind::of(request.method(), target, scan, kind, asks_for_other);
         let is_trusted = |address| self.settings.is_trusted(address);
         self.forwarded.apply(request.headers_mut(), is_trusted);
+        if let Some(hops) = hops {
+            request.headers_mut().insert(X_ROUTER_HOPS, hops);
+        }
         if let Some(ids) = ids {
             ids.apply(request.headers_mut());
         }

@@ -41,6 +41,9 @@ pub enum ProxyError {
     /// No connection to the chosen backend.
     #[error(transparent)]
     Lease(LeaseError),
+    /// The request has passed through as many routers as one may.
+    #[error("the request goes round in a circle of routers")]
+    Loop,
     /// The options of the host say so, with these seconds for `Retry-After`.
     #[error("the host is under maintenance")]
     Maintenance(u32),
@@ -139,6 +142,7 @@ impl ProxyError {
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
             ) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::UpstreamTimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::BrokenFrontend(_)
             | Self::InvalidBackends
@@ -224,6 +228,7 @@ impl ProxyError {
             | Self::Lease(
                 LeaseError::Connect(_) | LeaseError::NoTunnel | LeaseError::UnreadableTrust,
             )
+            | Self::Loop
             | Self::NoBackend
             | Self::Upstream(_)
             | Self::UpstreamProtocol(_)
@@ -281,6 +286,7 @@ impl ProxyError {
             Self::Lease(LeaseError::UnreadableTrust) => {
                 "backend-ca, backend-name or backend-verify of options cannot be read"
             }
+            Self::Loop => "request goes round in a circle",
             Self::MethodNotAllowed => "method not allowed",
             Self::Misdirected => "connection is for another host",
             Self::Overloaded => "too many requests",
@@ -346,6 +352,7 @@ mod tests {
             (ProxyError::ClientTimedOut, 408, false, false, Side::Client),
             (ProxyError::BrokenFrontend(problem), 502, false, false, Side::Backend),
             (ProxyError::InvalidBackends, 502, false, false, Side::Backend),
+            (ProxyError::Loop, 508, false, false, Side::Backend),
             (ProxyError::NoBackend, 502, false, false, Side::Backend),
             (ProxyError::UpstreamProtocol("x"), 502, false, false, Side::Backend),
             (ProxyError::Lease(LeaseError::Connect(timed_out())), 502, true, true, Side::Backend),

@@ -12,6 +12,7 @@ use http::header::{
 use http::{Method, Version};
 
 use super::forwarded::{FORWARDED, extend};
+use super::hops;
 use super::request_kind::RequestKind;
 use crate::fields::remove_in_order;
 
@@ -211,6 +212,11 @@ pub struct Scan {
     pub bytes: usize,
     /// What the request is at least, by its headers alone.
     pub kind: RequestKind,
+    /// Routers that the request has passed through.
+    pub hops: u8,
+    /// A proxy has passed the request on: `X-Forwarded-For` is there, which every router adds, or a
+    /// number of routers, readable or not.
+    pub was_forwarded: bool,
 }
 
 impl Scan {
@@ -235,6 +241,12 @@ impl Scan {
                 "host" => scan.has_several_hosts = true,
                 "transfer-encoding" => scan.has_transfer_encoding = true,
                 "x-debug" => scan.wants_debug = true,
+                "x-forwarded-for" => scan.was_forwarded = true,
+                // Before `Connection` could take it away.
+                "x-router-hops" => {
+                    scan.hops = scan.hops.max(hops::read(value));
+                    scan.was_forwarded = true;
+                }
                 "te" => {
                     scan.has_hop_by_hop = true;
                     scan.takes_trailers |= names_trailers(value);

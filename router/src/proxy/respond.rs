@@ -18,6 +18,7 @@ use super::body::{RequestLog, ResponseBody};
 use super::error::ProxyError;
 use super::forward::Answered;
 use super::headers::{self, Framing, Stripped};
+use super::hops::MAX_HOPS;
 use super::http2;
 use super::request_kind::{Outcome, RequestKind, classify};
 use super::tunnel::{Downstream, Upstream};
@@ -200,6 +201,15 @@ impl Client {
     ) -> Response<ResponseBody> {
         let status = error.status();
         debug!(client.addr = %self.connection.peer, side = ?error.side(), %error, "request refused");
+        if matches!(error, ProxyError::Loop)
+            && let Some(suppressed) = self.shared.loop_reports.is_due(self.shared.clock.coarse())
+        {
+            warn!(
+                client.addr = %self.connection.peer, suppressed,
+                "request refused with 508: it came through {MAX_HOPS} routers; lists of frontends that \
+                 name routers lead in a circle"
+            );
+        }
         let cause = failed.filter(|_| error.is_outage()).map(|at| self.report_failure(error, at));
         log.answer(status);
         let page = self.shared.pages.page(status);
