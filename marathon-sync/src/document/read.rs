@@ -374,11 +374,17 @@ fn task(entry: &RawValue, place: usize, reader: &mut Reader) -> Option<Task> {
     })
 }
 
+/// An address that is still to come may be announced by an empty entry.
 fn ip_addresses(reader: &mut Reader, raw: Raw<'_>) -> Vec<String> {
-    let read = |reader: &mut Reader, raw: RawIpAddress<'_>| {
-        reader.vital::<String>("ipAddresses", raw.ip_address)
-    };
-    objects(reader, "ipAddresses", raw, read).into_iter().flatten().collect()
+    let mut found = Vec::new();
+    for entry in reader.list("ipAddresses", raw).into_iter().filter(|entry| !is_empty(entry)) {
+        match object::<RawIpAddress<'_>>(entry) {
+            Ok(raw) => found.extend(reader.vital::<String>("ipAddresses", raw.ip_address)),
+            Err(reason) => reader.complain_vital("ipAddresses", &reason),
+        }
+    }
+    found.retain(|address| !address.trim().is_empty());
+    found
 }
 
 /// Garbage among the results makes the health of the task unknown, not the task broken.

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::StatusCode;
 use reqwest::redirect::Policy;
 use serde::Deserialize;
@@ -39,6 +41,8 @@ pub struct Deadlines {
     pub connect: Duration,
     /// From then to the head of the answer. The whole of a login.
     pub first_byte: Duration,
+    /// Without an answer after which the next Marathon is asked, too; the first answer counts.
+    pub hedge: Duration,
     /// Between two pieces of the body.
     pub idle: Duration,
     /// For all of it. The stream of events has no such limit.
@@ -52,6 +56,7 @@ impl Default for Deadlines {
             connect: Duration::from_secs(4),
             // Marathon itself gives up after 10 s, a standby that proxies later.
             first_byte: Duration::from_secs(30),
+            hedge: Duration::from_secs(5),
             idle: Duration::from_secs(15),
             // Some 50,000 tasks at 5 Mbit/s.
             total: Duration::from_secs(120),
@@ -70,6 +75,9 @@ impl Default for BodyLimit {
     }
 }
 
+/// Milliseconds; no Marathon is waited for longer than twice this before the next is asked.
+const MAX_USUAL: u64 = 10_000;
+
 /// Bytes of anything but the list of apps.
 const TEXT_LIMIT: usize = 1 << 20;
 
@@ -83,6 +91,8 @@ struct Inner {
     options: Options,
     /// The endpoint that answered last.
     preferred: AtomicUsize,
+    /// Milliseconds that the slowest answer took, at most [`MAX_USUAL`].
+    usual_millis: AtomicU64,
 }
 
 /// Why there is no client.
@@ -175,11 +185,17 @@ impl Client {
         };
         let session = Session::new(credentials, options.deadlines.first_byte);
         let requests = Requests::new(http, endpoints, session, options.deadlines);
-        Ok(Self(Arc::new(Inner { requests, options, preferred: AtomicUsize::new(0) })))
+        Ok(Self(Arc::new(Inner {
+            requests,
+            options,
+            preferred: AtomicUsize::new(0),
+            usual_millis: AtomicU64::new(0),
+        })))
     }
 
     /// The list of apps with their tasks, from the first endpoint that has one. Begins with the one
-    /// that answered last, tries each one once.
+    /// that answered last, tries each one once; one that is silent for some seconds is not waited for
+    /// alone ([`Deadlines::hedge`]).
     ///
     /// Only a 200 whose body is a JSON object is an answer.
     pub async fn fetch_apps(&self) -> Result<Fetched, FetchError> {
@@ -260,20 +276,40 @@ impl Client {
         &self,
         attempt: impl AsyncFn(&Endpoint) -> Result<T, AttemptError>,
     ) -> Result<T, FetchError> {
-        let mut attempts = Vec::new();
-        let first = self.0.preferred.load(Ordering::Relaxed);
-        let total = self.0.options.deadlines.total;
-        for (index, endpoint) in self.requests().endpoints().order_from(first) {
+        let Deadlines { total, hedge, .. } = self.0.options.deadlines;
+        let one = async |index: usize, endpoint: &Endpoint| {
             let late = AttemptError::TimedOut { phase: "the whole answer", after: total };
-            match timeout(total, attempt(endpoint)).await.unwrap_or(Err(late)) {
-                Ok(answer) => {
+            let start = Instant::now();
+            let result = timeout(total, attempt(endpoint)).await.unwrap_or(Err(late));
+            (index, endpoint.to_string(), start.elapsed(), result)
+        };
+        // The list of a large cluster takes its time: not each of them is to be asked for twice.
+        let usual = Duration::from_millis(self.0.usual_millis.load(Ordering::Relaxed));
+        let hedge = hedge.max(usual.saturating_mul(2));
+        let first = self.0.preferred.load(Ordering::Relaxed);
+        let mut endpoints = self.requests().endpoints().order_from(first).peekable();
+        let (mut open, mut attempts) = (FuturesUnordered::new(), Vec::new());
+        loop {
+            if let Some((index, endpoint)) = endpoints.next() {
+                open.push(one(index, endpoint));
+            }
+            let ended = match endpoints.peek() {
+                Some(_) => timeout(hedge, open.next()).await,
+                None => Ok(open.next().await),
+            };
+            match ended {
+                // The next one is asked beside those that are silent.
+                Err(_silent) => {}
+                Ok(None) => return Err(FetchError { attempts }),
+                Ok(Some((_, endpoint, _, Err(error)))) => attempts.push((endpoint, error)),
+                Ok(Some((index, _, took, Ok(answer)))) => {
                     self.0.preferred.store(index, Ordering::Relaxed);
+                    let usual = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                    self.0.usual_millis.fetch_max(usual.min(MAX_USUAL), Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Err(error) => attempts.push((endpoint.to_string(), error)),
             }
         }
-        Err(FetchError { attempts })
     }
 
     fn apps_url(&self, endpoint: &Endpoint) -> Url {

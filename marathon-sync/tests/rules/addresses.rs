@@ -151,6 +151,13 @@ fn addresses_follow_marathons_own_rule() {
             Err("it has no address of its own yet"),
         ),
         (
+            "empty entries before the address",
+            cni(json!([own])),
+            at(json!([]), json!([null, {}, { "ipAddress": "" }, { "ipAddress": "9.0.0.2" }])),
+            PortRef::Index(0),
+            Ok("http://9.0.0.2:80"),
+        ),
+        (
             "IPv6 in brackets",
             cni(json!([own])),
             at(json!([]), json!([{ "ipAddress": "FD00::2" }])),

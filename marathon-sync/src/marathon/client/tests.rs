@@ -364,3 +364,18 @@ async fn marathon_is_asked_what_it_is() {
     assert_eq!(client.info().await.unwrap(), info);
     assert_eq!(client.fetch_text("/ping").await.unwrap(), "pong\n");
 }
+
+#[tokio::test]
+async fn silent_endpoint_is_not_waited_for_alone() {
+    let silent = Server::start(|_| vec![Step::Hang]).await;
+    let other = Server::start(|_| json(NO_APPS)).await;
+    let deadlines = Deadlines { hedge: Duration::from_millis(50), ..Deadlines::default() };
+    let options = Options { deadlines, ..Options::default() };
+    let urls = [silent.url(), other.url()];
+    let client = client_with(&urls, Credentials::None, options);
+    let fetched = client.fetch_apps().await.unwrap();
+    assert_eq!(fetched.endpoint, other.url());
+    // It is asked first from now on.
+    assert_eq!(client.fetch_apps().await.unwrap().endpoint, other.url());
+    assert_eq!(silent.requests().len(), 1);
+}
