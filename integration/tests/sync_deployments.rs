@@ -8,6 +8,7 @@ use integration::marathon::{
 };
 use integration::redis::Redis;
 use integration::sync::MarathonSync;
+use serde_json::json;
 
 const HOST: &str = "www.test";
 const OLD: &str = "http://10.0.0.1:31001";
@@ -84,4 +85,44 @@ fn definition_that_marathon_does_not_give_is_requested_again() {
     is_served_by(&redis, &["http://10.0.0.2:32002"]);
     marathon.heal(Route::AppVersions);
     is_served_by(&redis, &["http://10.0.0.2:32002", OLD]);
+}
+
+/// Marathon 1.0 to 1.4 does so with resident tasks, at the agent where their volumes are.
+#[test]
+fn task_that_is_launched_again_under_its_id_is_listed_again() {
+    let (marathon, redis) = (Marathon::start(Dialect::V1_3), Redis::start());
+    let app = web(&marathon);
+    let sync = MarathonSync::start(&marathon, &redis);
+    is_served_by(&redis, &[OLD]);
+    marathon.wait_for_listeners(1);
+    sync.wait_for_log(&["events from Marathon arrive"]);
+    let other = app.launch(Place::new("10.0.0.2", vec![32_001, 32_002]));
+    other.run();
+    is_served_by(&redis, &[OLD, "http://10.0.0.2:32001"]);
+    for port in [31_001, 31_003, 31_003] {
+        let task = app.tasks().into_iter().find(|task| task.id() != other.id()).unwrap();
+        let ended = task.look().unwrap();
+        task.kill();
+        is_served_by(&redis, &["http://10.0.0.2:32001"]);
+        app.launch_again(&ended, Place::new("10.0.0.1", vec![port, 31_002])).run();
+        let again = format!("http://10.0.0.1:{port}");
+        is_served_by(&redis, &["http://10.0.0.2:32001", &again]);
+    }
+}
+
+/// Marathon may announce that a task runs before its lists show it.
+#[test]
+fn app_is_requested_until_it_shows_the_task_that_an_event_named() {
+    let (marathon, redis) = (Marathon::start(Dialect::V1_9), Redis::start());
+    drop(web(&marathon));
+    let sync = MarathonSync::start(&marathon, &redis);
+    is_served_by(&redis, &[OLD]);
+    marathon.wait_for_listeners(1);
+    sync.wait_for_log(&["events from Marathon arrive"]);
+    let before = marathon.requests(Route::App);
+    let status =
+        json!({ "taskId": "web.instance-1._app.1", "taskStatus": "TASK_RUNNING", "appId": "/web" });
+    marathon.emit("status_update_event", status);
+    // The event itself is good for two.
+    marathon.wait_for_requests(Route::App, before + 4);
 }

@@ -10,6 +10,7 @@
 
 pub mod compute;
 pub mod errors;
+mod expected;
 pub mod heard;
 pub mod look;
 pub mod matters;
@@ -24,6 +25,7 @@ pub mod state;
 mod versions;
 mod write;
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,6 +51,7 @@ use crate::routes::Routes;
 use crate::routes::lease::{self, Lease, Problem, Standing};
 
 use compute::Compute;
+use expected::Expected;
 use heard::{Knows, heard};
 use look::{LookError, Looker};
 use news::{News, Newsroom, printable};
@@ -141,8 +144,10 @@ impl Agent {
         let listening =
             events::listen(self.client.clone(), events::Options::default(), sender, counters);
         let _listener = AbortOnDropHandle::new(tokio::spawn(listening));
+        // Cancelled at every orderly end, not by a signal alone.
+        let release = shutdown.child_token();
         let lease = (!self.config.dry_run)
-            .then(|| Lease::start(&self.routes, &own_name(), lease::TTL, &shutdown));
+            .then(|| Lease::start(&self.routes, &own_name(), lease::TTL, &release));
         let looker = Looker::new(&self.routes, &self.config, Arc::clone(&self.compute));
         let (first, last) = FETCH_RETRY;
         let mut running = Running {
@@ -153,6 +158,7 @@ impl Agent {
             looker,
             hints,
             seen: SeenLog::default(),
+            expected: Expected::default(),
             newsroom: Newsroom::default(),
             known: None,
             last: None,
@@ -173,6 +179,7 @@ impl Agent {
         // For the fetch, which is a task of this thread.
         let local = LocalSet::new();
         let result = local.run_until(shutdown.run_until_cancelled(running.turns())).await;
+        release.cancel();
         if let Some(lease) = running.lease.take() {
             lease.ended(RELEASE_LIMIT).await;
         }
@@ -209,6 +216,7 @@ struct Running {
     looker: Looker,
     hints: Hints,
     seen: SeenLog,
+    expected: Expected,
     newsroom: Newsroom,
     known: Option<Known>,
     /// What the last pass came to.
@@ -347,11 +355,19 @@ impl Running {
             Hint::Look { kind, .. } => *kind,
             Hint::AppDeleted { .. } => "app_terminated_event",
             Hint::TaskGone { .. } => "task_gone",
+            Hint::TaskStarted { .. } => "task_started",
         };
         self.agent.state.counters.hints.get_or_create(&[("kind", kind)]).inc();
         let pass = self.last.clone();
         let knows = Knows { pass: pass.as_deref(), is_settled: self.is_settled() };
         let heard = heard(hint, knows, &mut self.seen, &mut self.schedule, now);
+        match hint {
+            Hint::TaskStarted { task_id, app_id, is_running: true } if heard.is_asked => {
+                self.expected.started(task_id, app_id, now);
+            }
+            Hint::TaskGone { task_id, .. } => self.expected.ended(task_id),
+            _ => {}
+        }
         if heard.is_asked {
             self.event.get_or_insert(now);
         }
@@ -363,7 +379,7 @@ impl Running {
     async fn on_fetched(&mut self, fetched: Arrival) -> Result<(), LookError> {
         let Arrival { brought, asked, event } = fetched;
         let result = match brought {
-            Brought::Apps(told) => return self.on_told(told, event).await,
+            Brought::Apps(told) => return self.on_told(told, asked, event).await,
             Brought::Everything(result) => result,
         };
         let counters = &self.agent.state.counters;
@@ -399,6 +415,8 @@ impl Running {
         self.schedule.fetched(Instant::now(), None);
         seen.apps = answer.apps.len();
         self.seen.listed(answer.apps.iter().map(|app| app.id.as_str()), asked);
+        let missing = self.expected.shown(answer.apps.iter(), true, asked);
+        self.ask_for_missing(missing);
         self.agent.state.update(|view| {
             if let Some(failure) = view.answer_failed.take() {
                 info!(failures = failure.times, "Marathon answers again");
@@ -407,6 +425,17 @@ impl Running {
         });
         self.known = Some(Known { answer: Arc::new(answer), asked, is_new: true, event });
         self.pass().await
+    }
+
+    /// Plans to ask again for apps that do not show a task yet which an event has named.
+    fn ask_for_missing(&mut self, missing: Option<(Duration, BTreeSet<Arc<str>>)>) {
+        let Some((wait, apps)) = missing else { return };
+        let when = Instant::now() + wait;
+        for app in &apps {
+            let is_alone = |pass: &Arc<Pass>| crate::pass::narrow::is_alone(pass, app);
+            let alone = self.is_settled() && self.last.as_ref().is_some_and(is_alone);
+            self.schedule.ask_at(when, alone.then_some(app));
+        }
     }
 
     fn fetch_failed(&mut self, result: &'static str, message: &str) {

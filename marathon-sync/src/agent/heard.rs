@@ -63,8 +63,12 @@ pub fn heard(
             let is_news = seen.deleted(app_id, now);
             (None, is_news && pass.is_some_and(|pass| matters::app(pass, app_id)))
         }
-        Hint::TaskGone { task_id, app_id, .. } => {
-            let is_news = seen.ended(task_id, now);
+        Hint::TaskStarted { task_id, app_id, is_running } => {
+            seen.started(task_id, *is_running);
+            (Some(app_id), false)
+        }
+        Hint::TaskGone { task_id, app_id, how } => {
+            let is_news = seen.ended(task_id, *how, now);
             let matters = || pass.is_some_and(|pass| matters::task(pass, app_id, task_id));
             (Some(app_id), is_news && matters())
         }

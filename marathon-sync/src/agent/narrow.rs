@@ -98,6 +98,7 @@ impl Running {
     pub(super) async fn on_told(
         &mut self,
         Answers { told, is_cut }: Answers,
+        asked: Instant,
         event: Option<Instant>,
     ) -> Result<(), LookError> {
         let now = Instant::now();
@@ -126,6 +127,8 @@ impl Running {
                 self.schedule.full(now);
             }
         }
+        let missing = self.expected.shown(apps.iter().map(|(app, _)| app), false, asked);
+        self.ask_for_missing(missing);
         if apps.is_empty() {
             return Ok(());
         }

@@ -81,6 +81,8 @@ pub struct Schedule {
     at_once: BTreeMap<Arc<str>, Instant>,
     /// When an event about what no answer shows last made us ask.
     strangers: BTreeMap<Arc<str>, Instant>,
+    /// What Marathon is to be asked for at some time, whatever else happens.
+    later: Option<(Instant, Scope)>,
     again_at: Option<Instant>,
     again: Scope,
     rests_until: Option<Instant>,
@@ -101,6 +103,7 @@ impl Schedule {
             asked: Scope::Nothing,
             at_once: BTreeMap::new(),
             strangers: BTreeMap::new(),
+            later: None,
             again_at: None,
             again: Scope::Nothing,
             rests_until: None,
@@ -167,6 +170,13 @@ impl Schedule {
         true
     }
 
+    /// Marathon is to be asked for this app, or for `None`, everything, at `when`, or before.
+    pub fn ask_at(&mut self, when: Instant, app: Option<&Arc<str>>) {
+        let (planned, scope) = self.later.get_or_insert((when, Scope::Nothing));
+        *planned = when.min(*planned);
+        scope.add(app);
+    }
+
     /// The whole last answer is to be looked at again at `when`, or before.
     pub fn again(&mut self, when: Instant) {
         self.again = Scope::All;
@@ -196,7 +206,8 @@ impl Schedule {
 
     /// When [`due`](Self::due) has something to say next.
     pub fn wake(&self) -> Instant {
-        let others = self.debounce.next_start().into_iter().chain(self.again_at);
+        let later = self.later.as_ref().map(|(when, _)| *when);
+        let others = self.debounce.next_start().into_iter().chain(self.again_at).chain(later);
         others.fold(self.full_at, Instant::min)
     }
 
@@ -205,6 +216,10 @@ impl Schedule {
         if now >= self.full_at {
             self.full_at = now + self.interval;
             self.full(now);
+        }
+        if let Some((_, scope)) = self.later.take_if(|(when, _)| now >= *when) {
+            self.next.merge(&scope);
+            self.debounce.hint(now, Urgency::Now);
         }
         let mut due = Due::default();
         if self.debounce.start(now) {
@@ -253,6 +268,24 @@ mod tests {
 
     fn schedule(now: Instant) -> Schedule {
         Schedule::new(now, INTERVAL, (ms(250), ms(2000)))
+    }
+
+    #[test]
+    fn what_is_to_be_asked_for_later_is_asked_for_then() {
+        let zero = Instant::now();
+        let mut schedule = Schedule::new(zero, INTERVAL, (ms(250), ms(2000)));
+        schedule.full(zero);
+        assert_eq!(schedule.due(zero), FETCH);
+        schedule.fetched(zero, None);
+        let app: Arc<str> = "/a".into();
+        schedule.ask_at(zero + ms(500), Some(&app));
+        schedule.ask_at(zero + ms(400), Some(&app));
+        assert_eq!(schedule.wake(), zero + ms(400));
+        assert_eq!(schedule.due(zero + ms(399)), NOTHING);
+        let due = Due { fetch: Scope::Apps([app].into()), ..NOTHING };
+        assert_eq!(schedule.due(zero + ms(400)), due);
+        schedule.fetched(zero + ms(400), None);
+        assert_eq!(schedule.due(zero + ms(500)), NOTHING);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use shared::backend::Origin;
 
-use crate::document::App;
+use crate::document::{App, Task};
 
 use super::address::Whereabouts;
 use super::liveness::Health;
@@ -28,8 +28,8 @@ pub struct Memory {
     pub(super) apps: BTreeMap<String, LastGood>,
     /// Definitions that tasks were started from.
     pub(super) versions: Versions,
-    /// Addresses of tasks that events call ended, by task, for as long as the events are handed in.
-    ended: HashMap<String, Vec<String>>,
+    /// Tasks that events call ended, as they were then, for as long as the events are handed in.
+    ended: HashMap<String, EndedTask>,
     /// What Redis listed at the start for hosts whose apps are not known.
     restored: BTreeMap<String, Vec<String>>,
     /// What was told of each app after the last answer.
@@ -43,6 +43,8 @@ pub(super) type KnownTasks = HashMap<Arc<str>, Arc<KnownTask>>;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct KnownTask {
     pub(super) health: Option<Health>,
+    /// When it began to run.
+    pub(super) started_at: Option<Box<str>>,
     /// Its `host:port`s when it last had any.
     pub(super) addresses: Vec<String>,
     /// What was last told of it that has ports or addresses.
@@ -50,6 +52,16 @@ pub(super) struct KnownTask {
 }
 
 impl KnownTask {
+    /// Whether `task`, which has the same id, is another life: it began to run at another time or has
+    /// other ports. Up to Marathon 1.4 a resident task that ended is launched again under its id.
+    pub(super) fn is_other_life(&self, task: &Task) -> bool {
+        let ports = &*self.place.ports;
+        let has_other_ports = !ports.is_empty() && !task.ports.is_empty() && *ports != task.ports;
+        let started = self.started_at.as_deref().zip(task.started_at.as_deref());
+        task.broken.is_none()
+            && (has_other_ports || started.is_some_and(|(one, other)| one != other))
+    }
+
     /// The version of the app that it was started from.
     pub(super) fn version(&self) -> Option<&str> {
         self.place.version.as_deref()
@@ -85,6 +97,21 @@ impl<'a> From<&'a Place> for Whereabouts<'a> {
             ports: &place.ports,
             ip_address: place.ip_address.as_deref(),
         }
+    }
+}
+
+/// A task that an event called ended.
+#[derive(Clone, Debug)]
+struct EndedTask {
+    /// The life that ended.
+    life: Arc<KnownTask>,
+    /// Those of its `host:port`s where nothing runs since.
+    addresses: Vec<String>,
+}
+
+impl EndedTask {
+    fn new(life: &Arc<KnownTask>) -> Self {
+        Self { life: Arc::clone(life), addresses: life.addresses.clone() }
     }
 }
 
@@ -204,18 +231,31 @@ impl Memory {
     pub(super) fn ended(&mut self, ended: &BTreeSet<String>) -> HashSet<String> {
         self.ended.retain(|task, _| ended.contains(task));
         for id in ended {
-            if let Some(task) = self.tasks.get(id.as_str()) {
-                let _before = self.ended.insert(id.clone(), task.addresses.clone());
+            if let Some(task) = self.tasks.get(id.as_str())
+                && !self.ended.contains_key(id)
+            {
+                let _new = self.ended.insert(id.clone(), EndedTask::new(task));
             }
         }
-        self.ended.values().flatten().cloned().collect()
+        self.ended.values().flat_map(|ended| &ended.addresses).cloned().collect()
+    }
+
+    /// Whether an event called this life of `task` ended.
+    pub(super) fn has_ended(&self, task: &Task, ended: &BTreeSet<String>) -> bool {
+        if !ended.contains(&task.id) {
+            return false;
+        }
+        let noted = self.ended.get(&task.id).map(|ended| &ended.life);
+        // The first look after the event: the last answer showed the life that it is about.
+        let life = noted.or_else(|| self.tasks.get(task.id.as_str()));
+        life.is_none_or(|life| !life.is_other_life(task))
     }
 
     /// Forgets that something ended where a task runs now: Mesos has given the port again. Else an
     /// answer that leaves that task out, by mistake, would seem explained.
     pub(super) fn reused(&mut self, lives: impl Fn(&str) -> bool) {
-        for addresses in self.ended.values_mut() {
-            addresses.retain(|address| !lives(address));
+        for ended in self.ended.values_mut() {
+            ended.addresses.retain(|address| !lives(address));
         }
         for last in self.apps.values_mut().filter(|last| last.absent_since.is_some()) {
             for host in last.hosts.values_mut() {
@@ -241,8 +281,17 @@ impl Memory {
         for id in before.filter(|id| !tasks.contains_key(*id)) {
             if let Some(task) = self.tasks.remove(id)
                 && ended.contains(id)
+                && !self.ended.contains_key(id)
             {
-                let _before = self.ended.insert(id.to_owned(), task.addresses.clone());
+                let _new = self.ended.insert(id.to_owned(), EndedTask::new(&task));
+            }
+        }
+        for id in tasks.keys().filter(|id| ended.contains(&***id)) {
+            // The life that ended, before another one takes its place.
+            if let Some(task) = self.tasks.get(id)
+                && !self.ended.contains_key(&**id)
+            {
+                let _new = self.ended.insert(id.to_string(), EndedTask::new(task));
             }
         }
         self.tasks.extend(tasks);

@@ -156,6 +156,40 @@ fn readiness_holds_new_tasks_back_during_a_deployment() {
     }
 }
 
+/// Marathon 1.0 to 1.4 launches a resident task that ended again under its id.
+#[test]
+fn task_that_runs_again_under_its_id_is_judged_anew() {
+    let first = with(task(1), json!({ "healthCheckResults": [alive()] }));
+    let started = with(first.clone(), json!({ "startedAt": "2020-01-01T01:00:00.000Z" }));
+    let moved = with(first.clone(), json!({ "ports": [31002] }));
+    let with_old_url = "a.test = ? http://10.0.0.1:31000";
+    for (what, again, url, unknown) in [
+        ("another start", started, "http://10.0.0.1:31000", with_old_url),
+        ("other ports", moved, "http://10.0.0.1:31002", "a.test = ? http://10.0.0.1:31002"),
+    ] {
+        let look = |world: &mut World, task: &Value| {
+            let checked = crate::world::checked("/a", "a.test", std::slice::from_ref(task));
+            lines(&world.look(&json!([checked])).plan)
+        };
+        // Without the event, too, its health is not that of its last life.
+        let mut world = World::default();
+        assert_eq!(look(&mut world, &first), [UP]);
+        let sick_or_well = with(again.clone(), json!({ "healthCheckResults": [] }));
+        assert_eq!(look(&mut world, &sick_or_well), [unknown], "{what}");
+        assert_eq!(look(&mut world, &again), [format!("a.test = {url}")], "{what}");
+
+        let mut world = World::default();
+        let _before = look(&mut world, &first);
+        let _new = world.seen.ended.insert("t.1".to_owned());
+        for _again in 0..2 {
+            assert_eq!(look(&mut world, &first), [DOWN], "an answer that is behind the event");
+        }
+        for _again in 0..2 {
+            assert_eq!(look(&mut world, &again), [format!("a.test = {url}")], "{what}");
+        }
+    }
+}
+
 #[test]
 fn an_event_is_ahead_of_the_answer() {
     let mut world = World::default();

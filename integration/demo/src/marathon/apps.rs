@@ -169,6 +169,14 @@ impl AppRef {
         TaskRef::new(&self.shared, &id)
     }
 
+    /// Launches a task that has ended again, under its id, as Marathon 1.0 to 1.4 does with resident
+    /// tasks; it is staged.
+    pub fn launch_again(&self, ended: &Task, place: impl Into<Place>) -> TaskRef {
+        let place = place.into();
+        self.shared.change(|cluster| cluster.launch_again(&self.id, ended, place));
+        TaskRef::new(&self.shared, &ended.id)
+    }
+
     /// Launches a task somewhere.
     #[track_caller]
     pub fn launch_anywhere(&self) -> TaskRef {

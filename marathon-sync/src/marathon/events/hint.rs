@@ -37,6 +37,15 @@ pub enum Hint {
         /// How sure that is.
         how: Gone,
     },
+    /// A task is being started, or runs (`status_update_event`). A reason to look, too.
+    TaskStarted {
+        /// The task.
+        task_id: Arc<str>,
+        /// The path of its app.
+        app_id: Arc<str>,
+        /// It runs; else it is staged or starting.
+        is_running: bool,
+    },
 }
 
 impl Hint {
@@ -46,7 +55,7 @@ impl Hint {
             Self::AppDeleted { .. } => Some("app_terminated_event"),
             Self::Connected | Self::Lost { .. } => None,
             Self::Look { kind, .. } => Some(kind),
-            Self::TaskGone { .. } => Some("status_update_event"),
+            Self::TaskGone { .. } | Self::TaskStarted { .. } => Some(STATUS_UPDATE),
         }
     }
 }
@@ -86,6 +95,9 @@ pub(super) const LOOK_AT: [&str; 17] = [
     "unhealthy_instance_kill_event",
     "unhealthy_task_kill_event",
 ];
+
+/// What Mesos says of a task.
+pub(super) const STATUS_UPDATE: &str = "status_update_event";
 
 /// Sent to every new listener: shows that the stream works. Not a reason to look, because others'
 /// arrivals are announced as well.
@@ -148,8 +160,14 @@ impl Event {
         match kind {
             "app_terminated_event" => Some(Hint::AppDeleted { app_id }),
             "status_update_event" => {
-                let how = gone(self.task_status.as_deref()?)?;
-                Some(Hint::TaskGone { task_id: id(self.task_id.as_ref())?, app_id, how })
+                let (task_id, status) = (id(self.task_id.as_ref())?, self.task_status.as_deref()?);
+                match status {
+                    "TASK_STAGING" | "TASK_STARTING" | "TASK_RUNNING" => {
+                        let is_running = status == "TASK_RUNNING";
+                        Some(Hint::TaskStarted { task_id, app_id, is_running })
+                    }
+                    _ => Some(Hint::TaskGone { task_id, app_id, how: gone(status)? }),
+                }
             }
             _ => None,
         }
@@ -199,6 +217,11 @@ mod tests {
     #[test]
     fn an_event_is_a_reason_to_look_or_a_certainty_or_nothing() {
         let gone = |how| Hint::TaskGone { task_id: "t.1".into(), app_id: "/t".into(), how };
+        let started = |is_running| Hint::TaskStarted {
+            task_id: "t.1".into(),
+            app_id: "/t".into(),
+            is_running,
+        };
         let table: &[(&str, Option<Vec<Hint>>)] = &[
             (
                 r#"{"eventType":"deployment_success","id":"x","plan":{}}"#,
@@ -208,7 +231,11 @@ mod tests {
             (r#"{"eventType":"new_in_2_0"}"#, Some(vec![])),
             (
                 r#"{"taskId":"t.1","taskStatus":"TASK_RUNNING","appId":"/t","eventType":"status_update_event"}"#,
-                Some(vec![look_at("status_update_event", "/t")]),
+                Some(vec![started(true)]),
+            ),
+            (
+                r#"{"taskId":"t.1","taskStatus":"TASK_STAGING","appId":"/t","eventType":"status_update_event"}"#,
+                Some(vec![started(false)]),
             ),
             (
                 r#"{"taskId":"t.1","taskStatus":"TASK_KILLING","appId":"/t","eventType":"status_update_event"}"#,

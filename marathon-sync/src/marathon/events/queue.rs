@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::hint::Hint;
+use super::hint::{Hint, STATUS_UPDATE};
 
 /// Different hints that may wait. More than a look at everything cannot follow from them, so that the
 /// bound only has to leave room for the tasks of a large deployment.
@@ -24,12 +24,27 @@ struct Waiting {
 
 impl Waiting {
     fn push(&mut self, hint: Hint) {
+        let hint = match hint {
+            // Certainties have the rest of the room.
+            Hint::TaskStarted { app_id, .. } if self.known.len() >= CAPACITY / 2 => {
+                Hint::Look { kind: STATUS_UPDATE, app_id: Some(app_id) }
+            }
+            hint => hint,
+        };
         if matches!(hint, Hint::Connected | Hint::Lost { .. }) {
             let is_other = |hint: &Hint| !matches!(hint, Hint::Connected | Hint::Lost { .. });
             self.order.retain(is_other);
             self.known.retain(is_other);
         } else if self.known.len() >= CAPACITY && hint != OVERFLOW {
             return self.push(OVERFLOW);
+        }
+        // The last word on a task is the one that counts.
+        if matches!(hint, Hint::TaskGone { .. } | Hint::TaskStarted { .. })
+            && self.known.contains(&hint)
+        {
+            self.order.retain(|waiting| *waiting != hint);
+            self.order.push_back(hint);
+            return;
         }
         // One more than the bound for the overflow, one more for the connection.
         if self.known.insert(hint.clone()) {
@@ -104,6 +119,17 @@ mod tests {
 
     fn rest(hints: &mut Hints) -> Vec<Hint> {
         std::iter::from_fn(|| hints.take()).collect()
+    }
+
+    #[test]
+    fn last_word_on_a_task_is_the_last_in_the_queue() {
+        let (sender, mut hints) = channel();
+        let started =
+            Hint::TaskStarted { task_id: "t.1".into(), app_id: "/t".into(), is_running: true };
+        for hint in [gone(1), started.clone(), gone(1)] {
+            sender.send(hint);
+        }
+        assert_eq!(rest(&mut hints), [started, gone(1)]);
     }
 
     #[tokio::test]

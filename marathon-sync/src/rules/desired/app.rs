@@ -1,6 +1,7 @@
 //! What one app asks for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -30,6 +31,8 @@ pub(super) struct Share {
     taken: Vec<String>,
     /// Versions that tasks were started from and whose definitions are not known.
     unknown_versions: Vec<String>,
+    /// Tasks that an event called ended and that have begun another life.
+    running_again: HashSet<Arc<str>>,
 }
 
 /// What one app has on one host.
@@ -64,6 +67,7 @@ impl Share {
             refused: claims.refused,
             taken: Vec::new(),
             unknown_versions: Vec::new(),
+            running_again: HashSet::new(),
         }
     }
 
@@ -107,9 +111,12 @@ impl Share {
 
     /// What is only kept goes when an event says that its task is over.
     pub(super) fn drop_ended(&mut self, seen: &Seen) {
-        for part in self.parts.values_mut() {
+        let Self { parts, running_again, .. } = self;
+        for part in parts.values_mut() {
             part.unsure.retain(|backend| {
-                !backend.task.as_ref().is_some_and(|task| seen.ended.contains(&**task))
+                backend.task.as_ref().is_none_or(|task| {
+                    !seen.ended.contains(&**task) || running_again.contains(task)
+                })
             });
         }
     }
@@ -167,6 +174,7 @@ pub(super) fn share(app: &App, context: Context<'_>, known: &mut KnownTasks) -> 
     let mut share = Share::new(state, claims);
     share.gone = gone(&judged);
     share.unknown_versions = definitions.unknown();
+    share.running_again = running_again(&judged, context.seen);
     for claim in &share.hosts {
         let mut part = Part { identifier: claim.identifier.clone(), ..Part::default() };
         for task in &judged {
@@ -250,16 +258,18 @@ fn still_possible(
     let mut lost: HashMap<&str, &mut Verdict> = HashMap::new();
     let mut listed: HashSet<&str> = HashSet::new();
     let mut found: HashSet<&str> = HashSet::new();
-    for Judged { report: TaskReport { id, verdict, addresses }, .. } in judged {
+    for Judged { report: TaskReport { id, verdict, addresses }, is_new_life, .. } in judged {
         let _new = listed.insert(id);
         found.extend(addresses.iter().filter_map(|a| Some(a.found.as_ref().ok()?.url.as_str())));
-        let is_lost = match verdict {
-            Verdict::Down(Reason::NoAddress(_)) => true,
-            Verdict::Unsure(Reason::AddressRemembered) => {
-                addresses.iter().all(|a| a.found.is_err())
-            }
-            _ => false,
-        };
+        // Where it listened in its last life says nothing of this one.
+        let is_lost = !*is_new_life
+            && match verdict {
+                Verdict::Down(Reason::NoAddress(_)) => true,
+                Verdict::Unsure(Reason::AddressRemembered) => {
+                    addresses.iter().all(|a| a.found.is_err())
+                }
+                _ => false,
+            };
         if is_lost {
             let _new = lost.insert(id, verdict);
         }
@@ -276,6 +286,11 @@ fn still_possible(
         None => is_doubtful_of_restored && !found.contains(&*backend.url),
     };
     past.into_iter().filter(|backend| is_open(backend)).collect()
+}
+
+fn running_again(judged: &[Judged<'_>], seen: &Seen) -> HashSet<Arc<str>> {
+    let again = judged.iter().filter(|task| !task.has_ended && seen.ended.contains(&*task.id));
+    again.map(|task| Arc::clone(&task.id)).collect()
 }
 
 /// Why the list of tasks may not be all of them.

@@ -64,7 +64,7 @@ impl Evidence {
         let id: Arc<str> = Arc::from(app.id.as_str());
         let ports = AppPorts::of(app);
         let addresses = |task| addresses(app, &ports, task, memory);
-        for address in running(app, seen).flat_map(addresses) {
+        for address in running(app, memory, seen).flat_map(addresses) {
             // Nearly always one: addresses are many, so its room is not rounded up.
             let apps = self.live.entry(address).or_insert_with(|| Vec::with_capacity(1));
             if !apps.contains(&id) {
@@ -128,14 +128,18 @@ pub(super) fn addresses(
 }
 
 /// The tasks of `app` that run, whether well or not.
-pub(super) fn running<'a>(app: &'a App, seen: &Seen) -> impl Iterator<Item = &'a Task> {
-    app.tasks.iter().flatten().filter(|task| is_running(task, seen))
+pub(super) fn running<'a>(
+    app: &'a App,
+    memory: &Memory,
+    seen: &Seen,
+) -> impl Iterator<Item = &'a Task> {
+    app.tasks.iter().flatten().filter(|task| is_running(task, memory, seen))
 }
 
-fn is_running(task: &Task, seen: &Seen) -> bool {
+fn is_running(task: &Task, memory: &Memory, seen: &Seen) -> bool {
     let is_running = match &task.state {
         Some(state) => *state == State::Running,
         None => task.started_at.is_some(),
     };
-    is_running && task.broken.is_none() && !seen.ended.contains(&task.id)
+    is_running && task.broken.is_none() && !memory.has_ended(task, &seen.ended)
 }

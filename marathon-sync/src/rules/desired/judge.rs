@@ -17,10 +17,14 @@ use crate::rules::report::{TaskAddress, TaskReport};
 pub(super) struct Judged<'a> {
     task: &'a Task,
     /// Its id, once for all that is remembered of it.
-    id: Arc<str>,
+    pub(super) id: Arc<str>,
     pub(super) report: TaskReport,
     /// What it was started from. `None`: not known.
     definition: Option<&'a Definition<'a>>,
+    /// Another task ran under its id before.
+    pub(super) is_new_life: bool,
+    /// An event said that it ends or has ended.
+    pub(super) has_ended: bool,
 }
 
 impl Judged<'_> {
@@ -65,7 +69,9 @@ pub(super) fn judge<'a>(
             Some((id, before)) => (Arc::clone(id), Some(before)),
             None => (Arc::from(task.id.as_str()), None),
         };
-        let has_ended = seen.ended.contains(&task.id);
+        let is_new_life = before.is_some_and(|before| before.is_other_life(task));
+        let before = before.filter(|_| !is_new_life);
+        let has_ended = memory.has_ended(task, &seen.ended);
         let facts = Known { health: before.and_then(|before| before.health), has_ended };
         let version = definitions.version(task, before.map(|before| &**before));
         let definition = definitions.get(version);
@@ -81,7 +87,7 @@ pub(super) fn judge<'a>(
         let ports = definition.map(|definition| &definition.ports);
         let _before = known.insert(Arc::clone(&id), remember(task, version, ports, health, before));
         let report = TaskReport { id: task.id.clone(), verdict, addresses };
-        judged.push(Judged { task, id, report, definition });
+        judged.push(Judged { task, id, report, definition, is_new_life, has_ended });
     }
     if options.liveness.keep_all_sick {
         keep_all_sick(&mut judged);
@@ -154,7 +160,11 @@ fn remember(
     } else {
         Place::new(Whereabouts::from(task), version)
     };
-    let known = KnownTask { health, addresses: address::all(ports, &place), place };
+    let started_at = match &task.started_at {
+        Some(started_at) => Some(started_at.as_str().into()),
+        None => before.and_then(|before| before.started_at.clone()),
+    };
+    let known = KnownTask { health, started_at, addresses: address::all(ports, &place), place };
     let same = before.filter(|before| ***before == known);
     same.map_or_else(|| Arc::new(known), Arc::clone)
 }

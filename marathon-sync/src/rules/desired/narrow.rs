@@ -103,6 +103,7 @@ pub fn fresh(app: &App, before: &AppReport, memory: &Memory, seen: &Seen) -> Has
     let ports = AppPorts::of(app);
     let were_up = before.tasks.iter().filter(|task| task.verdict == Verdict::Up);
     let were_up: HashSet<&str> = were_up.map(|task| task.id.as_str()).collect();
-    let new = evidence::running(app, seen).filter(|task| !were_up.contains(task.id.as_str()));
+    let new =
+        evidence::running(app, memory, seen).filter(|task| !were_up.contains(task.id.as_str()));
     new.flat_map(|task| evidence::addresses(app, &ports, task, memory)).collect()
 }

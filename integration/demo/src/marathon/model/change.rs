@@ -83,14 +83,26 @@ impl Cluster {
     pub fn launch(&mut self, app: &str, place: Place) -> Option<String> {
         let (uuid, now) = (self.uuid(), self.clock.stamp());
         let dialect = self.dialect;
-        let app = self.apps.get_mut(app)?;
-        let safe = app.safe_id();
-        let app_id = app.id.clone();
+        let safe = self.apps.get(app)?.safe_id();
         let (id, instance) = if dialect.has_incarnations() {
             (format!("{safe}.instance-{uuid}._app.1"), format!("{safe}.instance-{uuid}"))
         } else {
             (format!("{safe}.{uuid}"), format!("{safe}.marathon-{uuid}"))
         };
+        self.launch_as(app, id.clone(), instance, place, now);
+        Some(id)
+    }
+
+    /// Launches a task that has ended again, under its id: what Marathon 1.0 to 1.4 does with resident
+    /// tasks.
+    pub fn launch_again(&mut self, app: &str, ended: &Task, place: Place) {
+        let now = self.clock.stamp();
+        self.launch_as(app, ended.id.clone(), ended.instance.clone(), place, now);
+    }
+
+    fn launch_as(&mut self, app: &str, id: String, instance: String, place: Place, now: Stamp) {
+        let Some(app) = self.apps.get_mut(app) else { return };
+        let app_id = app.id.clone();
         app.tasks.push(Task {
             id: id.clone(),
             instance,
@@ -105,7 +117,6 @@ impl Cluster {
         });
         self.app_of.insert(id.clone(), app_id);
         self.tell_state(&id);
-        Some(id)
     }
 
     /// Moves a task to another state. A terminal one is told and expunged at once, as Marathon does.
