@@ -39,6 +39,7 @@ use crate::tls::{Certificates, Memory, Places, Terminator};
 use crate::upstream::Upstreams;
 use crate::upstream::connect::Connector;
 use crate::upstream::guard::Guard;
+use crate::upstream::names;
 use crate::upstream::trust::read_authorities;
 use crate::worker::{Listening, Worker};
 
@@ -246,8 +247,9 @@ impl App {
         };
         let own = listeners.iter().chain(&admin).map(|bound| bound.address).collect();
         let guard = Guard { allowed: config.allowed_backends.clone(), own };
+        let lookup = Arc::new(names::system);
         let connector =
-            Connector::new(config.connect_timeout, guard, Arc::clone(&clock), authorities);
+            Connector::new(config.connect_timeout, guard, Arc::clone(&clock), authorities, lookup);
         let connector = Arc::new(connector);
         let queue_time = config.tcp_timeout.unwrap_or(MAX_QUEUE_TIME).min(MAX_QUEUE_TIME);
 

@@ -9,13 +9,14 @@
 //! time.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http::Request;
-use shared::backend::{Origin, Scheme};
+use shared::backend::{BackendHost, Origin, Scheme};
 use shared::lock::lock;
 use shared::time_limit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -30,6 +31,7 @@ pub mod connect;
 mod exchange;
 pub mod guard;
 mod http2;
+pub mod names;
 mod socket;
 pub mod trust;
 pub mod wire;
@@ -40,6 +42,7 @@ use connect::{ConnectError, Connector};
 use exchange::Sender;
 pub use exchange::{Exchange, SendError};
 use http2::sharing::{Place, Shared, Usage};
+use names::{Name, Reached};
 
 /// An unused connection is closed after this. Backends commonly close theirs after 60 s or
 /// more; those that do sooner are noticed before the connection is used.
@@ -131,6 +134,8 @@ pub struct Upstreams {
 struct Pool {
     origin: Origin,
     connector: Arc<Connector>,
+    /// Of a backend that is no address.
+    name: Option<Arc<Name>>,
     /// One permit for each connection in use or being made. As a new connection is made only when
     /// none is idle, this bounds all connections of the pool.
     permits: Arc<Semaphore>,
@@ -198,6 +203,10 @@ impl Upstreams {
             Arc::new(Pool {
                 origin: origin.clone(),
                 connector: Arc::clone(&self.connector),
+                name: match &origin.host {
+                    BackendHost::Ip(_) => None,
+                    BackendHost::Name(name) => Some(self.connector.names().entry(name)),
+                },
                 permits: Arc::new(Semaphore::new(self.max_sockets)),
                 max_sockets: self.max_sockets,
                 idle: Mutex::default(),
@@ -277,23 +286,29 @@ impl Upstreams {
         Ok(Lease::new(exchange, pool, permit, None))
     }
 
-    /// Closes connections that have been unused for too long or that the backend has closed, and
-    /// forgets backends without connections.
+    /// Closes connections that have been unused for too long, that the backend has closed or whose
+    /// address its name no longer has, and forgets backends without connections.
     pub fn sweep(&self, now: Millis) {
         let mut expired = Vec::new();
         let mut keep = |pool: &Arc<Pool>| {
             let mut cx = Context::from_waker(Waker::noop());
+            if let Some(name) = &pool.name {
+                pool.connector.names().refresh(name);
+            }
             let mut idle = lock(&pool.idle);
             for mut candidate in std::mem::take(&mut *idle) {
                 let is_young = now.saturating_sub(candidate.since) < millis(IDLE_TIMEOUT);
-                if is_young && candidate.exchange.is_usable(&mut cx) {
+                let is_current = pool.is_current(&mut candidate.exchange.reached);
+                if is_young && is_current && candidate.exchange.is_usable(&mut cx) {
                     idle.push(candidate);
                 } else {
                     expired.push(candidate);
                 }
             }
             // Whoever uses or waits for a connection holds the pool.
-            lock(&pool.shared).sweep(now) || !idle.is_empty() || Arc::strong_count(pool) > 1
+            let mut shared = lock(&pool.shared);
+            shared.retain(|reached| pool.is_current(reached));
+            shared.sweep(now) || !idle.is_empty() || Arc::strong_count(pool) > 1
         };
         lock(&self.pools).retain(|_, pool| keep(pool));
         lock(&self.special).retain(|_, pools| {
@@ -316,23 +331,68 @@ fn entry(pools: &mut Pools, origin: &Origin, make: impl FnOnce() -> Arc<Pool>) -
 }
 
 impl Pool {
-    /// A connection that was used before, and who may use it next. The client's own comes first.
+    /// A connection that was used before, and who may use it next. The client's own comes first, then one
+    /// to the address whose turn it is, where the backend's name has several.
     fn take_idle(self: &Arc<Self>, peer: Peer<'_>) -> Option<(Box<Exchange>, KeptFor)> {
         if let Some(bound) = peer.bound
             && let Some(exchange) = bound.take(self)
         {
             return Some((exchange, KeptFor::Client(Arc::clone(bound))));
         }
-        if peer.purpose == Purpose::Exchange
-            && let Some((sender, place)) = lock(&self.shared).take()
-        {
-            return Some((self.multiplexed(sender, place), KeptFor::Anyone));
+        let Some(name) = &self.name else {
+            return Some((self.take_to(peer.purpose, None)?, KeptFor::Anyone));
+        };
+        let target = self.connector.names().target(name);
+        let exchange = self.take_to(peer.purpose, target)?;
+        if target.is_some() {
+            name.take_turn();
         }
-        Some((lock(&self.idle).pop()?.exchange, KeptFor::Anyone))
+        Some((exchange, KeptFor::Anyone))
     }
 
-    fn multiplexed(&self, sender: http2::Sender, place: Place) -> Box<Exchange> {
-        Exchange::over_http2(Sender::Http2(sender, self.origin.scheme), Some(place))
+    /// One to `target`; to any address when there are as many connections as `maxSockets` allows.
+    fn take_to(&self, purpose: Purpose, target: Option<IpAddr>) -> Option<Box<Exchange>> {
+        if purpose == Purpose::Exchange {
+            let mut shared = lock(&self.shared);
+            if self.name.is_some() {
+                shared.retain(|reached| self.is_current(reached));
+            }
+            if let Some((sender, place, reached)) = shared.take(target) {
+                return Some(self.multiplexed(sender, place, reached));
+            }
+        }
+        let mut idle = lock(&self.idle);
+        let is_full = idle.len() > self.permits.available_permits();
+        loop {
+            let last = idle.len().checked_sub(1)?;
+            let index = match target {
+                Some(_) => idle.iter().rposition(|idle| idle.exchange.reached.address == target),
+                None => Some(last),
+            };
+            let index = index.or_else(|| is_full.then_some(last))?;
+            let mut exchange = idle.remove(index).exchange;
+            if self.is_current(&mut exchange.reached) {
+                return Some(exchange);
+            }
+        }
+    }
+
+    /// Whether a connection goes to where the backend is by now.
+    fn is_current(&self, reached: &mut Reached) -> bool {
+        self.name.as_ref().is_none_or(|name| name.is_current(reached))
+    }
+
+    fn reached(&self, stream: &Stream) -> Reached {
+        let Some(name) = &self.name else { return Reached::default() };
+        let address = stream.socket().and_then(|socket| socket.peer_addr().ok());
+        name.reached(address.map(|address| address.ip()))
+    }
+
+    fn multiplexed(&self, sender: http2::Sender, place: Place, reached: Reached) -> Box<Exchange> {
+        let sender = Sender::Http2(sender, self.origin.scheme);
+        let mut exchange = Exchange::over_http2(sender, Some(place));
+        exchange.reached = reached;
+        exchange
     }
 
     async fn connect(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
@@ -346,17 +406,20 @@ impl Pool {
             }
             stream => stream?,
         };
+        let reached = self.reached(&stream);
         if self.origin.scheme == Scheme::H2c || stream.speaks_http2() {
             let usage = Usage::new();
             let sender = Box::pin(http2::handshake(stream, Arc::clone(&usage))).await?;
             let place = Place::new(&usage);
             self.shares.store(true, Ordering::Relaxed);
             if peer.purpose == Purpose::Exchange {
-                lock(&self.shared).add(&sender, &usage);
+                lock(&self.shared).add(&sender, &usage, reached);
             }
-            return Ok(self.multiplexed(sender, place));
+            return Ok(self.multiplexed(sender, place, reached));
         }
-        Ok(Exchange::over_http1(stream).await?)
+        let mut exchange = Exchange::over_http1(stream).await?;
+        exchange.reached = reached;
+        Ok(exchange)
     }
 
     /// A connection for a WebSocket: of HTTP/2 if the backend chooses that and allows WebSockets over it,
@@ -452,6 +515,10 @@ impl Lease {
         {
             return;
         }
+        // The backend has moved meanwhile.
+        if !self.pool.is_current(&mut exchange.reached) {
+            return;
+        }
         // hyper takes another request once it has seen the end of this exchange; mostly it has.
         if !exchange.is_ready() && !exchange.is_usable(cx) {
             return;
@@ -461,6 +528,97 @@ impl Lease {
             KeptFor::Anyone => lock(&self.pool.idle).push(Idle { exchange, since: now }),
             KeptFor::Client(bound) => bound.keep(exchange, &self.pool),
             KeptFor::Nobody => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use shared::backend::BackendUrl;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::names::Lookup;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::upstream::guard::Guard;
+
+    /// Two addresses that listen on the same port.
+    async fn pair() -> (TcpListener, TcpListener, u16) {
+        loop {
+            let one = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = one.local_addr().unwrap().port();
+            if let Ok(two) = TcpListener::bind(("127.0.0.2", port)).await {
+                return (one, two, port);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_take_turns_with_the_addresses_of_a_name_and_leave_those_that_have_gone() {
+        let (one, two, port) = pair().await;
+        let addresses = [&one, &two].map(|listener| listener.local_addr().unwrap().ip());
+        let answer = Arc::new(Mutex::new(addresses.to_vec()));
+        let lookup: Arc<Lookup> = {
+            let answer = Arc::clone(&answer);
+            Arc::new(move |_name| {
+                let answer = lock(&answer).clone();
+                Box::pin(async move { Ok(answer) })
+            })
+        };
+        let clock = Arc::new(Clock::new());
+        let limit = Duration::from_secs(5);
+        let connector = Connector::new(limit, Guard::default(), Arc::clone(&clock), None, lookup);
+        let upstreams = Upstreams::new(Arc::new(connector), 100, limit);
+        let origin = BackendUrl::parse(format!("http://a.test:{port}").as_bytes()).unwrap().origin;
+        let (purpose, connect_timeout) = (Purpose::Exchange, None);
+        let peer = Peer { origin: &origin, trust: None, purpose, connect_timeout, bound: None };
+        let lease = async || match upstreams.lease_idle(peer) {
+            Some(lease) => lease,
+            None => upstreams.lease_new(peer).await.unwrap(),
+        };
+        let address = |lease: &Lease| lease.exchange.as_ref().unwrap().reached.address.unwrap();
+        let give_back = |lease: Lease| lease.give_back(0, &mut Context::from_waker(Waker::noop()));
+
+        let mut previous = None;
+        let mut reused = Vec::new();
+        for _ in 0..6 {
+            let lease = lease().await;
+            assert_ne!(Some(address(&lease)), previous, "the other one's turn");
+            previous = Some(address(&lease));
+            reused.push(lease.is_reused());
+            give_back(lease);
+        }
+        assert_eq!(reused, [false, false, true, true, true, true]);
+
+        // One of them goes, with a connection unused and another one in use.
+        let (mut first, _) = one.accept().await.unwrap();
+        let busy = [lease().await, lease().await];
+        assert_eq!(busy.iter().map(address).collect::<BTreeSet<_>>().len(), 2);
+        for lease in [lease().await, lease().await] {
+            give_back(lease);
+        }
+        let (mut second, _) = one.accept().await.unwrap();
+        *lock(&answer) = vec![addresses[1]];
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(6)).await;
+        tokio::time::resume();
+        upstreams.sweep(0);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        upstreams.sweep(0);
+        assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0, "the unused one is closed");
+        for lease in busy {
+            give_back(lease);
+        }
+        assert_eq!(first.read(&mut [0; 1]).await.unwrap(), 0, "and the other one after its use");
+        for _ in 0..4 {
+            let lease = lease().await;
+            assert_eq!(address(&lease), addresses[1]);
+            give_back(lease);
         }
     }
 }

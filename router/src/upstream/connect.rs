@@ -1,7 +1,6 @@
-//! Making a connection to a backend: names resolved off the worker and remembered, every address
-//! tried, all within one time limit.
+//! Making a connection to a backend: its name resolved, every address tried, all within one time limit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,18 +15,17 @@ use tracing::warn;
 
 use super::Peer;
 use super::guard::{Forbidden, Guard};
+use super::names::{Lookup, Names};
 use super::trust::Trusts;
 use crate::clock::Clock;
 use crate::route::trust::{Authorities, Id, Signers};
-use crate::route::{Millis, millis};
 use crate::seldom::Seldom;
 use crate::stream::Stream;
 
-/// How long a resolved name is believed. The system's resolver does not tell the record's own
-/// time to live; 5 s follows changes quickly and still spares the resolver.
-const NAME_TTL: Duration = Duration::from_secs(5);
-/// Names remembered at most; backends come from Redis, so this is only a guard.
-const MAX_NAMES: usize = 10_000;
+/// Backends remembered whose TLS was complained about.
+const MAX_REPORTED: usize = 10_000;
+/// A look-up takes this part of the time to connect at most.
+const LOOKUP_SHARE: u32 = 2;
 
 /// Why a backend could not be connected to.
 #[derive(Debug, thiserror::Error)]
@@ -91,30 +89,32 @@ pub struct Connector {
     guard: Guard,
     clock: Arc<Clock>,
     refusals: Seldom,
-    names: Mutex<HashMap<Box<str>, Resolved>>,
+    names: Names,
     trusts: Trusts,
     /// Backends whose TLS was complained about, and by whose rule.
     reported: Mutex<HashSet<(Origin, Option<Id>)>>,
 }
 
-#[derive(Clone, Debug)]
-struct Resolved {
-    addresses: Arc<[IpAddr]>,
-    until: Millis,
-}
-
 impl Connector {
     /// Gives up a connection after `timeout`, and makes none that `guard` forbids. `authorities` are
-    /// those that `https://` backends are verified by; without any it is those of the system.
+    /// those that `https://` backends are verified by; without any it is those of the system. `lookup`
+    /// resolves names.
     pub fn new(
         timeout: Duration,
         guard: Guard,
         clock: Arc<Clock>,
         authorities: Option<Authorities>,
+        lookup: Arc<Lookup>,
     ) -> Self {
-        let (names, reported, refusals) = (Mutex::default(), Mutex::default(), Seldom::default());
+        let (reported, refusals) = (Mutex::default(), Seldom::default());
+        let names = Names::new(Arc::clone(&clock), lookup);
         let trusts = Trusts::new(authorities);
         Self { timeout, guard, clock, refusals, names, trusts, reported }
+    }
+
+    /// The names of backends.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Time for connecting to a backend.
@@ -184,7 +184,7 @@ impl Connector {
                 reported.remove(&key);
             }
             Some(error) => {
-                if reported.len() < MAX_NAMES && reported.insert(key) {
+                if reported.len() < MAX_REPORTED && reported.insert(key) {
                     warn!(
                         backend = %peer.origin, %error,
                         "no TLS with the backend; its certificate has to be valid for the host of its \
@@ -207,24 +207,28 @@ impl Connector {
             }
             BackendHost::Name(name) => name,
         };
-        let addresses = self.resolve(name).await?;
-        let mut last = None;
+        let name = self.names.entry(name);
+        let found = self.names.addresses(&name, limit / LOOKUP_SHARE).await;
+        let addresses =
+            found.map_err(|source| ConnectError::Resolve { name: name.text().into(), source })?;
+        name.take_turn();
+        let mut last = ConnectError::TimedOut(limit);
         for (index, address) in addresses.iter().enumerate() {
             let address = SocketAddr::new(*address, origin.port);
             // A silent address must leave time for the others.
             let share = limit / u32::try_from(addresses.len() - index).unwrap_or(1);
-            match time_limit::timeout(share, self.dial(origin, address)).await {
+            last = match time_limit::timeout(share, self.dial(origin, address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = Some(error),
-                Err(_elapsed) => last = Some(ConnectError::TimedOut(share)),
-            }
+                // That we have no socket says nothing about the address.
+                Ok(Err(error @ ConnectError::Exhausted { .. })) => return Err(error),
+                Ok(Err(error)) => error,
+                Err(_elapsed) => ConnectError::TimedOut(share),
+            };
+            self.names.failed(&name, address.ip());
         }
-        // Perhaps the backend has moved: ask again next time.
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-        Err(last.unwrap_or_else(|| ConnectError::Resolve {
-            name: name.clone(),
-            source: io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"),
-        }))
+        // Perhaps the backend has moved.
+        name.suspect();
+        Err(last)
     }
 
     /// Connects to one address, which is known only now: a name in Redis can lead anywhere.
@@ -239,40 +243,6 @@ impl Connector {
             return Err(ConnectError::Forbidden { address, reason });
         }
         dial(address).await
-    }
-
-    async fn resolve(&self, name: &str) -> Result<Arc<[IpAddr]>, ConnectError> {
-        let now = self.clock.now();
-        let known = {
-            let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            names.get(name).cloned()
-        };
-        if let Some(known) = known.as_ref().filter(|known| known.until > now) {
-            return Ok(Arc::clone(&known.addresses));
-        }
-        // Tokio runs the system's resolver on a thread of its own.
-        let addresses = match tokio::net::lookup_host((name, 0)).await {
-            Ok(found) => {
-                let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-                addresses.dedup();
-                Arc::from(addresses)
-            }
-            // What was known is better than nothing while the resolver is away.
-            Err(_) if known.is_some() => known.map(|known| known.addresses).unwrap_or_default(),
-            Err(source) => {
-                return Err(ConnectError::Resolve { name: name.into(), source });
-            }
-        };
-        let resolved =
-            Resolved { addresses: Arc::clone(&addresses), until: now + millis(NAME_TTL) };
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.len() >= MAX_NAMES {
-            names.retain(|_, resolved| resolved.until > now);
-        }
-        if names.len() < MAX_NAMES {
-            names.insert(name.into(), resolved);
-        }
-        Ok(addresses)
     }
 }
 
@@ -338,7 +308,8 @@ mod tests {
 
     fn connector() -> Connector {
         let clock = Arc::new(Clock::new());
-        Connector::new(Duration::from_secs(5), Guard::default(), clock, None)
+        let lookup = Arc::new(crate::upstream::names::system);
+        Connector::new(Duration::from_secs(5), Guard::default(), clock, None, lookup)
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use shared::time_limit;
 
 use super::connect::ConnectError;
 use super::http2::sharing::Place;
+use super::names::Reached;
 use super::socket::UpstreamIo;
 use super::wire::Wire;
 use super::{MAX_RESPONSE_HEAD, http2};
@@ -32,6 +33,8 @@ pub struct Exchange {
     place: Option<Place>,
     /// Where the body of the request comes back to, if the backend does not want it.
     home: Home,
+    /// Where the connection goes to.
+    pub(super) reached: Reached,
 }
 
 #[derive(Debug)]
@@ -52,12 +55,28 @@ impl Exchange {
             .await
             .map_err(ConnectError::Handshake)?;
         let (sender, driver) = (Sender::Http1(sender), Some(driver));
-        Ok(Box::new(Self { sender, driver, wire, is_done: false, place: None, home: Home::None }))
+        Ok(Box::new(Self {
+            sender,
+            driver,
+            wire,
+            is_done: false,
+            place: None,
+            home: Home::None,
+            reached: Reached::default(),
+        }))
     }
 
     pub(super) fn over_http2(sender: Sender, place: Option<Place>) -> Box<Self> {
         let wire = Arc::default();
-        Box::new(Self { sender, driver: None, wire, is_done: false, place, home: Home::None })
+        Box::new(Self {
+            sender,
+            driver: None,
+            wire,
+            is_done: false,
+            place,
+            home: Home::None,
+            reached: Reached::default(),
+        })
     }
 
     /// The request has had its answer, all of it.

@@ -3,6 +3,7 @@
 //! No request is given to a connection on which it would wait for others: neither for a stream (RFC 9113
 //! 5.1.2) nor for the window of the connection, which covers all that its streams may be sent unasked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -11,6 +12,7 @@ use futures_util::task::AtomicWaker;
 
 use super::{IDLE_TIMEOUT, Sender};
 use crate::route::{Millis, millis};
+use crate::upstream::names::Reached;
 
 /// Requests at a time on one connection, if the backend does not allow fewer.
 pub(super) const MAX_STREAMS: u32 = 100;
@@ -26,6 +28,8 @@ pub(in crate::upstream) struct Shared(Vec<Connection>);
 struct Connection {
     sender: Sender,
     usage: Arc<Usage>,
+    /// Where it goes to.
+    reached: Reached,
     /// Requests that it was taken for, so far and at the last sweep.
     uses: u64,
     seen: u64,
@@ -52,22 +56,41 @@ pub(in crate::upstream) struct Place {
 }
 
 impl Shared {
-    /// A connection on which a request has to wait for no others.
-    pub(in crate::upstream) fn take(&mut self) -> Option<(Sender, Place)> {
-        // One that is about to end takes no more requests. Those that it has hold it.
-        self.0.retain(|one| one.sender.is_ready() && !one.usage.is_spent());
-        let one = self.0.iter_mut().find(|one| one.usage.has_room())?;
-        one.uses += 1;
-        Some((one.sender.clone(), Place::new(&one.usage)))
+    /// Gives no more requests to connections to where the backend no longer is. Those that they have
+    /// hold them.
+    pub(in crate::upstream) fn retain(&mut self, mut is_current: impl FnMut(&mut Reached) -> bool) {
+        self.0.retain_mut(|one| is_current(&mut one.reached));
     }
 
-    /// Shares a new connection, unless there is room on another: many may have been made at once.
-    pub(in crate::upstream) fn add(&mut self, sender: &Sender, usage: &Arc<Usage>) {
-        if self.0.iter().any(|one| one.usage.has_room() && one.sender.is_ready()) {
+    /// A connection on which a request has to wait for no others, to `target` if there is one.
+    pub(in crate::upstream) fn take(
+        &mut self,
+        target: Option<IpAddr>,
+    ) -> Option<(Sender, Place, Reached)> {
+        // One that is about to end takes no more requests. Those that it has hold it.
+        self.0.retain(|one| one.sender.is_ready() && !one.usage.is_spent());
+        let is_there = |one: &Connection| target.is_none() || one.reached.address == target;
+        let one = self.0.iter_mut().find(|one| one.usage.has_room() && is_there(one))?;
+        one.uses += 1;
+        Some((one.sender.clone(), Place::new(&one.usage), one.reached))
+    }
+
+    /// Shares a new connection, unless there is room on another to the same address: many may have been
+    /// made at once.
+    pub(in crate::upstream) fn add(
+        &mut self,
+        sender: &Sender,
+        usage: &Arc<Usage>,
+        reached: Reached,
+    ) {
+        let is_like_it = |one: &Connection| {
+            one.reached.address == reached.address && one.usage.has_room() && one.sender.is_ready()
+        };
+        if self.0.iter().any(is_like_it) {
             return;
         }
         let (sender, usage) = (sender.clone(), Arc::clone(usage));
-        self.0.push(Connection { sender, usage, uses: 1, seen: 0, since: 0 });
+        self.0.push(Connection { sender, usage, reached, uses: 1, seen: 0, since: 0 });
     }
 
     /// Lets connections go that have ended or that nobody uses. Whether any is left.
