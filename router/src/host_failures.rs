@@ -4,10 +4,12 @@
 //! Keyed by the name of the list, not by the requested host: of hosts under a wildcard clients can make up
 //! any number.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::hash::BuildHasher as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-use arc_swap::ArcSwap;
+use shared::lock::lock;
 
 use crate::route::Millis;
 
@@ -20,6 +22,10 @@ const QUIET: Millis = 3_000;
 const FORGOTTEN: Millis = 3_600_000;
 /// Lists that are remembered. Beyond, lists share one line.
 const MAX_LISTS: usize = 4096;
+/// Time between two searches for lists that may be forgotten, which look at all of them.
+const PURGE_INTERVAL: Millis = 1000;
+/// Counters of open outages, by the hash of the list's name.
+const SLOTS: usize = 4 * MAX_LISTS;
 
 /// What is remembered of one list.
 #[derive(Clone, Copy, Debug)]
@@ -35,27 +41,51 @@ struct State {
 }
 
 /// Lists whose requests fail. Shared by all workers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HostFailures {
-    states: Mutex<HashMap<Box<str>, State>>,
-    /// Those whose outage is open: read at every answer, written when one begins or ends.
-    open: ArcSwap<HashSet<Box<str>>>,
+    lists: Mutex<Lists>,
+    /// Open outages by the hash of the list's name, changed under the lock. An answer of a backend reads one
+    /// counter; only where that is not zero, by its own list or one of the same hash, it takes the lock.
+    open: Box<[AtomicU16]>,
+    hasher: foldhash::fast::RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    states: HashMap<Box<str>, State>,
+    next_purge: Millis,
+}
+
+impl Default for HostFailures {
+    fn default() -> Self {
+        Self {
+            lists: Mutex::default(),
+            open: (0..SLOTS).map(|_| AtomicU16::new(0)).collect(),
+            hasher: foldhash::fast::RandomState::default(),
+        }
+    }
 }
 
 impl HostFailures {
     /// Notes a failure of a request for the list `name` at `now`. Whether to warn of it: then the number
     /// of failures since the last warning.
     pub fn failed(&self, name: &str, now: Millis) -> Option<u64> {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        if states.len() >= MAX_LISTS && !states.contains_key(name) {
-            states.retain(|_, state| match state.is_open {
-                true => state.last_failure.saturating_add(FORGOTTEN) > now,
-                false => state.next_warning > now,
+        let mut lists = lock(&self.lists);
+        if lists.is_full_for(name) && now >= lists.next_purge {
+            lists.next_purge = now.saturating_add(PURGE_INTERVAL);
+            lists.states.retain(|name, state| {
+                let is_needed = match state.is_open {
+                    true => state.last_failure.saturating_add(FORGOTTEN) > now,
+                    false => state.next_warning > now,
+                };
+                if state.is_open && !is_needed {
+                    self.slot(name).fetch_sub(1, Ordering::Relaxed);
+                }
+                is_needed
             });
-            self.publish(&states);
         }
-        let is_full = states.len() >= MAX_LISTS && !states.contains_key(name);
-        let state = states.entry(if is_full { "".into() } else { name.into() }).or_insert(State {
+        let name = if lists.is_full_for(name) { "" } else { name };
+        let state = lists.states.entry(name.into()).or_insert(State {
             first_failure: now,
             last_failure: now,
             next_warning: now,
@@ -72,7 +102,7 @@ impl HostFailures {
         if !state.is_open {
             state.is_open = true;
             state.first_failure = now;
-            self.publish(&states);
+            self.slot(name).fetch_add(1, Ordering::Relaxed);
         }
         Some(suppressed)
     }
@@ -80,29 +110,36 @@ impl HostFailures {
     /// Notes that a backend of the list `name` has answered at `now`. Whether to say that the list is well
     /// again: then for how long it was not.
     pub fn succeeded(&self, name: &str, now: Millis) -> Option<Millis> {
-        let open = self.open.load();
-        if open.is_empty() || !open.contains(name) {
+        if self.slot(name).load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = states.get_mut(name).filter(|state| state.is_open)?;
+        let mut lists = lock(&self.lists);
+        let state = lists.states.get_mut(name).filter(|state| state.is_open)?;
         if now < state.last_failure.saturating_add(QUIET) {
             return None;
         }
         state.is_open = false;
-        let lasted = state.last_failure.saturating_sub(state.first_failure);
-        self.publish(&states);
-        Some(lasted)
+        self.slot(name).fetch_sub(1, Ordering::Relaxed);
+        Some(state.last_failure.saturating_sub(state.first_failure))
     }
 
-    fn publish(&self, states: &HashMap<Box<str>, State>) {
-        let open = states.iter().filter(|(_, state)| state.is_open);
-        self.open.store(std::sync::Arc::new(open.map(|(name, _)| name.clone()).collect()));
+    #[allow(clippy::cast_possible_truncation, reason = "any bits of a hash will do")]
+    fn slot(&self, name: &str) -> &AtomicU16 {
+        &self.open[self.hasher.hash_one(name) as usize % SLOTS]
+    }
+}
+
+impl Lists {
+    /// Whether there is no room for a list that is not remembered yet.
+    fn is_full_for(&self, name: &str) -> bool {
+        self.states.len() >= MAX_LISTS && !self.states.contains_key(name)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::{HostFailures, MAX_LISTS};
 
     #[test]
@@ -137,7 +174,12 @@ mod tests {
         let failures = HostFailures::default();
         let lines = (0..3 * MAX_LISTS).filter(|n| failures.failed(&n.to_string(), 0).is_some());
         assert_eq!(lines.count(), MAX_LISTS + 1);
-        assert_eq!(failures.states.lock().unwrap().len(), MAX_LISTS + 1);
+        assert_eq!(failures.lists.lock().unwrap().states.len(), MAX_LISTS + 1);
         assert!(failures.failed("new", 0).is_none());
+        // An hour later all of them are forgotten, and no answer takes the lock for them any more.
+        assert_eq!(failures.failed("new", super::FORGOTTEN), Some(0));
+        assert_eq!(failures.lists.lock().unwrap().states.len(), 1);
+        let is_open = |slot: &&std::sync::atomic::AtomicU16| slot.load(Ordering::Relaxed) != 0;
+        assert_eq!(failures.open.iter().filter(is_open).count(), 1);
     }
 }
