@@ -274,7 +274,7 @@ fn the_log_names_what_keeps_redis_from_being_used() {
             ["its user may not", "does not allow its user what is needed: every"],
         ),
         (
-            format!("redis://127.0.0.1:{}", web),
+            format!("redis://127.0.0.1:{web}"),
             ["does not speak Redis' protocol", "is not Redis: every"],
         ),
         (

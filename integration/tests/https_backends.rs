@@ -274,7 +274,9 @@ fn what_cannot_be_read_closes_its_host_and_no_other() {
         }
         assert_eq!(redis.dead(host), BTreeSet::new());
         let log = router.log();
-        assert_eq!(log.lines().filter(|line| line.contains(host)).count(), 1, "{log}");
+        let named = log.lines().filter(|line| line.contains(host) && line.contains(field));
+        let refused = named.filter(|line| line.contains("no requests until it is right"));
+        assert_eq!(refused.count(), 1, "{log}");
     }
     assert_eq!(secret.request_count(), 0);
     redis.frontend("other.test", "id", &[url]);

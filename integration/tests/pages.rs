@@ -1,5 +1,7 @@
 //! Scripts that the pages and `compose.yaml` give to operators do what is written about them.
 
+#![allow(clippy::unwrap_used, reason = "a test, also in its helpers")]
+
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -56,12 +56,12 @@ fn every_metric_that_is_written_about_exists() {
 /// The sources below a directory, without their tests.
 fn sources(directory: &Path) -> String {
     let mut text = String::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(directory).expect("a directory of sources") {
+        let path = entry.expect("an entry").path();
         if path.is_dir() {
             text.push_str(&sources(&path));
         } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
-            let source = std::fs::read_to_string(&path).unwrap();
+            let source = std::fs::read_to_string(&path).expect("a source");
             text.push_str(source.split("#[cfg(test)]").next().unwrap_or_default());
         }
     }

@@ -53,7 +53,7 @@ fn deploy(old: &Value, new: &Value, old_task: &Value, new_task: &Value) -> [Desi
     [true, false].map(|is_continuous| {
         let mut world = World::default();
         if is_continuous {
-            let _before = world.look(&json!([app(OLD, old, &[old_task.clone()])]));
+            let _before = world.look(&json!([app(OLD, old, std::slice::from_ref(old_task))]));
         }
         let first = world.look(&mixed);
         let unknown = &first.apps["/a"].unknown_versions;
