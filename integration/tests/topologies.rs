@@ -75,6 +75,11 @@ fn an_acl_user_with_the_documented_rights_suffices() {
     router.wait_for_log(&["INFO", "connected to Redis", "Active"]);
     works(&router, &redis);
     assert!(!router.log().contains("WARN Redis"), "{}", router.log());
+    // The guard against huge items works, too.
+    let script = "redis.call('RPUSH', KEYS[1], 'id', string.rep('x', 5000000))";
+    redis.run(&["EVAL", script, "1", "frontend:huge.test"]);
+    assert_eq!(get(router.addr(), "huge.test", "/").status(), 502);
+    router.wait_for_log(&["WARN", "frontend:huge.test", "at most 2097152 bytes"]);
 }
 
 #[test]

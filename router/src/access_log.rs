@@ -104,7 +104,11 @@ impl Record {
         }
         line.extend_from_slice(b" \"");
         match self.route.as_deref().and_then(Route::frontend) {
-            Some(frontend) => escape(frontend.identifier.as_bytes(), line),
+            Some(frontend) => {
+                let (identifier, mark) = frontend.shown_identifier();
+                escape(identifier.as_bytes(), line);
+                line.extend_from_slice(mark.as_bytes());
+            }
             None => line.push(b'-'),
         }
         line.extend_from_slice(b"\" ");

@@ -22,6 +22,9 @@ const SAME_EXPIRY: Millis = 500;
 /// How long a dead set without expiry is taken for the same when nobody announces changes.
 const SAME_SET: Millis = 5_000;
 
+/// Bytes of an identifier that are shown with each request.
+const MAX_SHOWN_IDENTIFIER: usize = 1024;
+
 /// Milliseconds on the router's own monotonic clock.
 pub type Millis = u64;
 
@@ -121,11 +124,26 @@ impl Route {
         now: Millis,
         share: impl FnOnce(Frontend) -> Arc<Frontend>,
     ) -> Self {
+        let rows =
+            record.found.as_ref().and_then(|found| Some((&found.name, found.rows.as_ref().ok()?)));
+        let frontend = rows.map(|(name, rows)| share(Frontend::new(name, rows)));
+        Self::with_frontend(host, record, frontend, previous, now)
+    }
+
+    /// The same with the list of the record parsed already; `None` when it cannot be read.
+    pub fn with_frontend(
+        host: &str,
+        record: HostRecord,
+        frontend: Option<Arc<Frontend>>,
+        previous: Option<&Self>,
+        now: Millis,
+    ) -> Self {
         let target = match record.found {
             None => Target::Unknown,
-            Some(found) => match found.rows {
-                Err(problem) => Target::Broken(problem),
-                Ok(rows) => Target::Frontend(share(Frontend::new(&found.name, &rows))),
+            Some(found) => match (found.rows, frontend) {
+                (Err(problem), _) => Target::Broken(problem),
+                (Ok(_), Some(frontend)) => Target::Frontend(frontend),
+                (Ok(rows), None) => Target::Frontend(Arc::new(Frontend::new(&found.name, &rows))),
             },
         };
         let count = match &target {
@@ -401,7 +419,8 @@ impl Route {
 }
 
 impl Frontend {
-    fn new(name: &str, rows: &[Vec<u8>]) -> Self {
+    /// Parses a list.
+    pub fn new(name: &str, rows: &[Vec<u8>]) -> Self {
         let (identifier, backends) = match rows.split_first() {
             Some((identifier, backends)) => (String::from_utf8_lossy(identifier), backends),
             None => (std::borrow::Cow::Borrowed(""), &[][..]),
@@ -412,6 +431,15 @@ impl Frontend {
             rows: backends.iter().map(|row| row.as_slice().into()).collect(),
             backends: backends.iter().map(|row| BackendUrl::parse(row)).collect(),
         }
+    }
+
+    /// The identifier for logs and headers: of a very long one the beginning, with a mark behind.
+    pub fn shown_identifier(&self) -> (&str, &'static str) {
+        if self.identifier.len() <= MAX_SHOWN_IDENTIFIER {
+            return (&self.identifier, "");
+        }
+        let end = self.identifier.floor_char_boundary(MAX_SHOWN_IDENTIFIER);
+        (self.identifier.get(..end).unwrap_or_default(), "[cut]")
     }
 }
 
@@ -447,7 +475,7 @@ mod tests {
     use proptest::prelude::*;
     use shared::store::{Found, HostRecord};
 
-    use super::{Arc, Pick, Route};
+    use super::{Arc, Frontend, Pick, Route};
 
     fn record(rows: &[&str], dead: &[u32], dead_ttl: Option<u64>) -> HostRecord {
         let rows = rows.iter().map(|row| row.as_bytes().to_vec()).collect::<Vec<_>>();
@@ -465,6 +493,21 @@ mod tests {
 
     fn route(rows: &[&str], dead: &[u32], dead_ttl: Option<u64>) -> Route {
         new_route("a.test", record(rows, dead, dead_ttl), None, 1000)
+    }
+
+    #[test]
+    fn long_identifiers_are_cut_where_they_are_shown() {
+        let shown = |identifier: &str| {
+            let frontend = Frontend::new("a", &[identifier.as_bytes().to_vec()]);
+            let (text, mark) = frontend.shown_identifier();
+            format!("{text}{mark}")
+        };
+        assert_eq!(shown("id"), "id");
+        assert_eq!(shown(&"x".repeat(1024)), "x".repeat(1024));
+        assert_eq!(shown(&"x".repeat(1_000_000)), format!("{}[cut]", "x".repeat(1024)));
+        // 1023 bytes, and then one character of two.
+        let odd = format!("{}\u{fc}\u{fc}", "x".repeat(1023));
+        assert_eq!(shown(&odd), format!("{}[cut]", "x".repeat(1023)));
     }
 
     /// hipache-contract 1, "Pick: uniformly random among the positions not dead".

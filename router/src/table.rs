@@ -7,11 +7,14 @@
 //! never thrown away before there is a newer one: while Redis is away, the last known route goes
 //! on serving.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use shared::lock::lock;
-use shared::store::{Change, Outage, Repair, Store, StoreError, Tracking, Watcher};
+use shared::store::{
+    Change, Found, HostRecord, Outage, Repair, Store, StoreError, Tracking, Watcher,
+};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -25,7 +28,7 @@ use crate::route::{Frontend, Route, Target};
 mod routes;
 mod saved;
 
-use routes::{Dependencies, Routes, Verdict};
+use routes::{Dependencies, Routes, Verdict, Version};
 
 /// An answer overtaken by a change is asked for again at most so often; then it serves the
 /// requests that wait for it, which is right, and is not kept.
@@ -33,6 +36,10 @@ const MAX_OVERTAKEN: usize = 3;
 
 /// Rows of one list that are named in the log because they cannot be used.
 const MAX_REPORTED: usize = 5;
+
+/// Rows of a list that are parsed by the task that asked for them; more take milliseconds, in which a worker
+/// serves nobody else.
+const MAX_PARSED_HERE: usize = 500;
 
 /// Lists of wildcards to share before those that nobody uses any more are forgotten.
 const MAX_WILDCARDS: usize = 10_000;
@@ -48,9 +55,17 @@ pub struct Table {
     flights: Mutex<HashMap<Box<str>, Flight>>,
     repairs: Mutex<HashSet<Box<str>>>,
     /// Lists of wildcards in memory, which any number of hosts may have in common.
-    wildcards: Mutex<HashMap<Box<str>, Weak<Frontend>>>,
+    wildcards: Mutex<HashMap<Box<str>, Wildcard>>,
     /// The same of their settings.
     options: Mutex<HashMap<Box<str>, Weak<Options>>>,
+}
+
+/// A list of a wildcard.
+#[derive(Debug)]
+struct Wildcard {
+    frontend: Weak<Frontend>,
+    /// Of the list when it was asked for; `None` where nobody announces changes.
+    version: Option<Version>,
 }
 
 /// A look-up under way; all requests for the host wait for the same one.
@@ -195,22 +210,20 @@ impl Table {
         let mut overtaken = 0;
         loop {
             let before = self.routes.mark(&dependencies);
-            let record = self.store.read_host(host).await?;
+            let versions = self.routes.versions(host);
+            let known = self.known_wildcards(host);
+            let is_known = |name: &str| known.iter().any(|frontend| *frontend.name == *name);
+            let mut record = self.store.read_host(host, is_known).await?;
             let previous = self.last_known(host);
             if let Some(problem) = &record.dead_problem {
                 report(previous.as_deref(), problem);
             }
-            let mut is_new = true;
-            let share = |frontend: Frontend| {
-                let (frontend, is_known) = self.share(frontend);
-                is_new = !is_known;
-                frontend
-            };
+            let (frontend, is_new) = self.frontend(&mut record, known, versions).await;
             let now = self.clock.now();
             if let Some(previous) = &previous {
                 previous.compare_dead(&record, now, self.routes.follows(host));
             }
-            let mut route = Route::new(host, record, previous.as_deref(), now, share);
+            let mut route = Route::with_frontend(host, record, frontend, previous.as_deref(), now);
             self.share_options(&mut route, previous.as_deref());
             let route = Arc::new(route);
             if is_new {
@@ -233,22 +246,68 @@ impl Table {
         }
     }
 
+    /// The lists of the wildcards above `host` that are in memory as they are in Redis now.
+    fn known_wildcards(&self, host: &str) -> Vec<Arc<Frontend>> {
+        let versions = self.routes.versions(host);
+        if versions.is_empty() {
+            return Vec::new();
+        }
+        let wildcards = lock(&self.wildcards);
+        let known = |(name, version): (Cow<'_, str>, Version)| {
+            let wildcard = wildcards.get(&*name).filter(|known| known.version == Some(version))?;
+            wildcard.frontend.upgrade()
+        };
+        versions.into_iter().filter_map(known).collect()
+    }
+
+    /// The list of `record`, and whether nobody has seen it before. The `versions` are those of before it was
+    /// asked for.
+    async fn frontend(
+        &self,
+        record: &mut HostRecord,
+        known: Vec<Arc<Frontend>>,
+        versions: Vec<(Cow<'_, str>, Version)>,
+    ) -> (Option<Arc<Frontend>>, bool) {
+        let Some(Found { name, rows: Ok(rows) }) = &mut record.found else { return (None, true) };
+        if record.is_known {
+            return (known.into_iter().find(|frontend| *frontend.name == **name), false);
+        }
+        let rows = std::mem::take(rows);
+        let frontend = match rows.len() > MAX_PARSED_HERE {
+            false => Frontend::new(name, &rows),
+            true => {
+                let name = name.clone();
+                let parsed = tokio::task::spawn_blocking(move || Frontend::new(&name, &rows));
+                match parsed.await {
+                    Ok(frontend) => frontend,
+                    // The runtime is ending.
+                    Err(_) => return (None, true),
+                }
+            }
+        };
+        let version = versions.into_iter().find(|(other, _)| **other == **name);
+        let (frontend, is_known) = self.share(frontend, version.map(|(_, version)| version));
+        (Some(frontend), !is_known)
+    }
+
     /// Takes an equal list of a wildcard from memory. Says whether there was one.
-    fn share(&self, frontend: Frontend) -> (Arc<Frontend>, bool) {
+    fn share(&self, frontend: Frontend, version: Option<Version>) -> (Arc<Frontend>, bool) {
         if !frontend.name.starts_with('*') {
             return (Arc::new(frontend), false);
         }
         let mut wildcards = lock(&self.wildcards);
-        if let Some(known) = wildcards.get(&frontend.name).and_then(Weak::upgrade)
-            && *known == frontend
+        if let Some(known) = wildcards.get_mut(&frontend.name)
+            && let Some(same) = known.frontend.upgrade().filter(|same| **same == frontend)
         {
-            return (known, true);
+            known.version = version;
+            return (same, true);
         }
         if wildcards.len() >= MAX_WILDCARDS {
-            wildcards.retain(|_, frontend| frontend.strong_count() > 0);
+            wildcards.retain(|_, wildcard| wildcard.frontend.strong_count() > 0);
         }
         let frontend = Arc::new(frontend);
-        wildcards.insert(frontend.name.clone(), Arc::downgrade(&frontend));
+        let wildcard = Wildcard { frontend: Arc::downgrade(&frontend), version };
+        wildcards.insert(frontend.name.clone(), wildcard);
         (frontend, false)
     }
 

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Longest row: a host has 255 bytes at most, and what follows it means nothing but is shown.
+const MAX_ROW: usize = 2048;
+
 /// How to speak to a backend.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Scheme {
@@ -106,6 +109,9 @@ pub enum BackendUrlError {
     /// Not text.
     #[error("it is not UTF-8 text")]
     NotText,
+    /// Longer than any URL that is meant.
+    #[error("it is longer than {MAX_ROW} bytes")]
+    TooLong,
 }
 
 /// A parsed backend URL.
@@ -154,6 +160,9 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn parse(row: &'a [u8]) -> Result<Self, BackendUrlError> {
+        if row.len() > MAX_ROW {
+            return Err(BackendUrlError::TooLong);
+        }
         let text = std::str::from_utf8(row).map_err(|_not_utf8| BackendUrlError::NotText)?.trim();
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),

@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Value};
+use redis::{FromRedisValue, ParsingError, Pipeline, RedisError, RedisResult, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
-use crate::{host, keys};
+use crate::keys;
 
 mod certificates;
 mod client;
 mod dial;
+mod host_record;
 mod link;
 mod outage;
 mod scripts;
@@ -70,6 +71,12 @@ impl From<RedisError> for StoreError {
     }
 }
 
+impl From<ParsingError> for StoreError {
+    fn from(error: ParsingError) -> Self {
+        Self::from(RedisError::from(error))
+    }
+}
+
 /// Hears about the keys that are read. Called from the task that reads the connection: must not
 /// block.
 pub trait Watcher: std::fmt::Debug + Send + Sync + 'static {
@@ -115,6 +122,8 @@ pub enum Change<'a> {
 pub struct HostRecord {
     /// The first name of the look-up order that holds anything.
     pub found: Option<Found>,
+    /// The list is one that the caller knows: its rows are left out, there are none in `found`.
+    pub is_known: bool,
     /// What `options:` says of the host, if anything.
     pub options: Option<RawOptions>,
     /// Positions in `dead:<requested host>`, as they stand there.
@@ -282,148 +291,6 @@ impl Store {
     /// Waits until the side that is read from is connected, at most `limit`.
     pub async fn wait_until_up(&self, limit: Duration) -> bool {
         self.inner.read.wait_until_up(limit).await
-    }
-
-    /// Reads all that routing `name` needs: the lists of its look-up order with their settings, and
-    /// its dead set.
-    ///
-    /// In one `MULTI` as Hipache does, unless changes are announced: then what is edited between two
-    /// of the commands makes the answer be read again. A Redis that has reached `maxmemory` refuses
-    /// every `MULTI`, also one that only reads; the same is then read without.
-    ///
-    /// A key of the wrong type is part of the answer, not an error: it harms its own host only.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when Redis is away, slow or refuses.
-    pub async fn read_host(&self, name: &str) -> Result<HostRecord, StoreError> {
-        let prefix = &self.inner.read_prefix;
-        let names: Vec<_> = host::lookup_names(name).collect();
-        let mut pipe = redis::pipe();
-        pipe.ignore_errors();
-        let wants_multi = self.inner.reads_in_multi;
-        if wants_multi {
-            pipe.atomic();
-        }
-        for name in &names {
-            pipe.cmd("LRANGE").arg(keys::frontend(prefix, name)).arg(0).arg(-1);
-        }
-        for name in &names {
-            pipe.cmd("HGETALL").arg(keys::options(prefix, name));
-        }
-        let dead_key = keys::dead(prefix, name);
-        pipe.cmd("SMEMBERS").arg(&dead_key).cmd("PTTL").arg(&dead_key);
-        let answers = match self.inner.read.query(&pipe).await {
-            Err(StoreError::Command(error)) if wants_multi && error.code() == Some("EXECABORT") => {
-                self.inner.read.refused(&error);
-                let mut plain = redis::pipe();
-                plain.ignore_errors();
-                for command in pipe.cmd_iter() {
-                    plain.add_command(command.clone());
-                }
-                self.inner.read.query(&plain).await?
-            }
-            answers => answers?,
-        };
-        let mut answers = answers.into_iter();
-
-        let mut found = None;
-        for (name, answer) in names.iter().zip(answers.by_ref()) {
-            if found.is_some() {
-                continue;
-            }
-            let rows = answer.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?));
-            found = match rows {
-                Ok(rows) if rows.is_empty() => None,
-                Ok(rows) => Some(Found { name: name.to_string(), rows: Ok(rows) }),
-                Err(error) => {
-                    let problem = self.key_problem(keys::frontend(prefix, name), error)?;
-                    Some(Found { name: name.to_string(), rows: Err(problem) })
-                }
-            };
-        }
-        let options = answers.by_ref().take(names.len()).zip(&names);
-        let options = options.map(|(answer, name)| (name.as_ref(), answer)).collect();
-        let options = match &found {
-            Some(Found { name, .. }) => self.read_options(name, options)?,
-            None => Ok(None),
-        };
-        let options = match (options, &mut found) {
-            (Ok(options), _) => options,
-            // What was meant may have been a lock on the door: without it nobody gets in.
-            (Err(problem), Some(found)) => {
-                found.rows = Err(problem);
-                None
-            }
-            (Err(_), None) => None,
-        };
-        let members = answers.next().unwrap_or(Ok(Value::Nil));
-        let (dead, dead_problem) =
-            match members.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?)) {
-                Ok(members) => (members.iter().filter_map(|m| parse_position(m)).collect(), None),
-                Err(error) => (Vec::new(), Some(self.key_problem(dead_key, error)?)),
-            };
-        let ttl = answers.next().unwrap_or(Ok(Value::Nil)).ok();
-        let dead_ttl = ttl
-            .and_then(|value| i64::from_redis_value(value).ok())
-            .and_then(|millis| u64::try_from(millis).ok())
-            .map(Duration::from_millis);
-        Ok(HostRecord { found, options, dead, dead_ttl, dead_problem })
-    }
-
-    /// The settings that count for a host whose list is `found`: the first of `answers` is the host's
-    /// own, and its fields come before those of the list. The inner error is a key of another type.
-    fn read_options(
-        &self,
-        found: &str,
-        answers: Vec<(&str, RedisResult<Value>)>,
-    ) -> Result<Result<Option<RawOptions>, KeyProblem>, StoreError> {
-        let mut options: Option<RawOptions> = None;
-        for (index, (name, answer)) in answers.into_iter().enumerate() {
-            if index > 0 && name != found {
-                continue;
-            }
-            match answer.and_then(|value| Ok(Fields::from_redis_value(value)?)) {
-                Ok(fields) if fields.is_empty() => {}
-                Ok(fields) => match &mut options {
-                    None => options = Some(RawOptions { name: name.to_owned(), fields }),
-                    Some(own) => {
-                        for (field, value) in fields {
-                            own.fields.entry(field).or_insert(value);
-                        }
-                    }
-                },
-                Err(error) => {
-                    let key = keys::options(&self.inner.read_prefix, name);
-                    return Ok(Err(self.key_problem(key, error)?));
-                }
-            }
-        }
-        Ok(Ok(options))
-    }
-
-    /// Sorts what is wrong with one key from what is wrong with Redis: only the former may count
-    /// against the host.
-    fn key_problem(&self, key: String, error: RedisError) -> Result<KeyProblem, StoreError> {
-        let is_about_the_key = error.code() == Some("WRONGTYPE")
-            || matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse);
-        if !is_about_the_key {
-            self.inner.read.refused(&error);
-            return Err(StoreError::from(error));
-        }
-        let detail = if error.code() == Some("WRONGTYPE") {
-            let expected = match () {
-                () if key.contains("dead:") => "set",
-                () if key.contains("options:") || key.contains("tls:") => "hash",
-                () => "list",
-            };
-            format!(
-                "it is not a {expected}; look at it with `TYPE`, and `DEL` it if it is a mistake"
-            )
-        } else {
-            error.to_string()
-        };
-        Ok(KeyProblem { key, detail })
     }
 
     /// Whether an external health checker is at work (`hchecker_ping` younger than 30 s).

@@ -24,7 +24,7 @@ use super::request_kind::{Outcome, RequestKind, classify};
 use super::tunnel::{Downstream, Upstream};
 use super::{Client, Debugging, Failed};
 use crate::dead_marks::Reason;
-use crate::route::{Route, Target};
+use crate::route::{Frontend, Route, Target};
 use crate::upstream::Lease;
 
 impl Client {
@@ -137,7 +137,7 @@ impl Client {
         position: usize,
     ) {
         let now = self.shared.clock.now();
-        let identifier = route.frontend().map_or("", |frontend| &frontend.identifier);
+        let (identifier, mark) = route.frontend().map_or(("", ""), Frontend::shown_identifier);
         let url = route.backend(position).map_or("", |url| &url.href);
         let backend_time = now.saturating_sub(debugging.backend_started.unwrap_or(now));
         add_version(headers);
@@ -149,7 +149,10 @@ impl Client {
         };
         add("x-debug-backend-url", url);
         add("x-debug-backend-id", itoa::Buffer::new().format(position));
-        add("x-debug-vhost", identifier);
+        match mark {
+            "" => add("x-debug-vhost", identifier),
+            mark => add("x-debug-vhost", &format!("{identifier}{mark}")),
+        }
         add("x-debug-frontend-key", &route.host);
         let total = now.saturating_sub(debugging.started);
         add("x-debug-time-total", itoa::Buffer::new().format(total));

@@ -184,7 +184,7 @@ impl<'a> Snapshot<'a> {
                 options: options.map(Options::raw),
                 dead: if has_expired { Vec::new() } else { host.dead.clone() },
                 dead_ttl: left.map(Duration::from_millis),
-                dead_problem: None,
+                ..HostRecord::default()
             };
             Some((host.name, record))
         })

@@ -7,6 +7,7 @@
 //! the same hash; a coincidence costs look-ups, never a stale answer. Hosts have counters of their
 //! own, which only look-ups under way compare: edits of many hosts cannot touch a wildcard's.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -126,6 +127,13 @@ fn sum(counters: &[AtomicU64], slots: &[u16]) -> u64 {
     slots.iter().filter_map(counter).map(|counter| counter.load(Ordering::SeqCst)).sum()
 }
 
+/// The state of one wildcard's list: the same as long as no change of it was announced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Version {
+    epoch: u64,
+    counter: u64,
+}
+
 impl Routes {
     pub(super) fn new(policy: CachePolicy, clock: Arc<Clock>) -> Self {
         let bytes = (policy.size as u64).saturating_mul(BYTES_PER_HOST);
@@ -213,6 +221,20 @@ impl Routes {
             own: sum(&self.hosts, &[dependencies.own]),
             wildcards: sum(&self.wildcards, dependencies.wildcards()),
         }
+    }
+
+    /// The wildcards above `host`, with the state of each; none where nobody announces changes.
+    pub(super) fn versions<'a>(&self, host: &'a str) -> Vec<(Cow<'a, str>, Version)> {
+        let Some(epoch) = self.tracked_epoch() else { return Vec::new() };
+        let names = lookup_names(host).skip(1);
+        let version =
+            |name: &str| Version { epoch, counter: sum(&self.wildcards, &[counter_of(name)]) };
+        names
+            .map(|name| {
+                let version = version(&name);
+                (name, version)
+            })
+            .collect()
     }
 
     /// The route of `host`, and whether it counts.

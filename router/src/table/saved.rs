@@ -31,7 +31,8 @@ impl Table {
     pub fn restore<'a>(&self, records: impl Iterator<Item = (&'a str, HostRecord)>) {
         let now = self.clock.now();
         for (host, record) in records {
-            let mut route = Route::restored(host, record, now, |frontend| self.share(frontend).0);
+            let mut route =
+                Route::restored(host, record, now, |frontend| self.share(frontend, None).0);
             self.share_options(&mut route, None);
             let dependencies = Dependencies::of(host);
             let before = self.routes.mark(&dependencies);

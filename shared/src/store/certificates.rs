@@ -1,14 +1,45 @@
 //! Certificates of hosts, as PlanB keeps them: hashes `tls:<host>` with the fields `certificate` and
 //! `key`, both PEM.
 
-use redis::FromRedisValue as _;
+use redis::{FromRedisValue as _, RedisResult, Value};
 
-use super::{KeyProblem, Store, StoreError};
+use super::{KeyProblem, Store, StoreError, scripts};
 use crate::secret::Secret;
 use crate::{host, keys};
 
 /// Longest value of a field: more than the longest chain of large RSA certificates.
 const MAX_PEM: usize = 256 * 1024;
+
+/// KEYS: the hashes of the look-up order. ARGV: most bytes of a field. Returns for each hash its two
+/// fields, or `L` when one of them is longer, or `E` when the key has another type. Where a user may not
+/// ask for lengths, there is no limit.
+const READ: &str = r"
+local answer = {}
+for index, key in ipairs(KEYS) do
+  local longest = 0
+  for _, field in ipairs({'certificate', 'key'}) do
+    local length = redis.pcall('HSTRLEN', key, field)
+    if type(length) == 'number' and length > longest then
+      longest = length
+    end
+  end
+  if longest > tonumber(ARGV[1]) then
+    answer[index] = 'L'
+  else
+    answer[index] = redis.pcall('HMGET', key, 'certificate', 'key')
+    if answer[index].err then
+      if not string.find(answer[index].err, 'WRONGTYPE', 1, true) then
+        return error(answer[index].err)
+      end
+      answer[index] = 'E'
+    end
+  end
+end
+return answer
+";
+
+/// The fields `certificate` and `key`.
+type Fields = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// One `tls:` hash that is there.
 #[derive(Clone, Debug)]
@@ -34,22 +65,12 @@ impl Store {
     ) -> Result<Vec<StoredCertificate>, StoreError> {
         let prefix = &self.inner.read_prefix;
         let names: Vec<_> = host::lookup_names(host).collect();
-        // Not one MULTI: each hash is read as a whole anyway, and a user that may not read them
-        // gets an error for each, which does not look like a broken connection.
-        let mut pipe = redis::pipe();
-        pipe.ignore_errors();
-        for name in &names {
-            pipe.cmd("HMGET").arg(keys::certificate(prefix, name)).arg("certificate").arg("key");
-        }
-        let answers = self.inner.read.query(&pipe).await?;
+        let keys: Vec<_> = names.iter().map(|name| keys::certificate(prefix, name)).collect();
+        let answers = self.read_fields(&keys).await?;
         let mut found = Vec::new();
-        for (name, answer) in names.iter().zip(answers) {
-            let key = keys::certificate(prefix, name);
-            type Fields = (Option<Vec<u8>>, Option<Vec<u8>>);
-            let fields = answer.and_then(|value| Ok(Fields::from_redis_value(value)?));
-            let problem = |detail: &str| {
-                Err(KeyProblem { key: keys::certificate(prefix, name), detail: detail.to_owned() })
-            };
+        for ((name, key), fields) in names.iter().zip(keys).zip(answers) {
+            let problem =
+                |detail: &str| Err(KeyProblem { key: key.clone(), detail: detail.to_owned() });
             let pem = match fields {
                 Ok((None, None)) => continue,
                 Ok((Some(certificate), Some(key))) => match String::from_utf8(key) {
@@ -60,10 +81,62 @@ impl Store {
                 },
                 Ok((None, Some(_))) => problem("it has no field `certificate`"),
                 Ok((Some(_), None)) => problem("it has no field `key`"),
-                Err(error) => Err(self.key_problem(key.clone(), error)?),
+                Err(problem) => Err(problem),
             };
-            found.push(StoredCertificate { key, name: name.to_string(), pem });
+            found.push(StoredCertificate { key: key.clone(), name: name.to_string(), pem });
         }
         Ok(found)
+    }
+
+    /// The fields of each hash, or what is wrong with it.
+    async fn read_fields(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<Result<Fields, KeyProblem>>, StoreError> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(READ).arg(keys.len()).arg(keys).arg(MAX_PEM);
+        let answers = match self.inner.read.allows_scripts() {
+            true => self.inner.read.run(&command).await,
+            false => return self.read_fields_plainly(keys).await,
+        };
+        let answers = match answers {
+            // That may be the right to these keys alone.
+            Err(StoreError::Command(error)) if scripts::are_refused(&error) => {
+                return self.read_fields_plainly(keys).await;
+            }
+            answers => Vec::<Value>::from_redis_value(answers?)?,
+        };
+        let fields = |(key, answer): (&String, Value)| {
+            let problem = |detail| Ok(Err(KeyProblem { key: key.clone(), detail }));
+            match answer {
+                Value::BulkString(kind) if kind == b"L" => {
+                    problem(format!("a field of it is longer than {MAX_PEM} bytes"))
+                }
+                Value::BulkString(_) => problem(super::host_record::wrong_type(key)),
+                answer => Ok(Ok(Fields::from_redis_value(answer)?)),
+            }
+        };
+        keys.iter().zip(answers).map(fields).collect()
+    }
+
+    async fn read_fields_plainly(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<Result<Fields, KeyProblem>>, StoreError> {
+        // Not one MULTI: each hash is read as a whole anyway, and a user that may not read them
+        // gets an error for each, which does not look like a broken connection.
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors();
+        for key in keys {
+            pipe.cmd("HMGET").arg(key).arg("certificate").arg("key");
+        }
+        let answers = self.inner.read.query(&pipe).await?;
+        let fields = |(key, answer): (&String, RedisResult<Value>)| match answer
+            .and_then(|value| Ok(Fields::from_redis_value(value)?))
+        {
+            Ok(fields) => Ok(Ok(fields)),
+            Err(error) => Ok(Err(self.key_problem(key.clone(), error)?)),
+        };
+        keys.iter().zip(answers).map(fields).collect()
     }
 }

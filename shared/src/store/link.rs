@@ -91,6 +91,8 @@ struct Shared {
     has_refused: AtomicBool,
     /// How long an answer may take.
     response_timeout: Duration,
+    /// Scripts are refused on the present connection.
+    has_refused_scripts: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -114,6 +116,7 @@ impl Link {
             outage: Mutex::default(),
             has_refused: AtomicBool::new(false),
             response_timeout: config.response_timeout,
+            has_refused_scripts: AtomicBool::new(false),
         });
         let supervisor = Supervisor {
             shared: Arc::clone(&shared),
@@ -160,6 +163,22 @@ impl Link {
         *lock(&self.shared.outage)
     }
 
+    /// Whether the present connection has refused no script yet.
+    pub(super) fn allows_scripts(&self) -> bool {
+        !self.shared.has_refused_scripts.load(Ordering::Relaxed)
+    }
+
+    /// Notes that scripts are refused, and says so once for each connection.
+    pub(super) fn refused_scripts(&self, error: &RedisError) {
+        if !self.shared.has_refused_scripts.swap(true, Ordering::Relaxed) {
+            warn!(
+                %error,
+                "Redis allows no scripts to read with (+eval +llen +hlen +scard, see \
+                 docs/redis-schema.md): a key with huge items delays the look-ups of all hosts"
+            );
+        }
+    }
+
     pub(super) fn is_up(&self) -> bool {
         *self.shared.up.borrow()
     }
@@ -198,6 +217,7 @@ impl Supervisor {
                     *lock(&self.shared.outage) = Outage::Unreachable;
                     let since = Instant::now();
                     self.shared.has_refused.store(false, Ordering::Relaxed);
+                    self.shared.has_refused_scripts.store(false, Ordering::Relaxed);
                     self.shared.connection.store(Some(Arc::new(connection.clone())));
                     self.shared.up.send_replace(true);
                     let error = self.watch(&target, connection).await;

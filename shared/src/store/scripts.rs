@@ -76,7 +76,7 @@ end
 local members = redis.call('SMEMBERS', KEYS[1])
 table.sort(members)
 table.sort(old)
-if differs(members, old) or differs(redis.call('LRANGE', KEYS[2], 1, -1), rows) then
+if differs(members, old) or redis.call('LLEN', KEYS[2]) > #rows + 1 or differs(redis.call('LRANGE', KEYS[2], 1, -1), rows) then
   return 0
 end
 local left = redis.call('PTTL', KEYS[1])
@@ -131,6 +131,8 @@ pub(super) fn repair(prefix: &str, repair: &Repair) -> Cmd {
 
 /// Whether the server does not know or not allow scripts.
 pub(super) fn are_refused(error: &RedisError) -> bool {
+    // What a user may not do inside a script has no code of its own before Redis 7.2.
+    let phrases = ["unknown command", "executing the script can't run", "ACL failure in script"];
     error.code() == Some("NOPERM")
-        || error.detail().is_some_and(|detail| detail.contains("unknown command"))
+        || error.detail().is_some_and(|detail| phrases.iter().any(|phrase| detail.contains(phrase)))
 }

@@ -340,7 +340,7 @@ fn edit(redis: &mut Connection, seed: u64, stop: &AtomicBool) -> anyhow::Result<
 /// How often routes were read from Redis.
 fn calls(setup: &Setup) -> anyhow::Result<u64> {
     check()?;
-    Ok(setup.redis.calls("smembers"))
+    Ok(setup.redis.calls("pttl"))
 }
 
 fn median(values: &mut [f64]) -> f64 {
