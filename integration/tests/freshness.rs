@@ -143,7 +143,8 @@ fn known_hosts_are_served_while_redis_is_away() {
     let redis = Redis::start();
     let backend = Backend::start("b");
     redis.frontend("a.test", "id", &[&backend.url()]);
-    let router = Router::tracking(&redis);
+    let router =
+        Router::builder(&redis).unset("server.cache").set("server.emptyRedisGrace", 0).start();
     let mut client = Client::connect(router.addr());
     assert_eq!(answer(&mut client, "a.test"), "b");
     redis.kill();

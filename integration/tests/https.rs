@@ -391,6 +391,31 @@ fn encrypted_keys_open_with_their_passphrase_or_are_named() {
     }
 }
 
+/// A Redis that comes back empty takes no host off the air, nor its certificate.
+#[test]
+fn certificates_of_redis_go_on_when_it_comes_back_empty() {
+    let stage = Stage::new();
+    let old = stage.store("a.test", &["a.test"]);
+    let router = stage.builder().start();
+    is_served(&router, &stage.kind(), "a.test", &old);
+    assert_eq!(integration::client::get(router.addr(), "a.test", "/").text(), "b");
+    stage.redis.kill();
+    stage.redis.launch();
+    router.wait_for_log(&["WARN", "Redis has come back empty"]);
+    for _ in 0..5 {
+        assert!(stage.kind().forgetful().connect(https(&router), "a.test").is(&old));
+    }
+    let new = stage.store("a.test", &["a.test"]);
+    is_served(&router, &stage.kind(), "a.test", &new);
+    stage.redis.run(&["DEL", "tls:a.test"]);
+    let default = std::fs::read_to_string(&stage.default.certificate).expect("a PEM file");
+    is_served(&router, &stage.kind(), "default.test", &default);
+    eventually(DEADLINE, "the deletion counts", || {
+        let connected = stage.kind().forgetful().try_connect(https(&router), "a.test");
+        connected.map_or(true, |connected| !connected.is(&new))
+    });
+}
+
 /// PlanB's users have thousands: nothing is read ahead, and each is asked for once.
 #[test]
 fn fifteen_thousand_certificates_in_redis_are_read_only_as_they_are_asked_for() {

@@ -133,5 +133,9 @@ fn a_huge_identifier_is_cut_where_it_is_shown() {
     let cut = format!("{}[cut]", "x".repeat(1024));
     assert_eq!(response.header("x-debug-vhost"), Some(&*cut));
     let lines = router.access_log(1);
-    assert!(lines[0].contains(&format!("\"{cut}\"")) && lines[0].len() < 2000, "{}", lines[0].len());
+    assert!(
+        lines[0].contains(&format!("\"{cut}\"")) && lines[0].len() < 2000,
+        "{}",
+        lines[0].len()
+    );
 }

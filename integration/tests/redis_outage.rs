@@ -39,7 +39,7 @@ fn known_hosts_go_on_while_redis_is_away() {
     let backend = Backend::start("b");
     redis.frontend("a.test", "id", &[&backend.url()]);
     redis.frontend("unseen.test", "id", &[&backend.url()]);
-    let router = Router::start(&redis);
+    let router = Router::builder(&redis).set("server.emptyRedisGrace", 0).start();
     let mut client = Client::connect(router.addr());
     assert_eq!(client.get("a.test", "/").text(), "b");
     redis.kill();
@@ -57,6 +57,101 @@ fn known_hosts_go_on_while_redis_is_away() {
     eventually(DEADLINE, "an empty Redis counts, too", || {
         client.get("a.test", "/").status() == 400
     });
+}
+
+/// **Ours**: a Redis that comes back empty, after a restart without persistence, takes no host off the air:
+/// each goes on until its key exists again. What the new server has had counts as ever.
+#[test]
+fn ours_known_hosts_go_on_when_redis_comes_back_empty() {
+    for cache in ["tracking", "off"] {
+        let redis = Redis::start();
+        let (old, new) = (Backend::start("old"), Backend::start("new"));
+        redis.frontend("a.test", "id", &[&old.url()]);
+        redis.frontend("*.w.test", "id", &[&old.url()]);
+        let router = Router::builder(&redis)
+            .set("server.cache", cache)
+            .set("server.admin", "127.0.0.1:0")
+            .start();
+        let mut client = Client::connect(router.addr());
+        for host in ["a.test", "x.w.test"] {
+            assert_eq!(client.get(host, "/").text(), "old");
+        }
+        redis.kill();
+        redis.launch();
+        // Not for one request does the empty server count.
+        for _ in 0..50 {
+            for host in ["a.test", "x.w.test"] {
+                assert_eq!(client.get(host, "/").text(), "old", "{cache}");
+            }
+        }
+        router.wait_for_log(&["WARN", "Redis has come back empty", "lists=2 missing=2"]);
+        eventually(DEADLINE, "an unknown host is unknown", || {
+            client.get("unknown.test", "/").status() == 400
+        });
+        let admin = router.admin().expect("an admin listener");
+        let admin = admin.trim_start_matches("http://").trim_end_matches('/');
+        let admin = admin.parse().expect("an address");
+        let ready = get(admin, "admin", "/readyz");
+        assert_eq!(ready.status(), 200);
+        assert!(ready.text().contains("Redis came back empty, 2 hosts"), "{}", ready.text());
+        assert!(get(admin, "admin", "/metrics").text().contains("router_held_hosts 2"));
+
+        redis.frontend("a.test", "id", &[&new.url()]);
+        eventually(DEADLINE, "its key counts again", || client.get("a.test", "/").text() == "new");
+        redis.run(&["DEL", "frontend:a.test"]);
+        eventually(DEADLINE, "its deletion counts", || client.get("a.test", "/").status() == 400);
+        assert_eq!(client.get("x.w.test", "/").text(), "old");
+        redis.frontend("*.w.test", "id", &[&new.url()]);
+        eventually(DEADLINE, "so does the wildcard", || {
+            client.get("x.w.test", "/").text() == "new"
+        });
+        router.wait_for_log(&["INFO", "the routes are back in Redis"]);
+        assert!(get(admin, "admin", "/metrics").text().contains("router_held_hosts 0"));
+        redis.run(&["FLUSHALL"]);
+        eventually(DEADLINE, "a flush of a living server counts", || {
+            client.get("x.w.test", "/").status() == 400
+        });
+    }
+}
+
+/// The time of grace ends.
+#[test]
+fn an_empty_redis_counts_when_the_time_of_grace_is_over() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router =
+        Router::builder(&redis).unset("server.cache").set("server.emptyRedisGrace", 1).start();
+    let mut client = Client::connect(router.addr());
+    assert_eq!(client.get("a.test", "/").text(), "b");
+    redis.kill();
+    redis.launch();
+    router.wait_for_log(&["WARN", "Redis has come back empty"]);
+    eventually(DEADLINE, "the empty Redis counts", || client.get("a.test", "/").status() == 400);
+    router.wait_for_log(&["WARN", "emptyRedisGrace is over", "missing=1"]);
+}
+
+/// A server that comes back with its data is believed at once, also in what it lacks.
+#[test]
+fn a_restarted_redis_with_routes_counts_at_once() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    redis.frontend("b.test", "id", &[&backend.url()]);
+    redis.run(&["SAVE"]);
+    redis.frontend("unsaved.test", "id", &[&backend.url()]);
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    for host in ["a.test", "b.test", "unsaved.test"] {
+        assert_eq!(client.get(host, "/").text(), "b");
+    }
+    redis.kill();
+    redis.launch_with_data();
+    eventually(DEADLINE, "what it lacks is gone", || {
+        client.get("unsaved.test", "/").status() == 400
+    });
+    assert_eq!(client.get("a.test", "/").text(), "b");
+    assert!(!router.log().contains("come back empty"), "{}", router.log());
 }
 
 /// An outage is said once, not for every request.
@@ -111,7 +206,7 @@ fn a_flapping_redis_is_followed() {
     let redis = Redis::start();
     let backend = Backend::start("b");
     redis.frontend("a.test", "id", &[&backend.url()]);
-    let router = Router::start(&redis);
+    let router = Router::builder(&redis).set("server.emptyRedisGrace", 0).start();
     let mut client = Client::connect(router.addr());
     assert_eq!(client.get("a.test", "/").text(), "b");
     for _ in 0..4 {

@@ -17,6 +17,7 @@ mod http2;
 mod http2_conformance;
 mod https;
 mod https_backends;
+mod huge_keys;
 mod limits;
 mod logins;
 mod loops;

@@ -79,7 +79,7 @@ fn an_acl_user_with_the_documented_rights_suffices() {
     let script = "redis.call('RPUSH', KEYS[1], 'id', string.rep('x', 5000000))";
     redis.run(&["EVAL", script, "1", "frontend:huge.test"]);
     assert_eq!(get(router.addr(), "huge.test", "/").status(), 502);
-    router.wait_for_log(&["WARN", "frontend:huge.test", "at most 2097152 bytes"]);
+    router.wait_for_log(&["WARN", "frontend:huge.test", "at most 4194304 bytes"]);
 }
 
 #[test]

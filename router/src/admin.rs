@@ -49,6 +49,13 @@ impl Admin {
         let (redis_is_up, _) = self.state.redis_is_up();
         if self.is_draining.load(Ordering::Relaxed) {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        } else if let (true, Some((hosts, left))) = (redis_is_up, self.state.held()) {
+            let reason = format!(
+                "ok; Redis came back empty, {hosts} hosts are served from their last known routes for \
+                 {} s at most\n",
+                left.as_secs()
+            );
+            text(StatusCode::OK, reason)
         } else if redis_is_up {
             text(StatusCode::OK, "ok\n")
         } else if let Some(StandIn { hosts, age }) = self.state.stand_in() {

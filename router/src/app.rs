@@ -21,6 +21,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError, TimeoutMark};
 use crate::dead_marks;
+use crate::grace::Grace;
 use crate::host_failures::HostFailures;
 use crate::listen::{Bound, Purpose};
 use crate::metrics::{Counters, Metrics, StandIn, State};
@@ -87,6 +88,7 @@ pub struct App {
     admin: Option<Bound>,
     access_log: Opened,
     clock: Arc<Clock>,
+    grace: Arc<Grace>,
     memory: Arc<Memory>,
     certificates: Option<Certificates>,
     authorities: Option<Authorities>,
@@ -96,6 +98,7 @@ pub struct App {
 #[derive(Debug)]
 pub struct Files {
     clock: Arc<Clock>,
+    grace: Arc<Grace>,
     memory: Arc<Memory>,
     certificates: Option<Certificates>,
     authorities: Option<Authorities>,
@@ -109,7 +112,8 @@ impl Files {
     /// When one that the router cannot do without cannot be used: a mistake in the configuration.
     pub fn read(config: &Config) -> anyhow::Result<Self> {
         let clock = Arc::new(Clock::new());
-        let memory = Arc::new(Memory::new(config.cache, &clock));
+        let grace = Arc::new(Grace::new(config.empty_redis_grace));
+        let memory = Arc::new(Memory::new(config.cache, Arc::clone(&grace), &clock));
         let certificates = match config.https.as_slice() {
             [] => None,
             https => {
@@ -120,7 +124,7 @@ impl Files {
             }
         };
         let authorities = config.backend_ca.as_deref().map(read_authorities).transpose()?;
-        Ok(Self { clock, memory, certificates, authorities })
+        Ok(Self { clock, grace, memory, certificates, authorities })
     }
 }
 
@@ -166,12 +170,22 @@ impl App {
             }
             Err(error) => return Err(error.into()),
         };
-        let Files { clock, memory, certificates, authorities } = files;
+        let Files { clock, grace, memory, certificates, authorities } = files;
         if let Some(target) = target {
             target.become_it()?;
             info!(uid = target.uid.as_raw(), gid = target.gid.as_raw(), "privileges dropped");
         }
-        Ok(Self { config, listeners, admin, access_log, clock, memory, certificates, authorities })
+        Ok(Self {
+            config,
+            listeners,
+            admin,
+            access_log,
+            clock,
+            grace,
+            memory,
+            certificates,
+            authorities,
+        })
     }
 
     /// Routes until a signal ends it. `reload` reads the configuration anew for SIGHUP.
@@ -205,6 +219,7 @@ impl App {
             admin,
             access_log,
             clock,
+            grace,
             memory: certificate_memory,
             certificates,
             authorities,
@@ -212,7 +227,7 @@ impl App {
         // Before anything is started: a signal that comes early must not be lost.
         let mut signals = Signals::new()?;
         let shutdown = CancellationToken::new();
-        let memory = table::memory(config.cache, &clock);
+        let memory = table::memory(config.cache, grace, &clock);
         let watcher: Arc<dyn Watcher> =
             Arc::new(Watchers { routes: Arc::clone(&memory), certificates: certificate_memory });
         let store = Store::start(
@@ -221,7 +236,8 @@ impl App {
                 connect_timeout: STORE_CONNECT_TIMEOUT,
                 response_timeout: STORE_RESPONSE_TIMEOUT,
             },
-            Some(watcher).filter(|_| config.cache.tracks),
+            Some(watcher),
+            config.cache.tracks,
             &shutdown,
         );
         let certificates = certificates.map(|read| Arc::new(read.with_store(store.clone())));
@@ -231,6 +247,7 @@ impl App {
         let control = tokio::runtime::Handle::current();
         let table = Table::new(store.clone(), &memory, Arc::clone(&clock), control);
         let table = Arc::new(table);
+        drop(tokio::spawn(Arc::clone(&table).follow_servers()));
         let keeper = match (&config.snapshot, config.drivers.first()) {
             (Some(path), Some(driver)) => Some(Keeper::open(path, driver, &table, &clock).await),
             _ => None,

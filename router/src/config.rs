@@ -85,6 +85,8 @@ pub struct Config {
     pub cache: CachePolicy,
     /// Where the last known routes are kept for a start without Redis, if anywhere.
     pub snapshot: Option<PathBuf>,
+    /// How long known routes go on after Redis came back empty; zero is not at all.
+    pub empty_redis_grace: Duration,
     /// Networks that backends may be in; `None` is all but link-local ones.
     pub allowed_backends: Option<Vec<IpNet>>,
     /// Peers whose forwarded headers are believed; `None` is Hipache's rule (everyone).
@@ -315,6 +317,7 @@ impl Config {
                 "lruCache": (ttl.is_some() || size != DEFAULT_CACHE_SIZE)
                     .then(|| json!({ "size": size, "ttl": seconds(ttl) })),
                 "snapshot": self.snapshot,
+                "emptyRedisGrace": self.empty_redis_grace.as_secs_f64(),
                 "trustedProxies": networks(self.trusted_proxies.as_deref()),
                 "allowedBackends": networks(self.allowed_backends.as_deref()),
                 "forwarded": self.forwarded,

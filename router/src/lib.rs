@@ -13,6 +13,7 @@ pub mod config;
 pub mod connection;
 pub mod dead_marks;
 pub mod fields;
+pub mod grace;
 pub mod healthcheck;
 pub mod host_failures;
 pub mod limits;

@@ -114,6 +114,9 @@ pub trait State: fmt::Debug + Send + Sync + 'static {
     /// What is served until Redis answers for the first time since the start.
     fn stand_in(&self) -> Option<StandIn>;
 
+    /// Hosts that go on from their last known routes because Redis came back empty, and for how long at most.
+    fn held(&self) -> Option<(usize, Duration)>;
+
     /// Snapshots that could not be written.
     fn snapshot_failures(&self) -> u64;
 
@@ -291,6 +294,11 @@ impl Collector for Sums {
         for (name, help, value) in [
             ("router_routes", "Hosts in memory", self.state.routes() as u64),
             (
+                "router_held_hosts",
+                "Hosts served from their last known routes because Redis came back empty",
+                self.state.held().map_or(0, |(hosts, _)| hosts as u64),
+            ),
+            (
                 "router_snapshot_hosts",
                 "Hosts served from a snapshot until Redis answers for the first time",
                 stand_in.map_or(0, |stand_in| stand_in.hosts as u64),
@@ -347,6 +355,10 @@ mod tests {
 
         fn stand_in(&self) -> Option<StandIn> {
             Some(StandIn { hosts: 5, age: Duration::from_secs(90) })
+        }
+
+        fn held(&self) -> Option<(usize, Duration)> {
+            None
         }
 
         fn snapshot_failures(&self) -> u64 {

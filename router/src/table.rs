@@ -16,15 +16,17 @@ use shared::store::{
     Change, Found, HostRecord, Outage, Repair, Store, StoreError, Tracking, Watcher,
 };
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::config::CachePolicy;
+use crate::grace::Grace;
 use crate::route::options::Options;
 use crate::route::trust::Trust;
 use crate::route::{Frontend, Route, Target};
 
+mod held;
 mod routes;
 mod saved;
 
@@ -50,6 +52,8 @@ pub struct Table {
     store: Store,
     clock: Arc<Clock>,
     routes: Arc<Routes>,
+    grace: Arc<Grace>,
+    suspected: Arc<Notify>,
     /// The control thread's runtime: look-ups go on there when the request that began them ends.
     control: Handle,
     flights: Mutex<HashMap<Box<str>, Flight>>,
@@ -72,17 +76,29 @@ struct Wildcard {
 type Flight = watch::Receiver<Option<Result<Arc<Route>, StoreError>>>;
 
 /// Makes the memory of a table, which has to exist before the store that reports changes to it.
-pub fn memory(policy: CachePolicy, clock: &Arc<Clock>) -> Arc<Memory> {
-    Arc::new(Memory(Arc::new(Routes::new(policy, Arc::clone(clock)))))
+/// `grace` decides on servers that come back empty.
+pub fn memory(policy: CachePolicy, grace: Arc<Grace>, clock: &Arc<Clock>) -> Arc<Memory> {
+    let routes = Arc::new(Routes::new(policy, Arc::clone(clock)));
+    Arc::new(Memory { routes, grace, clock: Arc::clone(clock), suspected: Arc::default() })
 }
 
 /// The routes of a table and what invalidates them.
 #[derive(Debug)]
-pub struct Memory(Arc<Routes>);
+pub struct Memory {
+    routes: Arc<Routes>,
+    grace: Arc<Grace>,
+    clock: Arc<Clock>,
+    /// Told when another server than before has to be looked at.
+    suspected: Arc<Notify>,
+}
 
 impl Watcher for Memory {
-    fn connected(&self, tracking: &Tracking) {
-        self.0.begin_epoch(*tracking == Tracking::Active);
+    fn connected(&self, tracking: &Tracking, server: Option<&str>) {
+        // First: nothing may be read from an empty server as if it were the truth.
+        if self.grace.connected(server, self.clock.now()) {
+            self.suspected.notify_one();
+        }
+        self.routes.begin_epoch(*tracking == Tracking::Active);
         if let Tracking::Unsupported(reason) = tracking {
             info!(
                 reason,
@@ -93,19 +109,19 @@ impl Watcher for Memory {
     }
 
     fn disconnected(&self) {
-        self.0.begin_epoch(false);
+        self.routes.begin_epoch(false);
     }
 
     fn changed(&self, change: Change<'_>) {
         match change {
-            Change::Everything => self.0.invalidate_all(),
+            Change::Everything => self.routes.invalidate_all(),
             Change::Dead(host) => {
-                if let Some((route, _)) = self.0.get(host) {
+                if let Some((route, _)) = self.routes.get(host) {
                     route.note_dead_change();
                 }
-                self.0.invalidate(host);
+                self.routes.invalidate(host);
             }
-            Change::Frontend(name) | Change::Options(name) => self.0.invalidate(name),
+            Change::Frontend(name) | Change::Options(name) => self.routes.invalidate(name),
             Change::Certificate(_) => {}
         }
     }
@@ -114,11 +130,12 @@ impl Watcher for Memory {
 impl Table {
     /// A table over `store` that remembers in `memory`. `control` runs look-ups.
     pub fn new(store: Store, memory: &Memory, clock: Arc<Clock>, control: Handle) -> Self {
-        let routes = Arc::clone(&memory.0);
         Self {
             store,
             clock,
-            routes,
+            routes: Arc::clone(&memory.routes),
+            grace: Arc::clone(&memory.grace),
+            suspected: Arc::clone(&memory.suspected),
             control,
             flights: Mutex::default(),
             repairs: Mutex::default(),
@@ -215,6 +232,15 @@ impl Table {
             let is_known = |name: &str| known.iter().any(|frontend| *frontend.name == *name);
             let mut record = self.store.read_host(host, is_known).await?;
             let previous = self.last_known(host);
+            if let Some(held) = previous.as_ref().filter(|route| self.grace.holds(route, &record)) {
+                // Until its key exists again, which is announced, or the time of grace is over.
+                let is_kept = self.routes.insert(held, &dependencies, before);
+                if is_kept || overtaken == MAX_OVERTAKEN {
+                    return Ok(Arc::clone(held));
+                }
+                overtaken += 1;
+                continue;
+            }
             if let Some(problem) = &record.dead_problem {
                 report(previous.as_deref(), problem);
             }

@@ -24,7 +24,7 @@ mod scripts;
 
 pub use certificates::StoredCertificate;
 pub use client::{Client, Command, Reply};
-use link::{Link, Role};
+use link::{Audience, Link, Role};
 pub use outage::Outage;
 
 /// How to reach Redis, and how long to wait for it.
@@ -80,9 +80,10 @@ impl From<ParsingError> for StoreError {
 /// Hears about the keys that are read. Called from the task that reads the connection: must not
 /// block.
 pub trait Watcher: std::fmt::Debug + Send + Sync + 'static {
-    /// There is a connection, and what [`Tracking`] says holds for it. Called before anything is
-    /// read over it.
-    fn connected(&self, tracking: &Tracking);
+    /// There is a connection to the server with the id `server` (`run_id`, another one after each start of
+    /// Redis; `None` where Redis does not tell), and what [`Tracking`] says holds for it. Called before
+    /// anything is read over it.
+    fn connected(&self, tracking: &Tracking, server: Option<&str>);
 
     /// There is none any more. What was read over it may be out of date from now on.
     fn disconnected(&self);
@@ -240,7 +241,8 @@ struct Inner {
 
 impl Store {
     /// Starts to connect, in tasks of the current runtime that end with `shutdown`. Does not wait
-    /// for Redis: see [`Store::is_up`].
+    /// for Redis: see [`Store::is_up`]. With `tracks` the watcher hears of changes, where Redis can announce
+    /// them; without, of connections alone.
     ///
     /// # Panics
     ///
@@ -248,12 +250,14 @@ impl Store {
     pub fn start(
         config: &StoreConfig,
         watcher: Option<Arc<dyn Watcher>>,
+        tracks: bool,
         shutdown: &CancellationToken,
     ) -> Self {
         let first = config.drivers.first().expect("the configuration has at least one driver");
         let last = config.drivers.last().expect("the configuration has at least one driver");
-        let reads_in_multi = watcher.is_none();
-        let read = Link::start(first, config, Role::Read, watcher, shutdown);
+        let reads_in_multi = !tracks;
+        let audience = watcher.map(|watcher| Audience { watcher, tracks });
+        let read = Link::start(first, config, Role::Read, audience, shutdown);
         let write = if config.drivers.len() > 1 {
             Link::start(last, config, Role::Write, None, shutdown)
         } else {
@@ -291,6 +295,50 @@ impl Store {
     /// Waits until the side that is read from is connected, at most `limit`.
     pub async fn wait_until_up(&self, limit: Duration) -> bool {
         self.inner.read.wait_until_up(limit).await
+    }
+
+    /// Indexes of those of `keys` that exist, the prefix of the driver put before each. Keys that the user may
+    /// not ask for count as missing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when Redis is away or slow.
+    pub async fn existing(&self, keys: &[&str]) -> Result<Vec<usize>, StoreError> {
+        let prefix = &self.inner.read_prefix;
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors();
+        for key in keys {
+            pipe.cmd("LLEN").arg(format!("{prefix}{key}"));
+        }
+        let answers = self.inner.read.query(&pipe).await?.into_iter().enumerate();
+        let exists = |answer: &RedisResult<Value>| match answer {
+            Ok(length) => *length != Value::Int(0),
+            Err(error) => error.code() == Some("WRONGTYPE"),
+        };
+        Ok(answers.filter(|(_, answer)| exists(answer)).map(|(index, _)| index).collect())
+    }
+
+    /// How many of the lists with these names do not exist, or are empty.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when Redis is away or slow.
+    pub async fn count_missing(&self, names: &[Box<str>]) -> Result<usize, StoreError> {
+        /// Names that are asked for at a time: other look-ups come in between.
+        const BATCH: usize = 500;
+        let mut missing = 0;
+        for names in names.chunks(BATCH) {
+            let mut pipe = redis::pipe();
+            pipe.ignore_errors();
+            for name in names {
+                pipe.cmd("LLEN").arg(keys::frontend(&self.inner.read_prefix, name));
+            }
+            let lengths = self.inner.read.query(&pipe).await?;
+            // What may not be asked for, or has another type, is not known to be missing.
+            missing +=
+                lengths.into_iter().filter(|length| matches!(length, Ok(Value::Int(0)))).count();
+        }
+        Ok(missing)
     }
 
     /// Whether an external health checker is at work (`hchecker_ping` younger than 30 s).

@@ -1,6 +1,7 @@
 //! Those who look on: the admin listener reads off what others do, memories hear of changes in Redis.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::store::{Change, Outage, Tracking, Watcher};
 
@@ -46,6 +47,10 @@ impl State for Observed {
         Some(StandIn { hosts, age })
     }
 
+    fn held(&self) -> Option<(usize, Duration)> {
+        self.table.held()
+    }
+
     fn snapshot_failures(&self) -> u64 {
         self.snapshot.as_ref().map_or(0, |status| status.failures())
     }
@@ -71,8 +76,8 @@ pub(super) struct Watchers {
 }
 
 impl Watcher for Watchers {
-    fn connected(&self, tracking: &Tracking) {
-        self.routes.connected(tracking);
+    fn connected(&self, tracking: &Tracking, server: Option<&str>) {
+        self.routes.connected(tracking, server);
         self.certificates.begin_epoch(*tracking == Tracking::Active);
     }
 

@@ -127,6 +127,7 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         ("server.staticDir", old.static_dir != new.static_dir),
         ("server.lruCache", old.cache != new.cache),
         ("server.snapshot", old.snapshot != new.snapshot),
+        ("server.emptyRedisGrace", old.empty_redis_grace != new.empty_redis_grace),
         ("server.drainTimeout", old.drain_timeout != new.drain_timeout),
         ("user, group", (&old.user, &old.group) != (&new.user, &new.group)),
     ]

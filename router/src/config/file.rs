@@ -55,6 +55,7 @@ pub(super) struct Server {
     pub(super) admin: Option<String>,
     pub(super) cache: Option<String>,
     pub(super) snapshot: Option<PathBuf>,
+    pub(super) empty_redis_grace: Option<f64>,
     pub(super) backend_ca: Option<PathBuf>,
     pub(super) connect_timeout: Option<f64>,
     pub(super) tunnel_idle_timeout: Option<f64>,

@@ -40,6 +40,7 @@ const KEYS: &[&str] = &[
     "lruCache",
     "cache",
     "snapshot",
+    "emptyRedisGrace",
     "admin",
     "connectTimeout",
     "tunnelIdleTimeout",

@@ -39,6 +39,8 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Balancers of clouds close unused connections after 60 s; the side that sends requests has to be the
 /// first to close.
 const BALANCER_IDLE_TIMEOUT: Duration = Duration::from_secs(65);
+/// Time to notice, and to write the routes again by hand or by the next reconciliation.
+const DEFAULT_EMPTY_REDIS_GRACE: Duration = Duration::from_mins(5);
 /// Hipache's user and group.
 const DEFAULT_USER: &str = "www-data";
 /// Hipache's `lruCache.ttl` when only its `size` is given.
@@ -259,6 +261,12 @@ pub(super) fn resolve(
         static_dir,
         cache,
         snapshot,
+        empty_redis_grace: seconds(
+            "server.emptyRedisGrace",
+            None,
+            server.empty_redis_grace,
+            DEFAULT_EMPTY_REDIS_GRACE,
+        )?,
         allowed_backends: networks(
             &loaded,
             ("--allowed-backends", &cli.allowed_backends),

@@ -160,6 +160,9 @@ impl Certificates {
                 break;
             }
         }
+        if let Some(held) = self.memory.held(host, stored.as_ref()) {
+            return Ok(Some(held));
+        }
         self.memory.insert(host, stored.clone(), before);
         Ok(stored)
     }

@@ -13,6 +13,7 @@ use quick_cache::sync::Cache;
 use super::identity::Identity;
 use crate::clock::Clock;
 use crate::config::CachePolicy;
+use crate::grace::Grace;
 use crate::route::{Millis, millis};
 
 /// Memory for certificates of hosts that have one of their own: some 20,000 of common size.
@@ -65,6 +66,7 @@ type Names = Cache<Box<str>, Arc<Entry>, Bytes>;
 #[derive(Debug)]
 pub struct Memory {
     clock: Arc<Clock>,
+    grace: Arc<Grace>,
     /// Hosts with a certificate of their own.
     exact: Names,
     /// All others.
@@ -79,13 +81,14 @@ pub struct Memory {
 
 impl Memory {
     /// An empty memory by the policy of routes.
-    pub fn new(policy: CachePolicy, clock: &Arc<Clock>) -> Self {
+    pub fn new(policy: CachePolicy, grace: Arc<Grace>, clock: &Arc<Clock>) -> Self {
         let cache = |bytes: u64, each: u64| {
             let items = usize::try_from(bytes / each).unwrap_or(usize::MAX);
             Cache::with_weighter(items, bytes, Bytes)
         };
         Self {
             clock: Arc::clone(clock),
+            grace,
             exact: cache(EXACT_BYTES, 6 * 1024),
             others: cache(OTHERS_BYTES, 256),
             epoch: AtomicU64::new(0),
@@ -134,6 +137,15 @@ impl Memory {
         }
     }
 
+    /// The last answer for `host` if it goes on because Redis came back empty: a certificate from before, where
+    /// `new` is none or a less near one.
+    pub(super) fn held(&self, host: &str, new: Option<&Stored>) -> Option<Stored> {
+        let since = self.grace.since()?;
+        let entry = self.exact.get(host).or_else(|| self.others.get(host))?;
+        let stored = entry.stored.as_ref().filter(|_| entry.loaded_at < since)?;
+        new.is_none_or(|new| new.rank > stored.rank).then(|| stored.clone())
+    }
+
     /// The last answer for `host`, and whether it counts.
     pub(super) fn get(&self, host: &str) -> Option<(Option<Stored>, bool)> {
         let entry = self.exact.get(host).or_else(|| self.others.get(host))?;
@@ -178,12 +190,14 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::Memory;
+    use super::{Grace, Memory};
     use crate::clock::Clock;
     use crate::config::CachePolicy;
 
     fn memory(tracks: bool, ttl: Option<Duration>) -> Memory {
-        let memory = Memory::new(CachePolicy { tracks, size: 1, ttl }, &Arc::new(Clock::new()));
+        let grace = Arc::new(Grace::new(Duration::ZERO));
+        let policy = CachePolicy { tracks, size: 1, ttl };
+        let memory = Memory::new(policy, grace, &Arc::new(Clock::new()));
         memory.begin_epoch(tracks);
         memory
     }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult,
-    Value,
+    AsyncConnectionConfig, ErrorKind, FromRedisValue, ProtocolVersion, PushInfo, PushKind,
+    RedisError, RedisResult, Value,
 };
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -106,7 +106,7 @@ impl Link {
         driver: &Driver,
         config: &StoreConfig,
         role: Role,
-        watcher: Option<Arc<dyn Watcher>>,
+        audience: Option<Audience>,
         shutdown: &CancellationToken,
     ) -> Self {
         let shared = Arc::new(Shared {
@@ -123,7 +123,7 @@ impl Link {
             driver: driver.clone(),
             dialer: Dialer::new(driver, config),
             role,
-            watcher,
+            audience,
         };
         let shutdown = shutdown.clone();
         drop(tokio::spawn(async move {
@@ -195,7 +195,14 @@ struct Supervisor {
     driver: Driver,
     dialer: Dialer,
     role: Role,
-    watcher: Option<Arc<dyn Watcher>>,
+    audience: Option<Audience>,
+}
+
+/// Who hears of a connection.
+pub(super) struct Audience {
+    pub(super) watcher: Arc<dyn Watcher>,
+    /// It wants changes announced.
+    pub(super) tracks: bool,
 }
 
 impl Supervisor {
@@ -205,13 +212,13 @@ impl Supervisor {
         let mut reported: Vec<&str> = Vec::new();
         loop {
             match self.establish().await {
-                Ok((target, connection, tracking)) => {
+                Ok(Established { target, connection, tracking, server }) => {
                     info!(
                         redis = %self.driver, address = %target, role = %self.role, ?tracking,
                         "connected to Redis"
                     );
-                    if let Some(watcher) = &self.watcher {
-                        watcher.connected(&tracking);
+                    if let Some(Audience { watcher, .. }) = &self.audience {
+                        watcher.connected(&tracking, server.as_deref());
                     }
                     reported.clear();
                     *lock(&self.shared.outage) = Outage::Unreachable;
@@ -223,7 +230,7 @@ impl Supervisor {
                     let error = self.watch(&target, connection).await;
                     self.shared.connection.store(None);
                     self.shared.up.send_replace(false);
-                    if let Some(watcher) = &self.watcher {
+                    if let Some(Audience { watcher, .. }) = &self.audience {
                         watcher.disconnected();
                     }
                     warn!(
@@ -311,18 +318,22 @@ impl Supervisor {
     }
 
     /// Connects to a Redis that serves.
-    async fn establish(&self) -> RedisResult<(Target, MultiplexedConnection, Tracking)> {
+    async fn establish(&self) -> RedisResult<Established> {
         let (target, mut connection, tracking) = self.connect_tracked().await?;
         // Logging in succeeds on a Redis that is still loading its data; it must not count as up.
         self.probe(&mut connection).await?;
-        Ok((target, connection, tracking))
+        let server = match self.audience {
+            Some(_) => run_id(&mut connection).await?,
+            None => None,
+        };
+        Ok(Established { target, connection, tracking, server })
     }
 
     /// Connects, with tracking when somebody watches and Redis can do it.
     async fn connect_tracked(&self) -> RedisResult<(Target, MultiplexedConnection, Tracking)> {
         let target = self.dialer.target().await?;
         let plain = || self.dialer.connect(&target, ProtocolVersion::RESP2, |settings| settings);
-        let Some(watcher) = &self.watcher else {
+        let Some(Audience { watcher, .. }) = self.audience.as_ref().filter(|who| who.tracks) else {
             return Ok((target.clone(), plain().await?, Tracking::Off));
         };
         let push_sender = self.push_sender(watcher);
@@ -391,6 +402,25 @@ impl Supervisor {
             Ok(())
         }
     }
+}
+
+/// A connection that serves.
+struct Established {
+    target: Target,
+    connection: MultiplexedConnection,
+    tracking: Tracking,
+    /// Which start of which server it leads to, if that may be asked for.
+    server: Option<String>,
+}
+
+/// Asks the server which of its starts this is.
+async fn run_id(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
+    let mut pipe = redis::pipe();
+    pipe.ignore_errors().cmd("INFO").arg("server");
+    let answers: Vec<RedisResult<Value>> = pipe.query_async(connection).await?;
+    let info = answers.into_iter().next().and_then(Result::ok);
+    let info = info.and_then(|info| String::from_redis_value(info).ok()).unwrap_or_default();
+    Ok(info.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned()))
 }
 
 /// Whether Redis understood the command and will not do it, now or later; anything else may pass.

@@ -1,0 +1,199 @@
+//! A Redis that comes back empty: a restart without persistence would turn every host into 400.
+//!
+//! After a connection to another server than before, known routes are held until it is clear whether that
+//! server has the lists. When (nearly) all are missing, each known host goes on from its last known route
+//! until its key exists again, or the time is over. What was read from the new server counts at once, as
+//! ever: a list that is deleted there is gone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use shared::host::lookup_names;
+use shared::store::HostRecord;
+
+use crate::route::{Millis, Route, millis};
+
+/// A server counts as empty when so many of a hundred known lists are missing.
+const MISSING_PERCENT: usize = 90;
+
+/// Whether last known routes are held.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// Redis decides.
+    Off,
+    /// Another server has answered since this time, and nobody knows yet what it has.
+    Suspected(Millis),
+    /// It came back empty: held are routes that were read before the first time, until the second.
+    Holding(Millis, Millis),
+}
+
+/// Follows which server answers.
+#[derive(Debug)]
+pub struct Grace {
+    limit: Millis,
+    state: Mutex<State>,
+    /// The phase is not [`Phase::Off`]: spares look-ups the lock.
+    is_active: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    was_connected: bool,
+    run_id: Option<Box<str>>,
+}
+
+impl Grace {
+    /// Holds routes for `limit` at most; zero is never.
+    pub fn new(limit: Duration) -> Self {
+        let state = State { phase: Phase::Off, was_connected: false, run_id: None };
+        let state = Mutex::new(state);
+        Self { limit: millis(limit), state, is_active: AtomicBool::new(false) }
+    }
+
+    /// Notes a new connection, to the server `run_id` if that is known. Whether it may be another server than
+    /// before: then it is to be looked at, and routes are held until [`Grace::decide`].
+    pub fn connected(&self, run_id: Option<&str>, now: Millis) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = run_id.is_some() && state.run_id.as_deref() == run_id;
+        let was_connected = std::mem::replace(&mut state.was_connected, true);
+        state.run_id = run_id.map(Into::into);
+        if !was_connected || is_same || self.limit == 0 {
+            return false;
+        }
+        state.phase = Phase::Suspected(now);
+        self.is_active.store(true, Ordering::Release);
+        true
+    }
+
+    /// What is known of the server now.
+    pub fn phase(&self) -> Phase {
+        match self.is_active.load(Ordering::Acquire) {
+            true => self.state.lock().unwrap_or_else(PoisonError::into_inner).phase,
+            false => Phase::Off,
+        }
+    }
+
+    /// Decides on the server that has been suspected `since`, where `missing` of `known` lists are missing.
+    /// Whether it came back empty. Nothing is decided when another server has come meanwhile.
+    pub fn decide(&self, since: Millis, known: usize, missing: usize, now: Millis) -> Option<bool> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.phase != Phase::Suspected(since) {
+            return None;
+        }
+        let is_empty = missing > 0 && missing * 100 >= known * MISSING_PERCENT;
+        state.phase = match is_empty {
+            true => Phase::Holding(since, now.saturating_add(self.limit)),
+            false => Phase::Off,
+        };
+        self.is_active.store(is_empty, Ordering::Release);
+        Some(is_empty)
+    }
+
+    /// Ends `phase`, unless another has begun. Whether it did.
+    pub fn end(&self, phase: Phase) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.phase != phase {
+            return false;
+        }
+        state.phase = Phase::Off;
+        self.is_active.store(false, Ordering::Release);
+        true
+    }
+
+    /// While last known answers are held: what was read before this time may go on where it is missing now.
+    pub fn since(&self) -> Option<Millis> {
+        match self.phase() {
+            Phase::Off => None,
+            Phase::Suspected(since) | Phase::Holding(since, _) => Some(since),
+        }
+    }
+
+    /// Whether `previous` goes on although Redis says `record`: it was read from the server before, and
+    /// its list, or one of a nearer name, is not there.
+    pub fn holds(&self, previous: &Route, record: &HostRecord) -> bool {
+        let Some(since) = self.since() else { return false };
+        let Some(frontend) = previous.frontend() else { return false };
+        if previous.loaded_at >= since {
+            return false;
+        }
+        let place = |wanted: &str| lookup_names(&previous.host).position(|name| *name == *wanted);
+        match &record.found {
+            None => true,
+            Some(found) => place(&found.name) > place(&frontend.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use shared::store::{Found, HostRecord};
+
+    use super::{Grace, Phase};
+    use crate::route::Route;
+
+    fn record(name: &str) -> HostRecord {
+        let rows = Ok(vec![b"id".to_vec(), b"http://a".to_vec()]);
+        let found = Some(Found { name: name.to_owned(), rows });
+        HostRecord { found, ..HostRecord::default() }
+    }
+
+    fn route(name: &str, at: u64) -> Route {
+        Route::new("a.w.test", record(name), None, at, Arc::new)
+    }
+
+    fn suspecting(limit: u64) -> Grace {
+        let grace = Grace::new(Duration::from_secs(limit));
+        assert!(!grace.connected(Some("one"), 0), "the first server is none that came back");
+        assert!(!grace.connected(Some("one"), 5), "a lost connection alone says nothing");
+        assert_eq!(grace.connected(Some("two"), 100), limit > 0);
+        grace
+    }
+
+    #[test]
+    fn an_empty_server_lets_known_hosts_go_on_until_their_key_exists() {
+        let grace = suspecting(300);
+        let nothing = HostRecord::default();
+        assert!(grace.holds(&route("a.w.test", 50), &nothing), "also before it is decided");
+        assert_eq!(grace.decide(100, 100, 90, 110), Some(true));
+        assert_eq!(grace.phase(), Phase::Holding(100, 300_110));
+        assert!(grace.holds(&route("a.w.test", 50), &nothing));
+        assert!(grace.holds(&route("a.w.test", 50), &record("*.w.test")));
+        assert!(grace.holds(&route("*.w.test", 50), &record("*")));
+        assert!(!grace.holds(&route("*.w.test", 50), &record("*.w.test")));
+        assert!(!grace.holds(&route("*.w.test", 50), &record("a.w.test")));
+        // Read from the new server, and deleted there.
+        assert!(!grace.holds(&route("a.w.test", 120), &nothing));
+        // Never known.
+        let unknown = Route::new("a.w.test", HostRecord::default(), None, 50, Arc::new);
+        assert!(!grace.holds(&unknown, &nothing));
+        assert!(grace.end(grace.phase()) && grace.phase() == Phase::Off);
+        assert!(!grace.holds(&route("a.w.test", 50), &nothing));
+    }
+
+    #[test]
+    fn a_server_that_has_the_lists_decides_at_once() {
+        for (known, missing) in [(0, 0), (100, 0), (100, 89), (1, 0)] {
+            let grace = suspecting(300);
+            assert_eq!(grace.decide(100, known, missing, 110), Some(false), "{known} {missing}");
+            assert_eq!(grace.phase(), Phase::Off);
+        }
+        assert_eq!(suspecting(0).phase(), Phase::Off, "0 turns it off");
+        let grace = Grace::new(Duration::from_secs(1));
+        grace.connected(None, 0);
+        assert!(grace.connected(None, 1), "a server that does not say who it is may be another");
+    }
+
+    #[test]
+    fn a_server_that_is_replaced_meanwhile_is_looked_at_anew() {
+        let grace = suspecting(300);
+        assert!(grace.connected(Some("three"), 200));
+        assert_eq!(grace.decide(100, 10, 10, 210), None);
+        assert_eq!(grace.decide(200, 10, 10, 210), Some(true));
+        assert!(!grace.end(Phase::Suspected(200)));
+    }
+}
