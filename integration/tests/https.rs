@@ -416,6 +416,30 @@ fn certificates_of_redis_go_on_when_it_comes_back_empty() {
     });
 }
 
+/// A certificate under a name that it is not for is served, and named.
+#[test]
+fn a_certificate_that_does_not_cover_its_name_is_named() {
+    let stage = Stage::new();
+    for (name, subject, is_named) in [
+        ("a.test", "b.test", true),
+        ("c.test", "c.test", false),
+        ("*.w.test", "w.test", true),
+        ("*.x.test", "*.x.test", false),
+    ] {
+        let (certificate, key) = stage.authority.sign(&[subject]).pem();
+        store(&stage.redis, name, &certificate, &key);
+        let router = stage.builder().start();
+        let host = name.replace('*', "any");
+        let _refused = stage.kind().try_connect(https(&router), &host);
+        if is_named {
+            router.wait_for_log(&["WARN", "not valid for the name", &format!("tls:{name}")]);
+        } else {
+            is_served(&router, &stage.kind(), &host, &certificate);
+            assert!(!router.log().contains("not valid for the name"), "{}", router.log());
+        }
+    }
+}
+
 /// PlanB's users have thousands: nothing is read ahead, and each is asked for once.
 #[test]
 fn fifteen_thousand_certificates_in_redis_are_read_only_as_they_are_asked_for() {

@@ -21,6 +21,7 @@ mod huge_keys;
 mod limits;
 mod logins;
 mod loops;
+mod misspelt_keys;
 mod neighbours;
 mod options;
 mod pages;

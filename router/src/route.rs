@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use shared::backend::{BackendUrl, BackendUrlError, Origin};
+use shared::backend::{BackendHost, BackendUrl, BackendUrlError, Origin};
 use shared::store::{HostRecord, KeyProblem, Repair};
 
 pub mod options;
@@ -433,6 +433,13 @@ impl Frontend {
         }
     }
 
+    /// Whether a backend was probably written in the place of the identifier.
+    pub fn has_url_as_identifier(&self) -> bool {
+        let is_address = |url: &BackendUrl| matches!(url.origin.host, BackendHost::Ip(_));
+        BackendUrl::parse(self.identifier.as_bytes())
+            .is_ok_and(|url| self.identifier.contains("://") || is_address(&url))
+    }
+
     /// The identifier for logs and headers: of a very long one the beginning, with a mark behind.
     pub fn shown_identifier(&self) -> (&str, &'static str) {
         if self.identifier.len() <= MAX_SHOWN_IDENTIFIER {
@@ -493,6 +500,23 @@ mod tests {
 
     fn route(rows: &[&str], dead: &[u32], dead_ttl: Option<u64>) -> Route {
         new_route("a.test", record(rows, dead, dead_ttl), None, 1000)
+    }
+
+    #[test]
+    fn a_url_in_the_place_of_the_identifier_is_noticed() {
+        for (identifier, expected) in [
+            ("http://10.0.0.1:80", true),
+            ("https://a.test", true),
+            ("10.0.0.1:8080", true),
+            ("[::1]:80", true),
+            ("mysite", false),
+            ("mysite:80", false),
+            ("/shop/web", false),
+            ("", false),
+        ] {
+            let frontend = Frontend::new("a", &[identifier.as_bytes().to_vec()]);
+            assert_eq!(frontend.has_url_as_identifier(), expected, "{identifier}");
+        }
     }
 
     #[test]

@@ -27,9 +27,11 @@ use crate::route::trust::Trust;
 use crate::route::{Frontend, Route, Target};
 
 mod held;
+mod misspelt;
 mod routes;
 mod saved;
 
+use misspelt::Misspelt;
 use routes::{Dependencies, Routes, Verdict, Version};
 
 /// An answer overtaken by a change is asked for again at most so often; then it serves the
@@ -62,6 +64,8 @@ pub struct Table {
     wildcards: Mutex<HashMap<Box<str>, Wildcard>>,
     /// The same of their settings.
     options: Mutex<HashMap<Box<str>, Weak<Options>>>,
+    /// Hosts whose keys were looked for under other spellings.
+    misspelt: Misspelt,
 }
 
 /// A list of a wildcard.
@@ -140,6 +144,7 @@ impl Table {
             flights: Mutex::default(),
             repairs: Mutex::default(),
             wildcards: Mutex::default(),
+            misspelt: Misspelt::default(),
             options: Mutex::default(),
         }
     }
@@ -256,6 +261,9 @@ impl Table {
                 // What an earlier process has reported is not known of here.
                 let reported = previous.as_deref().filter(|previous| !previous.is_from_snapshot);
                 report_broken_rows(reported, &route);
+            }
+            if previous.as_deref().is_none_or(|previous| previous.is_from_snapshot) {
+                self.look_for_misspelt(&route);
             }
             if let Some(repair) = route.repair() {
                 self.repair(repair);
@@ -416,6 +424,16 @@ fn report_broken_rows(previous: Option<&Route>, route: &Route) {
         }
         Target::Frontend(frontend) => {
             let old = previous.and_then(Route::frontend);
+            if old.is_none_or(|old| old.identifier != frontend.identifier)
+                && frontend.has_url_as_identifier()
+            {
+                warn!(
+                    frontend = %frontend.name, identifier = frontend.shown_identifier().0,
+                    "the first item of a list is its identifier and gets no requests, but this one is a URL; \
+                     if it is a backend, put an identifier before it: LPUSH frontend:{} NAME",
+                    frontend.name
+                );
+            }
             if old.is_some_and(|old| old.backends == frontend.backends) {
                 return;
             }

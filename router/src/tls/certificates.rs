@@ -196,6 +196,7 @@ impl Certificates {
             Ok(identity) => {
                 let identity = Arc::new(identity);
                 warn_of_expiry(&identity, unix_now());
+                warn_of_name(&identity, &stored.name);
                 let good = Arc::downgrade(&identity);
                 self.remember(&stored.name, Known { good, broken: None });
                 Some(identity)
@@ -271,6 +272,11 @@ impl Certificates {
                 warn_of_expiry(identity, now);
             }
         }
+        for (name, identity) in &files.hosts {
+            if !known.contains(&Arc::as_ptr(identity)) {
+                warn_of_name(identity, name);
+            }
+        }
         if count > 0 {
             info!(count, "certificates read from files");
         }
@@ -314,6 +320,24 @@ impl Certificates {
 fn unix_now() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Says when a certificate is not valid for the name that it is kept under.
+fn warn_of_name(identity: &Identity, name: &str) {
+    // Any label stands for those of a wildcard; the certificate for everything else has no name.
+    let host = match name.strip_prefix("*.") {
+        Some(domain) => format!("any.{domain}"),
+        None if name == "*" => return,
+        None => name.to_owned(),
+    };
+    if !identity.covers(&host) {
+        warn!(
+            certificate = &*identity.place,
+            name,
+            "certificate is not valid for the name that it is kept under: clients of it refuse it; get one for this \
+             name, or keep it under the name that it is for"
+        );
+    }
 }
 
 /// Says when a certificate has expired or is about to.
