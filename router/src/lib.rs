@@ -16,6 +16,7 @@ pub mod fields;
 pub mod grace;
 pub mod healthcheck;
 pub mod host_failures;
+pub mod http1;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fields", &[]),
     ("route", &["suggest"]),
     ("healthcheck", &[]),
+    ("http1", &[]),
     ("limits", &[]),
     ("listen", &[]),
     ("seldom", &["route"]),
@@ -95,6 +96,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Decisions only: no sockets, no clock, no randomness, no Redis.
 const PURE: &[&str] = &[
+    "http1/body.rs",
+    "http1/chunked.rs",
+    "http1/client.rs",
+    "http1/connection.rs",
+    "http1/encode.rs",
+    "http1/error.rs",
+    "http1/fields.rs",
+    "http1/framing.rs",
+    "http1/head.rs",
+    "http1/known.rs",
+    "http1/server.rs",
+    "http1/server/steps.rs",
+    "http1/target.rs",
+    "http1/trailers.rs",
     "limits.rs",
     "route.rs",
     "route/options.rs",
@@ -169,5 +184,24 @@ fn pure_modules_touch_no_world() {
         for banned in ["tokio", "redis::", "Instant", "SystemTime", "fastrand", "std::fs"] {
             assert!(!text.contains(banned), "{file} names `{banned}`");
         }
+    }
+}
+
+/// `http1` uses no HTTP library but `httparse`, and no I/O.
+#[test]
+fn the_message_layer_knows_no_other_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![root.join("http1.rs")];
+    sources(&root.join("http1"), &mut files);
+    for file in files {
+        let text = production(&file);
+        for banned in ["hyper::", "http::", "bytes::", "std::io", "std::net", "tokio"] {
+            assert!(!text.contains(banned), "{} names `{banned}`", file.display());
+        }
+        let relative = file.strip_prefix(&root).unwrap().to_str().unwrap();
+        assert!(
+            relative == "http1.rs" || PURE.contains(&relative),
+            "{relative} is not listed as pure"
+        );
     }
 }
