@@ -11,19 +11,27 @@ use shared::driver::Driver;
 use shared::host;
 use shared::secret::Secret;
 
+#[path = "http1.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod http1;
+
 type Target = fn(&[u8]);
 
 /// Every target by its name, which is also its folder in `corpus/`.
 pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("backend_row", backend_row),
+    ("chunked_body", chunked_body),
     ("config", config),
     ("cookie", cookie),
     ("driver", driver),
     ("forwarded", forwarded),
     ("host", host),
+    ("http1_connection", http1_connection),
     ("marathon_answer", marathon_answer),
     ("options", options),
     ("proxy_header", proxy_header),
+    ("request_head", request_head),
+    ("response_head", response_head),
     ("sse", sse),
 ];
 
@@ -158,5 +166,97 @@ pub(crate) fn proxy_header(bytes: &[u8]) {
     let _first = router::listen::proxy_protocol::parse_v1(bytes);
     if let Some((fixed, rest)) = bytes.split_first_chunk() {
         let _second = router::listen::proxy_protocol::parse_v2(fixed, rest);
+    }
+}
+
+/// The head of a request: what is written for a backend is a head again, with the same fields.
+pub(crate) fn request_head(bytes: &[u8]) {
+    use router::http1::encode::{Edit, HeadWriter};
+    use router::http1::framing::{self, BodyKind};
+    use router::http1::head::RequestHead;
+
+    let mut head = RequestHead::default();
+    let Ok(Some(length)) = head.parse(bytes, &http1::LIMITS) else { return };
+    assert!(head.parse(&bytes[..length], &http1::LIMITS) == Ok(Some(length)));
+    assert!(head.parse(&bytes[..length - 1], &http1::LIMITS) == Ok(None));
+    let _whole = head.parse(bytes, &http1::LIMITS);
+    let Ok(framing) = framing::of_request(&head, bytes) else { return };
+    if head.method_text.of(bytes) == b"CONNECT" {
+        return;
+    }
+    let mut out = Vec::new();
+    let method = head.method_text.of(bytes);
+    let mut writer = HeadWriter::request(&mut out, method, &head.target, bytes, framing.body);
+    writer.fields(&head.fields, bytes, |_| Edit::Keep);
+    writer.end();
+    let mut again = RequestHead::default();
+    let limits = router::http1::head::HeadLimits { max_bytes: usize::MAX, ..http1::LIMITS };
+    assert_eq!(again.parse(&out, &limits), Ok(Some(out.len())));
+    let same = framing::of_request(&again, &out).expect("what is sent has one reading");
+    assert_eq!(same.body, framing.body);
+    if framing.body == BodyKind::None {
+        assert_eq!(again.fields.len(), head.fields.len());
+    }
+}
+
+/// The head of a response to a `GET`, and its body up to the end. The first byte says where it is cut.
+pub(crate) fn response_head(bytes: &[u8]) {
+    use router::http1::head::Method;
+
+    let Some((cut, bytes)) = bytes.split_first() else { return };
+    for method in [Method::Get, Method::Head] {
+        let whole = http1::read_response(method, bytes, &[]);
+        let cut = http1::read_response(method, bytes, &[usize::from(*cut)]);
+        assert!(whole == cut || (whole.is_err() && cut.is_err()), "{whole:?} {cut:?}");
+    }
+}
+
+/// A chunked body, cut anywhere: the first byte says where. What passes as chunks has the same content.
+pub(crate) fn chunked_body(bytes: &[u8]) {
+    use router::http1::body::{Decoder, End, Output};
+    use router::http1::encode::trailers;
+    use router::http1::framing::BodyKind;
+
+    let Some((cut, body)) = bytes.split_first() else { return };
+    let decode = |body: &[u8], cut: usize, output| {
+        let mut decoder = Decoder::new(BodyKind::Chunked);
+        let (mut start, mut data) = (0, Vec::new());
+        for end in [cut.min(body.len()), body.len()] {
+            while start < end {
+                let input = &body[start..end];
+                let Ok(decoded) = decoder.decode(input, output) else { return (data, None) };
+                data.extend_from_slice(decoded.data(input));
+                start += decoded.consumed();
+                if decoded.end != End::No {
+                    if output == Output::Chunks && decoded.end == End::Trailers {
+                        trailers(&mut data, decoder.trailers());
+                    }
+                    return (data, Some(start));
+                }
+            }
+        }
+        (data, None)
+    };
+    for output in [Output::Chunks, Output::Content] {
+        assert_eq!(decode(body, usize::from(*cut), output), decode(body, 0, output));
+    }
+    if let (chunks, Some(_)) = decode(body, 0, Output::Chunks) {
+        assert_eq!(decode(&chunks, 0, Output::Content), {
+            let (content, _) = decode(body, 0, Output::Content);
+            (content, Some(chunks.len()))
+        });
+    }
+}
+
+/// A whole client connection, cut anywhere: the first byte says where.
+pub(crate) fn http1_connection(bytes: &[u8]) {
+    let Some((cut, bytes)) = bytes.split_first() else { return };
+    let whole = http1::read_requests(bytes, &[]);
+    let cut = http1::read_requests(bytes, &[usize::from(*cut)]);
+    assert_eq!(whole.requests, cut.requests);
+    for request in &whole.requests {
+        let again = http1::read_requests(&request.forwarded, &[]);
+        assert_eq!((again.requests.len(), again.refused, again.rest), (1, None, 0));
+        assert_eq!(again.requests[0].body, request.body);
     }
 }
