@@ -11,8 +11,9 @@ use futures_util::stream::FuturesUnordered;
 use http::StatusCode;
 use reqwest::redirect::Policy;
 use serde::Deserialize;
+use shared::time_limit::timeout;
 use thiserror::Error;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{Chain, check_object, read_up_to, seen};

@@ -17,8 +17,9 @@ use futures_util::{Stream, StreamExt as _};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use shared::backoff::Backoff;
+use shared::time_limit::timeout;
 use thiserror::Error;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use url::Url;
 
 pub use self::hint::{Gone, Hint, hints};

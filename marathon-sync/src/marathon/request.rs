@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::header::{ACCEPT, ACCEPT_ENCODING, LOCATION};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
+use shared::time_limit::timeout;
 use thiserror::Error;
-use tokio::time::timeout;
 use url::Url;
 
 use super::answer::{NotAnswer, read_up_to, seen};

@@ -168,7 +168,7 @@ fn task_that_runs_again_under_its_id_is_judged_anew() {
         ("other ports", moved, "http://10.0.0.1:31002", "a.test = ? http://10.0.0.1:31002"),
     ] {
         let look = |world: &mut World, task: &Value| {
-            let checked = crate::world::checked("/a", "a.test", std::slice::from_ref(task));
+            let checked = checked("/a", "a.test", std::slice::from_ref(task));
             lines(&world.look(&json!([checked])).plan)
         };
         // Without the event, too, its health is not that of its last life.

@@ -7,9 +7,10 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderValue, StatusCode};
 use shared::lock::lock;
 use shared::secret::Secret;
+use shared::time_limit::timeout;
 use thiserror::Error;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{Basic, Credentials, CredentialsError, ReadFrom, ServiceAccount, lifetime, token_of};
 use crate::marathon::answer::{read_up_to, seen};
