@@ -304,6 +304,52 @@ fn a_trusted_proxy_may_have_many_connections() {
     drop(open);
 }
 
+/// Requests that are given up cost the backend work, and answers that cost nothing make up for none of it
+/// (CVE-2023-44487): neither a health check for each, nor the head of an answer.
+#[test]
+fn given_up_requests_end_the_connection_whatever_else_is_answered() {
+    /// More than any budget, and fewer than fit into the time in which that many come back.
+    const MANY: u32 = 1000;
+    let gate = Gate::new();
+    let unanswered = stage(Backend::gated("b", &gate), |builder| builder.set("http.h2c", true));
+    let half_answered = Backend::with("b", |exchange| {
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun")?;
+        exchange.conn.set_limit(None);
+        exchange.conn.read_to_end()?;
+        Ok(Next::Close)
+    });
+    let half_answered = stage(half_answered, |builder| builder.set("http.h2c", true));
+    let get_of = |host: &'static str| {
+        let fields: [(&[u8], &[u8]); 4] = [
+            (b":method", b"GET"),
+            (b":scheme", b"http"),
+            (b":path", b"/"),
+            (b":authority", host.as_bytes()),
+        ];
+        block(&fields)
+    };
+    for (stage, pings) in [(&unanswered, true), (&half_answered, false)] {
+        let mut client = Raw::connect(stage.router.addr(), &[]);
+        let mut begin = |client: &mut Raw, stream: u32, host: &'static str| {
+            client.send(kind::HEADERS, END_HEADERS | END_STREAM, stream, &get_of(host)).ok()
+        };
+        let mut give_up = |stream: u32| {
+            begin(&mut client, stream, "a.test")?;
+            // Whose head has to come before the request is given up.
+            let awaited = if pings { stream + 2 } else { stream };
+            if pings {
+                begin(&mut client, awaited, "__ping__")?;
+            }
+            while client.frame()?.stream != awaited {}
+            client.send(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes()).ok()
+        };
+        let ended = (0..MANY).find(|round| give_up(1 + 4 * round).is_none());
+        assert!(ended.is_some_and(|round| round >= 100), "ended in round {ended:?}");
+        assert_eq!(get(stage.router.addr(), "__ping__", "/").status(), 200, "others go on");
+    }
+    gate.open();
+}
+
 /// A line feed without a carriage return ends no line: such a head is refused also when it comes in one
 /// piece with the request before it, which is answered.
 #[test]

@@ -38,5 +38,6 @@ mod sticky;
 mod storms;
 mod tests_are_modules;
 mod topologies;
+mod tunnel_limits;
 mod websocket;
 mod websocket_http2;

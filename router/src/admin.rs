@@ -23,13 +23,18 @@ pub struct Admin {
     pub is_draining: AtomicBool,
 }
 
-/// Serves `admin` on `socket` for ever.
+/// Serves `admin` on `socket` for ever, to at most `connections` at a time.
 ///
 /// # Errors
 ///
 /// When the socket cannot be used.
-pub async fn serve(socket: std::net::TcpListener, admin: Arc<Admin>) -> io::Result<()> {
-    shared::admin::serve(socket, Limits::default(), move |uri| admin.answer(uri)).await
+pub async fn serve(
+    socket: std::net::TcpListener,
+    admin: Arc<Admin>,
+    connections: usize,
+) -> io::Result<()> {
+    let limits = Limits { connections, ..Limits::default() };
+    shared::admin::serve(socket, limits, move |uri| admin.answer(uri)).await
 }
 
 impl Admin {

@@ -13,6 +13,7 @@ use shared::store::{Outage, Store, StoreConfig, Watcher};
 use shared::telemetry::LevelHandle;
 use shared::time_limit;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::access_log::{AccessLog, Opened, Sink};
@@ -21,6 +22,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError, TimeoutMark};
 use crate::dead_marks;
+use crate::descriptors::Descriptors;
 use crate::grace::Grace;
 use crate::host_failures::HostFailures;
 use crate::listen::{Bound, Purpose};
@@ -262,11 +264,18 @@ impl App {
             Some((log, sinks)) => (Some(log), sinks),
             None => (None, Vec::new()),
         };
+        let descriptors = Descriptors::of_process();
         let own = listeners.iter().chain(&admin).map(|bound| bound.address).collect();
         let guard = Guard { allowed: config.allowed_backends.clone(), own };
         let lookup = Arc::new(names::system);
-        let connector =
-            Connector::new(config.connect_timeout, guard, Arc::clone(&clock), authorities, lookup);
+        let connector = Connector::new(
+            config.connect_timeout,
+            guard,
+            Arc::clone(&clock),
+            authorities,
+            lookup,
+            descriptors,
+        );
         let connector = Arc::new(connector);
         let queue_time = config.tcp_timeout.unwrap_or(MAX_QUEUE_TIME).min(MAX_QUEUE_TIME);
 
@@ -291,8 +300,13 @@ impl App {
         let stop = CancellationToken::new();
         let mut threads = Vec::new();
         let counters: Vec<_> = (0..config.workers).map(|_| Arc::<Counters>::default()).collect();
+        let (counts, tunnel_refusals) = (Arc::default(), Arc::default());
         let tunnels: Vec<_> = (0..config.workers)
-            .map(|_| Arc::new(Tunnels { shutdown: stop.clone(), ..Tunnels::default() }))
+            .map(|_| {
+                let (counts, refusals) = (Arc::clone(&counts), Arc::clone(&tunnel_refusals));
+                let (tracker, shutdown) = (TaskTracker::new(), stop.clone());
+                Arc::new(Tunnels { tracker, shutdown, counts, refusals })
+            })
             .collect();
         let state: Arc<dyn State> = Arc::new(Observed {
             table: Arc::clone(&table),
@@ -307,7 +321,11 @@ impl App {
         });
         let admin_address = admin.as_ref().map(|bound| bound.address);
         if let Some(socket) = admin.and_then(|bound| bound.sockets.into_iter().next()) {
-            drop(tokio::spawn(admin::serve(socket, Arc::clone(&admin_state))));
+            drop(tokio::spawn(admin::serve(
+                socket,
+                Arc::clone(&admin_state),
+                descriptors.monitors(),
+            )));
         }
         // Before the first request: a snapshot shall not answer for a Redis that is there. Who comes
         // meanwhile waits in the backlog of the sockets.
@@ -349,6 +367,7 @@ impl App {
                 h2c: config.h2c,
                 settings: Arc::clone(&settings),
                 clients: Arc::clone(&clients),
+                descriptors,
                 drain: drain.clone(),
                 stop: stop.clone(),
             };

@@ -37,6 +37,8 @@ pub struct Ticket {
 pub enum Refusal {
     /// `maxConnections`.
     Connections,
+    /// The limit of open files, but for a reserve.
+    Files,
     /// `maxConnectionsPerAddress`.
     PerAddress,
 }
@@ -46,6 +48,7 @@ impl Refusal {
     pub fn setting(self) -> &'static str {
         match self {
             Self::Connections => "server.maxConnections",
+            Self::Files => "open files (ulimit -n, LimitNOFILE)",
             Self::PerAddress => "server.maxConnectionsPerAddress",
         }
     }
@@ -133,25 +136,15 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use std::net::IpAddr;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::{COMPLAINT_PAUSE, Clients, Limits, Refusal};
+    use crate::limits;
 
     fn limits(connections: u32, per_address: u32) -> Limits {
-        let time = Duration::from_secs(1);
         Limits {
-            head_timeout: time,
-            first_byte_timeout: time,
-            idle_timeout: time,
-            max_head: 0,
-            max_headers: 0,
-            max_uri: 0,
-            max_body: None,
-            min_body_rate: None,
-            max_requests: None,
-            max_requests_per_connection: None,
             max_connections: Some(connections),
             max_connections_per_address: Some(per_address),
+            ..limits::tests::unlimited()
         }
     }
 

@@ -338,6 +338,8 @@ impl Config {
                 "maxRequestsPerConnection": self.limits.max_requests_per_connection.unwrap_or(0),
                 "maxConnections": self.limits.max_connections.unwrap_or(0),
                 "maxConnectionsPerAddress": self.limits.max_connections_per_address.unwrap_or(0),
+                "maxTunnels": self.limits.max_tunnels.unwrap_or(0),
+                "maxTunnelsPerBackend": self.limits.max_tunnels_per_backend.unwrap_or(0),
             },
             "http": { "h2c": self.h2c, "bind": self.listen.iter().map(|address| {
                 json!({

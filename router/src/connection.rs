@@ -14,8 +14,9 @@ use std::time::Duration;
 use shared::lock::lock;
 
 use crate::access_log::Record;
+use crate::clients::Ticket;
 use crate::clock::Clock;
-use crate::limits::{Limits, Pace};
+use crate::limits::{Budget, Limits, Pace};
 use crate::route::{Millis, millis};
 
 mod counted;
@@ -35,9 +36,10 @@ const NEVER: Millis = Millis::MAX;
 /// Sweeps after which a running request's client is looked for, about three seconds: thousands of
 /// long polls must not cost a noticeable share of a core.
 const SWEEPS_PER_QUESTION: u8 = 60;
-/// Requests that a client of HTTP/2 may give up beyond those that it lets us answer: a page that is
-/// left while it loads gives up a few dozen.
-const MAX_GIVEN_UP: usize = 200;
+/// Requests that a client of HTTP/2 may give up at a time, and how many more each second: a page that is
+/// left while it loads gives up a few dozen, and a person leaves no more than one a second.
+const MAX_GIVEN_UP: u32 = 200;
+const GIVEN_UP_PER_SECOND: u32 = 20;
 /// Bytes of informational responses that may wait for one client.
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
@@ -90,6 +92,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The address that the client connected to.
     pub local: SocketAddr,
+    /// Counts it among all connections, for as long as it lives: also as a tunnel.
+    _ticket: Option<Ticket>,
     clock: Arc<Clock>,
     phase: AtomicU8,
     deadline: AtomicU64,
@@ -122,8 +126,12 @@ pub struct Connection {
     streams: AtomicUsize,
     /// Bytes of the head of the request, or of the heads of all requests that it carries.
     heads: AtomicUsize,
-    /// Requests that the client gave up before their answer, less those that were answered.
-    given_up: AtomicUsize,
+    /// What the client may still give up before its answer is complete.
+    give_up: Mutex<Budget>,
+    /// It has given up more than that.
+    is_flooded: AtomicBool,
+    /// The client gave up the answer to this request while the backend was at it.
+    is_cut: AtomicBool,
     /// Where in its requests the client is.
     tracker: Mutex<Tracker>,
     /// Requests so far.
@@ -145,8 +153,10 @@ impl Connection {
         clock: Arc<Clock>,
         load: Arc<Load>,
         limits: &Limits,
+        ticket: Ticket,
     ) -> Arc<Self> {
         let mut connection = Self::blank(peer, local, clock, load);
+        connection._ticket = Some(ticket);
         connection.idle_timeout = millis(limits.idle_timeout);
         connection.head_timeout = millis(limits.head_timeout);
         connection.enter(Phase::Idle, millis(limits.first_byte_timeout));
@@ -186,19 +196,25 @@ impl Connection {
         self.is_multiplexed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client gives up so many more requests than it has answered that they can only be
-    /// meant as work for us (CVE-2023-44487).
+    /// Whether the client gives up so many requests that they can only be meant as work for us
+    /// (CVE-2023-44487).
     pub fn is_flooded(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed) > MAX_GIVEN_UP
+        self.is_flooded.load(Ordering::Relaxed)
     }
 
-    fn stream_ended(&self, was_answered: bool) {
-        let given_up = self.given_up.load(Ordering::Relaxed);
-        let given_up =
-            if was_answered { given_up.saturating_sub(1) } else { given_up.saturating_add(1) };
-        self.given_up.store(given_up, Ordering::Relaxed);
-        if given_up > MAX_GIVEN_UP {
-            self.wake();
+    /// Says that the client gave up the rest of an answer, and with it the connection to the backend.
+    pub fn note_cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
+    }
+
+    fn stream_ended(&self, was_given_up: bool) {
+        if was_given_up {
+            let now = self.clock.running();
+            let is_within = lock(&self.give_up).spend(now, MAX_GIVEN_UP, GIVEN_UP_PER_SECOND);
+            if !is_within {
+                self.is_flooded.store(true, Ordering::Relaxed);
+                self.wake();
+            }
         }
         let was_last = self.streams.fetch_sub(1, Ordering::Relaxed) == 1;
         if was_last && !self.is_over.load(Ordering::Relaxed) {
@@ -210,6 +226,7 @@ impl Connection {
         Self {
             peer,
             local,
+            _ticket: None,
             clock,
             phase: AtomicU8::new(Phase::Idle as u8),
             deadline: AtomicU64::new(NEVER),
@@ -231,7 +248,9 @@ impl Connection {
             is_over: AtomicBool::new(false),
             streams: AtomicUsize::new(0),
             heads: AtomicUsize::new(0),
-            given_up: AtomicUsize::new(0),
+            give_up: Mutex::default(),
+            is_flooded: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
             tracker: Mutex::default(),
             requests: AtomicU32::new(0),
             load,
@@ -339,9 +358,14 @@ impl Connection {
             self.lateness.store(Lateness::Overdue as u8, Ordering::Relaxed);
             return false;
         }
+        self.expire();
+        true
+    }
+
+    /// Says that the deadline has passed for good.
+    fn expire(&self) {
         self.deadline.store(NEVER, Ordering::Relaxed);
         self.lateness.store(Lateness::Expired as u8, Ordering::Relaxed);
-        true
     }
 
     /// Moves the deadline, if there is one.
@@ -545,7 +569,8 @@ impl Drop for Connection {
         self.emit_record();
         if let Some(parent) = &self.parent {
             parent.heads.fetch_sub(self.heads.load(Ordering::Relaxed), Ordering::Relaxed);
-            parent.stream_ended(self.phase() == Phase::Streaming);
+            let is_cut = self.is_cut.load(Ordering::Relaxed);
+            parent.stream_ended(is_cut || self.phase() != Phase::Streaming);
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod dead_marks;
+pub mod descriptors;
 pub mod fields;
 pub mod grace;
 pub mod healthcheck;

@@ -38,6 +38,10 @@ pub struct Limits {
     pub max_connections: Option<u32>,
     /// Connections from one IPv4 address, or one IPv6 network of 64 bits.
     pub max_connections_per_address: Option<u32>,
+    /// Tunnels of all workers together.
+    pub max_tunnels: Option<u32>,
+    /// Tunnels of all workers together to one backend.
+    pub max_tunnels_per_backend: Option<u32>,
 }
 
 /// What a peer has left of the time that its bytes have bought: each byte buys 1/rate seconds, and
@@ -76,11 +80,51 @@ impl Pace {
     }
 }
 
+/// How much of our work a client may give up. What it spends comes back with time alone: whatever else the
+/// client does costs us something, too, and buys it nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Budget {
+    /// Thousandths of what was spent and has not come back.
+    spent: u64,
+    /// When that was so, in milliseconds.
+    at: u64,
+}
+
+impl Budget {
+    /// Spends 1 at `now`, in milliseconds, of at most `most`, with `per_second` coming back. `false` when it was not there.
+    pub fn spend(&mut self, now: u64, most: u32, per_second: u32) -> bool {
+        let back = now.saturating_sub(self.at).saturating_mul(per_second.into());
+        self.spent = self.spent.saturating_sub(back).saturating_add(1000);
+        self.at = now;
+        self.spent <= u64::from(most) * 1000
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
-    use super::{Duration, Pace};
+    use super::{Budget, Duration, Limits, Pace};
+
+    /// No limits, for tests that set those that they are about.
+    pub(crate) fn unlimited() -> Limits {
+        Limits {
+            head_timeout: Duration::MAX,
+            first_byte_timeout: Duration::MAX,
+            idle_timeout: Duration::MAX,
+            max_head: usize::MAX,
+            max_headers: usize::MAX,
+            max_uri: usize::MAX,
+            max_body: None,
+            min_body_rate: None,
+            max_requests: None,
+            max_requests_per_connection: None,
+            max_connections: None,
+            max_connections_per_address: None,
+            max_tunnels: None,
+            max_tunnels_per_backend: None,
+        }
+    }
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -107,7 +151,31 @@ mod tests {
         assert_eq!(pace.left(), 10_000);
     }
 
+    #[test]
+    fn budget_comes_back_with_time_alone() {
+        let mut budget = Budget::default();
+        assert!((0..20).all(|_| budget.spend(5, 20, 10)));
+        assert!(!budget.spend(5, 20, 10));
+        // 50 ms bring half of one back.
+        assert!(!budget.spend(55, 20, 10));
+        assert!(!budget.spend(155, 20, 10));
+        assert!(budget.spend(455, 20, 10));
+        assert!((0..20).all(|_| budget.spend(10_000, 20, 10)));
+        assert!(!budget.spend(10_000, 20, 10));
+    }
+
     proptest! {
+        /// Within any time no more is spent than the budget and what has come back.
+        #[test]
+        fn budget_bounds_the_rate(pauses in proptest::collection::vec(0_u64..500, 1..300)) {
+            let (mut budget, mut now, mut granted) = (Budget::default(), 0, 0_u64);
+            for pause in pauses {
+                now += pause;
+                granted += u64::from(budget.spend(now, 20, 10));
+                prop_assert!(granted <= 20 + now * 10 / 1000);
+            }
+        }
+
         /// Whoever keeps to the rate is never given up, however its bytes are spread.
         #[test]
         fn a_peer_that_keeps_its_rate_is_never_given_up(

@@ -49,6 +49,8 @@ pub struct Counters {
     pub connections: Count,
     /// Client connections that a limit refused.
     pub connections_refused: Count,
+    /// Tunnels that a limit refused.
+    pub tunnels_refused: Count,
     /// Client connections that have ended, tunnels apart.
     pub connections_ended: Count,
     /// TLS handshakes by version and whether a session was resumed: 1.2 and 1.3, new before resumed.
@@ -255,6 +257,11 @@ impl Collector for Sums {
                 "router_connections_refused",
                 "Client connections that a limit refused",
                 self.sum(|worker| &worker.connections_refused),
+            ),
+            (
+                "router_tunnels_refused",
+                "Tunnels (WebSockets and other upgrades) that a limit refused",
+                self.sum(|worker| &worker.tunnels_refused),
             ),
             (
                 "router_snapshot_write_failures",

@@ -570,7 +570,9 @@ mod tests {
         };
         let clock = Arc::new(Clock::new());
         let limit = Duration::from_secs(5);
-        let connector = Connector::new(limit, Guard::default(), Arc::clone(&clock), None, lookup);
+        let files = crate::descriptors::Descriptors::of_process();
+        let connector =
+            Connector::new(limit, Guard::default(), Arc::clone(&clock), None, lookup, files);
         let upstreams = Upstreams::new(Arc::new(connector), 100, limit);
         let origin = BackendUrl::parse(format!("http://a.test:{port}").as_bytes()).unwrap().origin;
         let (purpose, connect_timeout) = (Purpose::Exchange, None);

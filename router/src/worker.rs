@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
@@ -19,9 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::clients::{Clients, Refusal, Ticket};
+use crate::clients::{Clients, Refusal};
 use crate::clock::TICK;
 use crate::connection::{ClientIo, Connection, Connections, Load, Phase};
+use crate::descriptors::{Descriptors, Room};
 use crate::limits::DEFAULT_MAX_HEADERS;
 use crate::listen::preface;
 use crate::listen::proxy_protocol::Addresses;
@@ -87,6 +89,8 @@ pub struct Worker {
     pub settings: Arc<ArcSwap<Settings>>,
     /// Counts the connections of all workers.
     pub clients: Arc<Clients>,
+    /// What of the file descriptors clients may take.
+    pub descriptors: Descriptors,
     /// Cancelled when no more connections are to be accepted.
     pub drain: CancellationToken,
     /// Cancelled when what still runs is to be given up.
@@ -120,6 +124,7 @@ impl Worker {
                 settings: Arc::clone(&self.settings),
                 connections: Arc::clone(&connections),
                 clients: Arc::clone(&self.clients),
+                descriptors: self.descriptors,
                 load: Arc::clone(&load),
                 tracker: tracker.clone(),
                 has_preface,
@@ -224,6 +229,7 @@ struct Acceptor {
     settings: Arc<ArcSwap<Settings>>,
     connections: Arc<Connections>,
     clients: Arc<Clients>,
+    descriptors: Descriptors,
     load: Arc<Load>,
     tracker: TaskTracker,
     /// Connections begin with a PROXY header.
@@ -290,6 +296,14 @@ impl Acceptor {
 
     /// Serves a connection of `peer`, which connected to `local`.
     fn serve(&self, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+        match self.descriptors.room(stream.as_raw_fd()) {
+            Room::Enough => {}
+            Room::Scarce => self.make_room(),
+            Room::None => {
+                self.make_room();
+                return self.refuse(&stream, peer, Refusal::Files);
+            }
+        }
         let settings = self.settings.load_full();
         let is_trusted = settings.is_trusted(peer.ip().to_canonical());
         let ticket = match self.clients.admit(peer.ip(), is_trusted, &settings.limits) {
@@ -306,6 +320,7 @@ impl Acceptor {
             Arc::clone(&self.shared.clock),
             Arc::clone(&self.load),
             &settings.limits,
+            ticket,
         );
         self.connections.add(&connection);
         let client = Client {
@@ -319,16 +334,22 @@ impl Acceptor {
         let connections = Arc::clone(&self.connections);
         match self.tls.clone() {
             None if self.h2c => {
-                drop(self.tracker.spawn(serve_either(stream, client, connections, ticket)));
+                drop(self.tracker.spawn(serve_either(stream, client, connections)));
             }
             None => {
                 let io = ClientIo::new(stream.into(), Bytes::new(), Arc::clone(&client.connection));
-                drop(self.tracker.spawn(serve_http1(io, client, ticket)));
+                drop(self.tracker.spawn(serve_http1(io, client)));
             }
             Some(tls) => {
-                drop(self.tracker.spawn(serve_tls(stream, client, tls, connections, ticket)));
+                drop(self.tracker.spawn(serve_tls(stream, client, tls, connections)));
             }
         }
+    }
+
+    /// Ends the connections of this worker that have been idle for longest, once a tick.
+    fn make_room(&self) {
+        let count = self.descriptors.given_way_at_once();
+        wake(&self.connections.give_way(self.shared.clock.coarse(), count));
     }
 
     /// Ends a connection beyond a limit, as cheaply as it came.
@@ -367,7 +388,6 @@ async fn serve_tls(
     mut client: Client,
     tls: Terminator,
     connections: Arc<Connections>,
-    ticket: Ticket,
 ) {
     let accepted = {
         let connection = &client.connection;
@@ -409,11 +429,8 @@ async fn serve_tls(
             let io = ClientIo::new(stream, Bytes::new(), Arc::clone(&client.connection));
             // Of the two states, which are large, only one is ever needed.
             match is_http2 {
-                true => {
-                    let _ticket = ticket;
-                    Box::pin(http2::serve(io, client, connections)).await;
-                }
-                false => Box::pin(serve_http1(io, client, ticket)).await,
+                true => Box::pin(http2::serve(io, client, connections)).await,
+                false => Box::pin(serve_http1(io, client)).await,
             }
         }
     }
@@ -423,12 +440,7 @@ async fn serve_tls(
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves HTTP/2 to those who begin with its preface, and HTTP/1 to all others.
-async fn serve_either(
-    mut stream: TcpStream,
-    client: Client,
-    connections: Arc<Connections>,
-    ticket: Ticket,
-) {
+async fn serve_either(mut stream: TcpStream, client: Client, connections: Arc<Connections>) {
     let connection = Arc::clone(&client.connection);
     let mut early = bytes::BytesMut::with_capacity(PREFACE.len());
     std::future::poll_fn(|cx| {
@@ -455,15 +467,12 @@ async fn serve_either(
     let is_http2 = early == PREFACE;
     let io = ClientIo::new(stream.into(), early.freeze(), connection);
     match is_http2 {
-        true => {
-            let _ticket = ticket;
-            Box::pin(http2::serve(io, client, connections)).await;
-        }
-        false => Box::pin(serve_http1(io, client, ticket)).await,
+        true => Box::pin(http2::serve(io, client, connections)).await,
+        false => Box::pin(serve_http1(io, client)).await,
     }
 }
 
-async fn serve_http1(io: ClientIo, client: Client, _ticket: Ticket) {
+async fn serve_http1(io: ClientIo, client: Client) {
     let client = Arc::new(client);
     let connection = Arc::clone(&client.connection);
     let _open = Open::new(&client.shared.counters);

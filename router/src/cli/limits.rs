@@ -66,4 +66,14 @@ pub struct LimitArgs {
     /// number [config: server.maxConnectionsPerAddress; default: 0]
     #[arg(long, global = true, value_name = "N", env = "ROUTER_MAX_CONNECTIONS_PER_ADDRESS")]
     pub max_connections_per_address: Option<u32>,
+
+    /// Tunnels (WebSockets and other upgrades); more are refused with 503, 0 for any number [config:
+    /// server.maxTunnels; default: half of the limit of open files]
+    #[arg(long, global = true, value_name = "N", env = "ROUTER_MAX_TUNNELS")]
+    pub max_tunnels: Option<u32>,
+
+    /// Tunnels to one backend; more go to another backend, or are refused with 503, 0 for any number
+    /// [config: server.maxTunnelsPerBackend; default: half of maxTunnels]
+    #[arg(long, global = true, value_name = "N", env = "ROUTER_MAX_TUNNELS_PER_BACKEND")]
+    pub max_tunnels_per_backend: Option<u32>,
 }

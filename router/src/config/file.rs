@@ -72,6 +72,8 @@ pub(super) struct Server {
     pub(super) max_requests_per_connection: Option<u32>,
     pub(super) max_connections: Option<u32>,
     pub(super) max_connections_per_address: Option<u32>,
+    pub(super) max_tunnels: Option<u32>,
+    pub(super) max_tunnels_per_backend: Option<u32>,
     pub(super) trusted_proxies: Option<OneOrMany>,
     pub(super) allowed_backends: Option<OneOrMany>,
     pub(super) cookie_key: Option<String>,

@@ -6,6 +6,7 @@ use super::ConfigError;
 use super::read::Loaded;
 use super::resolve::flag_error;
 use crate::cli::Cli;
+use crate::descriptors::Descriptors;
 use crate::limits::{DEFAULT_MAX_HEAD, DEFAULT_MAX_HEADERS, Limits, MAX_URI, MIN_HEAD};
 
 /// A slow phone sends a head within a second; whoever needs ten has other plans.
@@ -63,6 +64,12 @@ pub(super) fn limits(
     let per_connection =
         count(cli.max_requests_per_connection, server.max_requests_per_connection, 0);
     let per_address = count(cli.max_connections_per_address, server.max_connections_per_address, 0);
+    // Generous, but no tunnels of one kind of client or one backend take the descriptors of all others.
+    let tunnels = Descriptors::of_process().tunnels();
+    let max_tunnels = count(cli.max_tunnels, server.max_tunnels, tunnels);
+    let per_backend = max_tunnels.unwrap_or(tunnels).div_ceil(2);
+    let per_backend =
+        count(cli.max_tunnels_per_backend, server.max_tunnels_per_backend, per_backend);
     let uri_limit = u32::try_from(MAX_URI).unwrap_or(u32::MAX);
     let least_head = u32::try_from(MIN_HEAD).unwrap_or(u32::MAX);
     Ok(Limits {
@@ -107,6 +114,8 @@ pub(super) fn limits(
         max_requests_per_connection: per_connection,
         max_connections: count(cli.max_connections, server.max_connections, 0),
         max_connections_per_address: per_address,
+        max_tunnels,
+        max_tunnels_per_backend: per_backend,
     })
 }
 
@@ -147,7 +156,10 @@ mod tests {
         assert_eq!((limits.max_body, limits.max_connections), (None, None));
         assert_eq!((limits.min_body_rate, limits.max_requests), (Some(100), Some(10_000)));
         assert_eq!(limits.idle_timeout, Duration::from_secs(30));
-        let text = r#"{"server": {"minBodyRate": 0, "maxRequests": 0, "maxBody": 7,
+        let tunnels = limits.max_tunnels.unwrap();
+        assert_eq!(limits.max_tunnels_per_backend, Some(tunnels.div_ceil(2)));
+        let text = r#"{"server": {"maxTunnels": 0, "maxTunnelsPerBackend": 11,
+            "minBodyRate": 0, "maxRequests": 0, "maxBody": 7,
             "maxConnections": 8, "maxConnectionsPerAddress": 9, "maxRequestsPerConnection": 10,
             "idleTimeout": 0.5}}"#;
         let limits = load(text, &["--max-connections=0"]).unwrap();
@@ -155,7 +167,10 @@ mod tests {
         assert_eq!((limits.max_body, limits.max_connections), (Some(7), None));
         assert_eq!(limits.max_connections_per_address, Some(9));
         assert_eq!(limits.max_requests_per_connection, Some(10));
+        assert_eq!((limits.max_tunnels, limits.max_tunnels_per_backend), (None, Some(11)));
         assert_eq!(limits.idle_timeout, Duration::from_millis(500));
+        let limits = load(r#"{"server": {"maxTunnels": 7}}"#, &[]).unwrap();
+        assert_eq!((limits.max_tunnels, limits.max_tunnels_per_backend), (Some(7), Some(4)));
     }
 
     #[test]

@@ -20,6 +20,8 @@ const NUMBERS: &[&str] = &[
     "maxRequests",
     "maxRequestsPerConnection",
     "maxSockets",
+    "maxTunnels",
+    "maxTunnelsPerBackend",
     "maxUri",
     "minBodyRate",
     "port",

@@ -57,6 +57,8 @@ const KEYS: &[&str] = &[
     "maxRequestsPerConnection",
     "maxConnections",
     "maxConnectionsPerAddress",
+    "maxTunnels",
+    "maxTunnelsPerBackend",
     "trustedProxies",
     "allowedBackends",
     "cookieKey",

@@ -1,17 +1,19 @@
 //! All connections of a worker: swept for those whose time is over, drained together.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use shared::lock::lock;
 
-use super::{Connection, Phase};
+use super::{Connection, NEVER, Phase};
 use crate::route::Millis;
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
 pub struct Connections {
     list: Mutex<Vec<Weak<Connection>>>,
+    /// When idle connections last gave way.
+    gave_way: AtomicU64,
 }
 
 impl Connections {
@@ -57,6 +59,27 @@ impl Connections {
         }
     }
 
+    /// Marks those `count` of the connections without a request as expired whose time is over first. They
+    /// are to be woken. Does so once a tick: to look for them takes as long as a sweep.
+    #[must_use]
+    pub fn give_way(&self, now: Millis, count: usize) -> Vec<Weak<Connection>> {
+        if self.gave_way.swap(now, Ordering::Relaxed) == now {
+            return Vec::new();
+        }
+        let list = lock(&self.list);
+        let is_idle = |connection: &Arc<Connection>| {
+            matches!(connection.phase(), Phase::Idle | Phase::Head)
+                && connection.deadline.load(Ordering::Relaxed) != NEVER
+        };
+        let mut idle: Vec<_> = list.iter().filter_map(Weak::upgrade).filter(is_idle).collect();
+        idle.sort_unstable_by_key(|connection| connection.deadline.load(Ordering::Relaxed));
+        idle.truncate(count);
+        for connection in &idle {
+            connection.expire();
+        }
+        idle.iter().map(Arc::downgrade).collect()
+    }
+
     /// Has every connection end with the next answer that it carries.
     pub fn drain(&self) {
         for connection in lock(&self.list).iter().filter_map(Weak::upgrade) {
@@ -82,6 +105,34 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::connection::{Load, NEVER};
+
+    #[test]
+    fn idle_connections_give_way_once_a_tick_the_oldest_first() {
+        let clock = Arc::new(Clock::new());
+        let address = "127.0.0.1:1".parse().unwrap();
+        let connections = Connections::default();
+        let make = |limit: Millis, phase: Phase| {
+            let (clock, load) = (Arc::clone(&clock), Arc::new(Load::default()));
+            let connection = Arc::new(Connection::blank(address, address, clock, load));
+            connection.enter(phase, limit);
+            connections.add(&connection);
+            connection
+        };
+        let all = [
+            make(300, Phase::Idle),
+            make(100, Phase::Busy),
+            make(200, Phase::Idle),
+            make(100, Phase::Streaming),
+            make(100, Phase::Head),
+            make(400, Phase::Idle),
+        ];
+        let expired = || all.iter().map(|connection| connection.has_expired()).collect::<Vec<_>>();
+        assert_eq!(connections.give_way(1, 2).len(), 2);
+        assert_eq!(expired(), [false, false, true, false, true, false]);
+        assert!(connections.give_way(1, 2).is_empty(), "once a tick");
+        assert_eq!(connections.give_way(2, 9).len(), 2);
+        assert_eq!(expired(), [true, false, true, false, true, true]);
+    }
 
     #[test]
     fn every_part_is_looked_at_and_what_has_gone_is_forgotten() {

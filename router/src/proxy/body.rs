@@ -197,6 +197,17 @@ impl UpstreamContent {
     }
 }
 
+impl Drop for ResponseBody {
+    /// A connection that is still leased has more to bring, which nobody takes any more.
+    fn drop(&mut self) {
+        if let Content::Upstream(content) = &self.content
+            && content.lease.is_some()
+        {
+            self.log.connection.note_cut();
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = ResponseBodyError;

@@ -4,6 +4,7 @@
 use http::{HeaderValue, StatusCode};
 use shared::store::{KeyProblem, StoreError};
 
+use super::tunnel::count::Refusal as TunnelRefusal;
 use crate::request_body::RequestBodyError;
 use crate::route::Route;
 use crate::upstream::LeaseError;
@@ -74,6 +75,9 @@ pub enum ProxyError {
     /// The options of the host want a password, and this is none.
     #[error("no password, or a wrong one")]
     Unauthorized,
+    /// More tunnels than a limit allows.
+    #[error("no more tunnels: {} is reached", .0.setting())]
+    TooManyTunnels(TunnelRefusal),
     /// Heads of the requests on one connection of HTTP/2 are too large together.
     #[error("the requests at a time on this connection have too large heads together")]
     TooLargeHeads,
@@ -139,6 +143,7 @@ impl ProxyError {
             | Self::Overloaded
             | Self::PasswordsBusy
             | Self::Store(_)
+            | Self::TooManyTunnels(_)
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
             ) => StatusCode::SERVICE_UNAVAILABLE,
@@ -162,6 +167,8 @@ impl ProxyError {
             Self::Lease(LeaseError::Connect(error)) => {
                 !matches!(error, ConnectError::Exhausted { .. })
             }
+            // Another backend may have fewer.
+            Self::TooManyTunnels(TunnelRefusal::PerBackend) => true,
             // Another backend may have no certificate to be verified.
             Self::Lease(LeaseError::UnreadableTrust) => true,
             _ => false,
@@ -194,6 +201,7 @@ impl ProxyError {
             Self::Overloaded
             | Self::PasswordsBusy
             | Self::Store(_)
+            | Self::TooManyTunnels(_)
             | Self::Lease(LeaseError::QueueTimedOut(_)) => Some(1),
             _ => None,
         }
@@ -220,6 +228,7 @@ impl ProxyError {
             | Self::Overloaded
             | Self::PasswordsBusy
             | Self::Store(_)
+            | Self::TooManyTunnels(_)
             | Self::Lease(
                 LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
             ) => Side::Router,
@@ -294,6 +303,7 @@ impl ProxyError {
             Self::Upstream(_) => "backend closed the connection",
             Self::TooLargeHeads => "heads of the requests at a time too large",
             Self::TooManyHeaders => "too many headers",
+            Self::TooManyTunnels(_) => "too many tunnels",
             Self::UpstreamTimedOut => "backend timed out",
             Self::UriTooLong => "request target too long",
         }
@@ -322,7 +332,7 @@ mod tests {
 
     use shared::store::{KeyProblem, StoreError};
 
-    use super::{ConnectError, LeaseError, ProxyError, Side};
+    use super::{ConnectError, LeaseError, ProxyError, Side, TunnelRefusal};
 
     #[test]
     fn the_consequences_of_every_error() {
@@ -336,6 +346,8 @@ mod tests {
             (ProxyError::Lease(LeaseError::Connect(exhausted)), 503, false, false, Side::Router),
             (ProxyError::BadRequest("x"), 400, false, false, Side::Client),
             (ProxyError::NoHost, 400, false, false, Side::Client),
+            (ProxyError::TooManyTunnels(TunnelRefusal::PerBackend), 503, true, false, Side::Router),
+            (ProxyError::TooManyTunnels(TunnelRefusal::Tunnels), 503, false, false, Side::Router),
             (ProxyError::UnknownHost, 400, false, false, Side::Client),
             (ProxyError::ClientBody, 400, false, false, Side::Client),
             (ProxyError::Unauthorized, 401, false, false, Side::Client),

@@ -9,13 +9,14 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use shared::backend::BackendUrl;
-use tracing::debug;
+use shared::backend::{BackendUrl, Origin};
+use tracing::{debug, warn};
 
 use super::admit::{Admitted, Expectations, Known, Upgrade};
 use super::body::RequestLog;
 use super::error::ProxyError;
 use super::request_kind::RequestKind;
+use super::tunnel::count::Slot;
 use super::{Client, Debugging, Failed, headers, rules};
 use crate::connection::BodyState;
 use crate::dead_marks::Reason;
@@ -43,6 +44,8 @@ pub(super) struct Answered {
     pub(super) upgrade: Option<Upgrade>,
     /// Brings the client back to this backend.
     pub(super) cookie: Option<HeaderValue>,
+    /// What a tunnel is counted by, if one was asked for.
+    pub(super) tunnel: Option<Slot>,
 }
 
 impl Debugging {
@@ -146,8 +149,15 @@ impl Client {
             };
             let bound = self.bound.as_ref();
             let peer = Peer { origin: &url.origin, trust, purpose, connect_timeout, bound };
-            match self.attempt(peer, limit, &mut slot, &expectations, logs_in).await {
-                Ok((lease, response)) => {
+            let attempted = match self.tunnel_slot(&upgrade, &url.origin) {
+                Ok(tunnel) => self
+                    .attempt(peer, limit, &mut slot, &expectations, logs_in)
+                    .await
+                    .map(|(lease, response)| (lease, response, tunnel)),
+                Err(error) => Err(error),
+            };
+            match attempted {
+                Ok((lease, response, tunnel)) => {
                     let route = Arc::clone(&route);
                     let cookie = self.cookie(&route, position, stuck, debugging.is_https);
                     return Ok(Answered {
@@ -159,6 +169,7 @@ impl Client {
                         kind,
                         upgrade,
                         cookie,
+                        tunnel,
                     });
                 }
                 Err(ProxyError::Lease(LeaseError::NoTunnel))
@@ -195,6 +206,28 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Counts the tunnel that an upgrade would become.
+    fn tunnel_slot(
+        &self,
+        upgrade: &Option<Upgrade>,
+        backend: &Origin,
+    ) -> Result<Option<Slot>, ProxyError> {
+        if upgrade.is_none() {
+            return Ok(None);
+        }
+        let tunnels = &self.shared.tunnels;
+        tunnels.counts.admit(backend, &self.settings.limits).map(Some).map_err(|refusal| {
+            self.shared.counters.tunnels_refused.add();
+            if let Some(suppressed) = tunnels.refusals.is_due(self.shared.clock.coarse()) {
+                warn!(
+                    %backend, setting = refusal.setting(), suppressed,
+                    "tunnels (WebSockets and other upgrades) are refused with 503: a limit is reached"
+                );
+            }
+            ProxyError::TooManyTunnels(refusal)
+        })
     }
 
     /// The backend on whose connection the client has begun to log in, unless that backend is dead: all

@@ -35,8 +35,17 @@ impl Client {
         debugging: &Debugging,
         mut log: RequestLog,
     ) -> Response<ResponseBody> {
-        let Answered { response, mut lease, route, position, version, kind, upgrade, cookie } =
-            answered;
+        let Answered {
+            response,
+            mut lease,
+            route,
+            position,
+            version,
+            kind,
+            upgrade,
+            cookie,
+            tunnel,
+        } = answered;
         let (mut parts, incoming) = response.into_parts();
         self.judge(&route, position, &parts, kind);
         let is_http2 = version == Version::HTTP_2;
@@ -100,7 +109,7 @@ impl Client {
                         None => idle_timeout,
                     };
                     let connection = Arc::clone(&self.connection);
-                    let client = Downstream { upgrade: upgrade.client, connection };
+                    let client = Downstream { upgrade: upgrade.client, connection, slot: tunnel };
                     self.shared.tunnels.spawn(client, upstream, idle_timeout, log.take());
                 }
                 Response::from_parts(parts, ResponseBody::empty(log))

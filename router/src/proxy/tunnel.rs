@@ -15,9 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+pub mod count;
+
 use crate::access_log::Record;
 use crate::connection::{ClientIo, Connection};
 use crate::route::Millis;
+use crate::seldom::Seldom;
 use crate::stream::Stream;
 
 /// Bytes taken from a socket at a time. A direction holds a buffer only while it has bytes.
@@ -43,6 +46,8 @@ pub struct Downstream {
     pub upgrade: OnUpgrade,
     /// The state of it, which lives as long as the tunnel does.
     pub connection: Arc<Connection>,
+    /// What the tunnel is counted by.
+    pub slot: Option<count::Slot>,
 }
 
 /// Waits for the client's side and then pipes. Writes the access-log `record` at the end.
@@ -53,7 +58,7 @@ pub async fn run(
     shutdown: CancellationToken,
     record: Option<Box<Record>>,
 ) {
-    let Downstream { upgrade, connection } = client;
+    let Downstream { upgrade, connection, slot: _counted } = client;
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -238,6 +243,10 @@ pub struct Tunnels {
     pub tracker: tokio_util::task::TaskTracker,
     /// Ends them.
     pub shutdown: CancellationToken,
+    /// Those of all workers.
+    pub counts: Arc<count::Counts>,
+    /// Says that tunnels are refused.
+    pub refusals: Arc<Seldom>,
 }
 
 impl Tunnels {

@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rustls::pki_types::ServerName;
 use shared::backend::{BackendHost, Origin, Scheme};
 use shared::time_limit;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tracing::warn;
 
@@ -18,6 +20,7 @@ use super::guard::{Forbidden, Guard};
 use super::names::{Lookup, Names};
 use super::trust::Trusts;
 use crate::clock::Clock;
+use crate::descriptors::Descriptors;
 use crate::route::trust::{Authorities, Id, Signers};
 use crate::seldom::Seldom;
 use crate::stream::Stream;
@@ -89,6 +92,8 @@ pub struct Connector {
     guard: Guard,
     clock: Arc<Clock>,
     refusals: Seldom,
+    descriptors: Descriptors,
+    exhaustions: Seldom,
     names: Names,
     trusts: Trusts,
     /// Backends whose TLS was complained about, and by whose rule.
@@ -105,11 +110,13 @@ impl Connector {
         clock: Arc<Clock>,
         authorities: Option<Authorities>,
         lookup: Arc<Lookup>,
+        descriptors: Descriptors,
     ) -> Self {
         let (reported, refusals) = (Mutex::default(), Seldom::default());
+        let exhaustions = Seldom::default();
         let names = Names::new(Arc::clone(&clock), lookup);
         let trusts = Trusts::new(authorities);
-        Self { timeout, guard, clock, refusals, names, trusts, reported }
+        Self { timeout, guard, clock, refusals, descriptors, exhaustions, names, trusts, reported }
     }
 
     /// The names of backends.
@@ -242,12 +249,32 @@ impl Connector {
             }
             return Err(ConnectError::Forbidden { address, reason });
         }
-        dial(address).await
+        dial(address, self.descriptors).await.inspect_err(|error| {
+            if let ConnectError::Exhausted { source, .. } = error
+                && let Some(suppressed) = self.exhaustions.is_due(self.clock.now())
+            {
+                warn!(
+                    backend = %origin, error = %source, suppressed,
+                    "requests get 503: there are no file descriptors or ports left for connections to \
+                     backends; raise the limit of open files (`ulimit -n`, LimitNOFILE)"
+                );
+            }
+        })
     }
 }
 
-async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let stream = TcpStream::connect(address).await.map_err(|source| {
+async fn dial(address: SocketAddr, descriptors: Descriptors) -> Result<TcpStream, ConnectError> {
+    let connect = async {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if !descriptors.allows_backend(socket.as_raw_fd()) {
+            return Err(Errno::EMFILE.into());
+        }
+        socket.connect(address).await
+    };
+    let stream = connect.await.map_err(|source: io::Error| {
         if is_exhaustion(&source) {
             ConnectError::Exhausted { address, source }
         } else {
@@ -284,7 +311,6 @@ pub(super) fn refuses_protocols(error: &ConnectError) -> bool {
 
 /// Errors that come from our own side: too many open files, no memory, no local port.
 fn is_exhaustion(error: &io::Error) -> bool {
-    use nix::errno::Errno;
     let number = error.raw_os_error().map(Errno::from_raw);
     matches!(
         number,
@@ -300,6 +326,7 @@ mod tests {
     use shared::backend::BackendUrl;
 
     use super::{Clock, ConnectError, Connector, Guard, Peer};
+    use crate::descriptors::Descriptors;
     use crate::upstream::Purpose;
 
     fn peer(origin: &shared::backend::Origin) -> Peer<'_> {
@@ -309,7 +336,8 @@ mod tests {
     fn connector() -> Connector {
         let clock = Arc::new(Clock::new());
         let lookup = Arc::new(crate::upstream::names::system);
-        Connector::new(Duration::from_secs(5), Guard::default(), clock, None, lookup)
+        let descriptors = Descriptors::of_process();
+        Connector::new(Duration::from_secs(5), Guard::default(), clock, None, lookup, descriptors)
     }
 
     #[tokio::test]
