@@ -9,21 +9,20 @@
 //! time.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::Duration;
 
 use http::Request;
-use shared::backend::{BackendHost, Origin, Scheme};
+use shared::backend::{Origin, Scheme};
 use shared::lock::lock;
 use shared::time_limit;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::connection::Permit;
+use crate::route::Millis;
 use crate::route::trust::{Id, Signers, Trust};
-use crate::route::{Millis, millis};
 use crate::stream::Stream;
 
 mod bound;
@@ -32,17 +31,16 @@ mod exchange;
 pub mod guard;
 mod http2;
 pub mod names;
+mod pool;
 mod socket;
 pub mod trust;
 pub mod wire;
 
 pub use bound::Bound;
-use bound::Slots;
 use connect::{ConnectError, Connector};
 use exchange::Sender;
 pub use exchange::{Exchange, SendError};
-use http2::sharing::{Place, Shared, Usage};
-use names::{Name, Reached};
+use pool::Pool;
 
 /// An unused connection is closed after this. Backends commonly close theirs after 60 s or
 /// more; those that do sooner are noticed before the connection is used.
@@ -129,40 +127,6 @@ pub struct Upstreams {
     queue_timeout: Duration,
 }
 
-/// The connections of one worker to one backend.
-#[derive(Debug)]
-struct Pool {
-    origin: Origin,
-    connector: Arc<Connector>,
-    /// Of a backend that is no address.
-    name: Option<Arc<Name>>,
-    /// One permit for each connection in use or being made. As a new connection is made only when
-    /// none is idle, this bounds all connections of the pool.
-    permits: Arc<Semaphore>,
-    /// All that `permits` has.
-    max_sockets: usize,
-    /// Last in, first out: the connections that are not needed grow old and expire.
-    idle: Mutex<Vec<Idle>>,
-    /// Those that requests share where the backend speaks HTTP/2. `maxSockets` is then the requests
-    /// at a time, but for those that wait for their own clients.
-    shared: Mutex<Shared>,
-    /// Held while a connection is made that others will share: they wait for it instead of making one
-    /// each, as when a backend ends the one that all used.
-    sharing_soon: tokio::sync::Mutex<()>,
-    /// The backend was seen to speak HTTP/2.
-    shares: AtomicBool,
-    /// The backend chose HTTP/2 and allowed no WebSocket over it.
-    wants_http1_for_websocket: AtomicBool,
-    /// Idle connections that belong to clients: at most `max_sockets`, too.
-    bound: Slots,
-}
-
-#[derive(Debug)]
-struct Idle {
-    exchange: Box<Exchange>,
-    since: Millis,
-}
-
 /// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
 #[derive(Debug)]
 pub struct Lease {
@@ -199,24 +163,7 @@ impl Upstreams {
     }
 
     fn pool(&self, Peer { origin, trust, .. }: Peer<'_>) -> Arc<Pool> {
-        let make = || {
-            Arc::new(Pool {
-                origin: origin.clone(),
-                connector: Arc::clone(&self.connector),
-                name: match &origin.host {
-                    BackendHost::Ip(_) => None,
-                    BackendHost::Name(name) => Some(self.connector.names().entry(name)),
-                },
-                permits: Arc::new(Semaphore::new(self.max_sockets)),
-                max_sockets: self.max_sockets,
-                idle: Mutex::default(),
-                shared: Mutex::default(),
-                sharing_soon: tokio::sync::Mutex::default(),
-                shares: AtomicBool::new(origin.scheme == Scheme::H2c),
-                wants_http1_for_websocket: AtomicBool::new(false),
-                bound: Slots::new(self.max_sockets),
-            })
-        };
+        let make = || Arc::new(Pool::new(origin, &self.connector, self.max_sockets));
         match trust {
             Some(trust) if origin.scheme == Scheme::Https => {
                 let mut special = lock(&self.special);
@@ -290,26 +237,7 @@ impl Upstreams {
     /// address its name no longer has, and forgets backends without connections.
     pub fn sweep(&self, now: Millis) {
         let mut expired = Vec::new();
-        let mut keep = |pool: &Arc<Pool>| {
-            let mut cx = Context::from_waker(Waker::noop());
-            if let Some(name) = &pool.name {
-                pool.connector.names().refresh(name);
-            }
-            let mut idle = lock(&pool.idle);
-            for mut candidate in std::mem::take(&mut *idle) {
-                let is_young = now.saturating_sub(candidate.since) < millis(IDLE_TIMEOUT);
-                let is_current = pool.is_current(&mut candidate.exchange.reached);
-                if is_young && is_current && candidate.exchange.is_usable(&mut cx) {
-                    idle.push(candidate);
-                } else {
-                    expired.push(candidate);
-                }
-            }
-            // Whoever uses or waits for a connection holds the pool.
-            let mut shared = lock(&pool.shared);
-            shared.retain(|reached| pool.is_current(reached));
-            shared.sweep(now) || !idle.is_empty() || Arc::strong_count(pool) > 1
-        };
+        let mut keep = |pool: &Arc<Pool>| pool.sweep(now, &mut expired);
         lock(&self.pools).retain(|_, pool| keep(pool));
         lock(&self.special).retain(|_, pools| {
             pools.retain(|_, pool| keep(pool));
@@ -328,132 +256,6 @@ fn entry(pools: &mut Pools, origin: &Origin, make: impl FnOnce() -> Arc<Pool>) -
     let pool = make();
     pools.insert(origin.clone(), Arc::clone(&pool));
     pool
-}
-
-impl Pool {
-    /// A connection that was used before, and who may use it next. The client's own comes first, then one
-    /// to the address whose turn it is, where the backend's name has several.
-    fn take_idle(self: &Arc<Self>, peer: Peer<'_>) -> Option<(Box<Exchange>, KeptFor)> {
-        if let Some(bound) = peer.bound
-            && let Some(exchange) = bound.take(self)
-        {
-            return Some((exchange, KeptFor::Client(Arc::clone(bound))));
-        }
-        let Some(name) = &self.name else {
-            return Some((self.take_to(peer.purpose, None)?, KeptFor::Anyone));
-        };
-        let target = self.connector.names().target(name);
-        let exchange = self.take_to(peer.purpose, target)?;
-        if target.is_some() {
-            name.take_turn();
-        }
-        Some((exchange, KeptFor::Anyone))
-    }
-
-    /// One to `target`; to any address when there are as many connections as `maxSockets` allows.
-    fn take_to(&self, purpose: Purpose, target: Option<IpAddr>) -> Option<Box<Exchange>> {
-        if purpose == Purpose::Exchange {
-            let mut shared = lock(&self.shared);
-            if self.name.is_some() {
-                shared.retain(|reached| self.is_current(reached));
-            }
-            if let Some((sender, place, reached)) = shared.take(target) {
-                return Some(self.multiplexed(sender, place, reached));
-            }
-        }
-        let mut idle = lock(&self.idle);
-        let is_full = idle.len() > self.permits.available_permits();
-        loop {
-            let last = idle.len().checked_sub(1)?;
-            let index = match target {
-                Some(_) => idle.iter().rposition(|idle| idle.exchange.reached.address == target),
-                None => Some(last),
-            };
-            let index = index.or_else(|| is_full.then_some(last))?;
-            let mut exchange = idle.remove(index).exchange;
-            if self.is_current(&mut exchange.reached) {
-                return Some(exchange);
-            }
-        }
-    }
-
-    /// Whether a connection goes to where the backend is by now.
-    fn is_current(&self, reached: &mut Reached) -> bool {
-        self.name.as_ref().is_none_or(|name| name.is_current(reached))
-    }
-
-    fn reached(&self, stream: &Stream) -> Reached {
-        let Some(name) = &self.name else { return Reached::default() };
-        let address = stream.socket().and_then(|socket| socket.peer_addr().ok());
-        name.reached(address.map(|address| address.ip()))
-    }
-
-    fn multiplexed(&self, sender: http2::Sender, place: Place, reached: Reached) -> Box<Exchange> {
-        let sender = Sender::Http2(sender, self.origin.scheme);
-        let mut exchange = Exchange::over_http2(sender, Some(place));
-        exchange.reached = reached;
-        exchange
-    }
-
-    async fn connect(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
-        let takes_http2 = peer.purpose.takes_http2();
-        let stream = match self.connector.connect(peer, takes_http2).await {
-            Err(error) if !takes_http2 && connect::refuses_protocols(&error) => {
-                if peer.purpose != Purpose::Login {
-                    return Err(LeaseError::NoTunnel);
-                }
-                self.connector.connect(peer, true).await?
-            }
-            stream => stream?,
-        };
-        let reached = self.reached(&stream);
-        if self.origin.scheme == Scheme::H2c || stream.speaks_http2() {
-            let usage = Usage::new();
-            let sender = Box::pin(http2::handshake(stream, Arc::clone(&usage))).await?;
-            let place = Place::new(&usage);
-            self.shares.store(true, Ordering::Relaxed);
-            if peer.purpose == Purpose::Exchange {
-                lock(&self.shared).add(&sender, &usage, reached);
-            }
-            return Ok(self.multiplexed(sender, place, reached));
-        }
-        let mut exchange = Exchange::over_http1(stream).await?;
-        exchange.reached = reached;
-        Ok(exchange)
-    }
-
-    /// A connection for a WebSocket: of HTTP/2 if the backend chooses that and allows WebSockets over it,
-    /// else of HTTP/1.1, as browsers do it.
-    async fn connect_for_websocket(&self, peer: Peer<'_>) -> Result<Box<Exchange>, LeaseError> {
-        if !self.wants_http1_for_websocket.load(Ordering::Relaxed) {
-            let stream = self.connector.connect(peer, true).await?;
-            if self.origin.scheme != Scheme::H2c && !stream.speaks_http2() {
-                return Ok(Exchange::over_http1(stream).await?);
-            }
-            let (sender, allows) = http2::handshake_for_websocket(stream).await?;
-            let limit = self.connector.limit(peer);
-            let allows = time_limit::timeout(limit, allows).await;
-            if allows.map_err(|_elapsed| ConnectError::TimedOut(limit))?.unwrap_or(false) {
-                return Ok(Exchange::over_http2(
-                    Sender::WebSocket(sender, self.origin.scheme),
-                    None,
-                ));
-            }
-            if self.origin.scheme == Scheme::H2c {
-                return Err(LeaseError::NoTunnel);
-            }
-            self.wants_http1_for_websocket.store(true, Ordering::Relaxed);
-        }
-        match self.connector.connect(peer, false).await {
-            Ok(stream) => Ok(Exchange::over_http1(stream).await?),
-            // With HTTP/2 there was TLS: the backend does not want HTTP/1.1, or has changed since.
-            Err(ConnectError::Tls { .. }) => {
-                self.wants_http1_for_websocket.store(false, Ordering::Relaxed);
-                Err(LeaseError::NoTunnel)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
 }
 
 impl Lease {
@@ -525,7 +327,7 @@ impl Lease {
         }
         // Before the permit is released: whoever waits for it finds the connection.
         match &self.kept_for {
-            KeptFor::Anyone => lock(&self.pool.idle).push(Idle { exchange, since: now }),
+            KeptFor::Anyone => self.pool.put(exchange, now),
             KeptFor::Client(bound) => bound.keep(exchange, &self.pool),
             KeptFor::Nobody => {}
         }
@@ -535,6 +337,7 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::task::Waker;
 
     use shared::backend::BackendUrl;
     use tokio::io::AsyncReadExt as _;

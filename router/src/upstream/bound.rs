@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use shared::backend::Origin;
 use shared::lock::lock;
 
-use super::{Exchange, Pool};
+use super::Exchange;
+use super::pool::Pool;
 
 /// The idle backend connection that belongs to a client connection, if there is one. One is enough: a client
 /// that logs in at a second backend logs in again when it returns to the first.
