@@ -545,7 +545,12 @@ impl Paced {
     pub fn wait(&mut self, connection: &Connection) {
         if self.waiting_since.is_none() {
             self.waiting_since = Some(connection.clock.running());
-            connection.tighten(self.pace.left());
+            match self.pace.left() {
+                // It was read a moment ago and is behind with all that it brought: no sweep has to find that
+                // twice. A byte now and then would begin the count anew each time.
+                0 => connection.expire(),
+                left => connection.tighten(left),
+            }
         }
     }
 
