@@ -89,7 +89,7 @@ impl Cluster {
         } else {
             (format!("{safe}.{uuid}"), format!("{safe}.marathon-{uuid}"))
         };
-        self.launch_as(app, id.clone(), instance, place, now);
+        self.launch_as(app, &id, instance, place, now);
         Some(id)
     }
 
@@ -97,14 +97,14 @@ impl Cluster {
     /// tasks.
     pub fn launch_again(&mut self, app: &str, ended: &Task, place: Place) {
         let now = self.clock.stamp();
-        self.launch_as(app, ended.id.clone(), ended.instance.clone(), place, now);
+        self.launch_as(app, &ended.id, ended.instance.clone(), place, now);
     }
 
-    fn launch_as(&mut self, app: &str, id: String, instance: String, place: Place, now: Stamp) {
+    fn launch_as(&mut self, app: &str, id: &str, instance: String, place: Place, now: Stamp) {
         let Some(app) = self.apps.get_mut(app) else { return };
         let app_id = app.id.clone();
         app.tasks.push(Task {
-            id: id.clone(),
+            id: id.to_owned(),
             instance,
             place,
             state: State::Staging,
@@ -115,8 +115,8 @@ impl Cluster {
             ready: false,
             overlay: super::Overlay::default(),
         });
-        self.app_of.insert(id.clone(), app_id);
-        self.tell_state(&id);
+        self.app_of.insert(id.to_owned(), app_id);
+        self.tell_state(id);
     }
 
     /// Moves a task to another state. A terminal one is told and expunged at once, as Marathon does.
