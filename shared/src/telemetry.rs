@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::str::FromStr;
 
 use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -55,9 +56,18 @@ impl LevelHandle {
 ///
 /// What was expected instead.
 pub fn parse_level(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder().parse(level).map_err(|error| {
-        format!("the log level must be error, warn, info, debug or trace, not `{level}` ({error})")
-    })
+    let expected =
+        || format!("the log level must be error, warn, info, debug or trace, not `{level}`");
+    // A word that is no level is a directive, too: it names a module, and everything else is silent.
+    // So does an empty one, which is `error` to the library: a variable that was left empty.
+    let is_module = |directive: &str| {
+        let word = directive.trim();
+        !word.contains(['=', '[']) && (word.is_empty() || word.parse::<LevelFilter>().is_err())
+    };
+    if level.split(',').any(is_module) {
+        return Err(expected());
+    }
+    EnvFilter::builder().parse(level).map_err(|error| format!("{} ({error})", expected()))
 }
 
 /// Starts logging to standard error. Call once, first thing in `main`.
@@ -86,4 +96,21 @@ pub fn init(format: LogFormat, level: &str) -> Result<LevelHandle, String> {
         .try_init()
         .map_err(|error| error.to_string())?;
     Ok(LevelHandle { filter: handle, _writer: guard })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_level;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for level in ["error", "WARN", "info", "debug", "trace", "off", "info,router=debug"] {
+            assert!(parse_level(level).is_ok(), "{level}");
+        }
+        for level in ["warning", "verbose", "INFORMATION", "", "info,verbose", "router=loud", "4x"]
+        {
+            let error = parse_level(level).unwrap_err();
+            assert!(error.contains(&format!("or trace, not `{level}`")), "{error}");
+        }
+    }
 }

@@ -16,6 +16,8 @@ pub enum Outage {
     Certificate,
     /// It is a node of a cluster.
     Cluster,
+    /// It has no database of that number.
+    Database,
     /// It has as many clients as it takes.
     Full,
     /// Something that does not speak Redis' protocol listens there.
@@ -45,6 +47,8 @@ impl Outage {
         }
         if text.contains("max number of clients") {
             Self::Full
+        } else if text.contains("refused to switch database") {
+            Self::Database
         } else if text.contains("DENIED") {
             Self::Protected
         } else if text.contains("certificate") {
@@ -64,6 +68,10 @@ impl Outage {
             Self::Busy => "it is up but busy, this may pass by itself",
             Self::Certificate => "check its certificate, and `ca` of the driver",
             Self::Cluster => "it is part of a cluster, which is not supported",
+            Self::Database => {
+                "it refuses the database, which is the number at the end of `driver` or --redis: its \
+                 `databases` allow 0 to 15 unless set otherwise"
+            }
             Self::Full => "it has as many clients as its `maxclients` allows",
             Self::NotRedis if is_tls => {
                 "what listens there does not speak Redis' protocol: check the port"
@@ -72,7 +80,10 @@ impl Outage {
                 "what listens there does not speak Redis' protocol: check the port, and whether it \
                  wants TLS (rediss://)"
             }
-            Self::Password => "it refuses the password, check `driver` or --redis",
+            Self::Password => {
+                "it refuses the password, check that and the user in `driver` or --redis, or the file of \
+                 --redis-password-file"
+            }
             Self::Protected => {
                 "it is in protected mode and takes clients of its own machine only: set \
                  `requirepass` in redis.conf and name the password here"
@@ -94,6 +105,7 @@ impl fmt::Display for Outage {
             Self::Busy => "Redis is busy",
             Self::Certificate => "Redis has no certificate that can be trusted",
             Self::Cluster => "Redis is part of a cluster, which is not supported",
+            Self::Database => "Redis refuses the database",
             Self::Full => "Redis takes no more clients",
             Self::NotRedis => "what listens at the address of Redis is not Redis",
             Self::Password => "Redis refuses the password",
@@ -139,6 +151,7 @@ mod tests {
             (io("ERR max number of clients reached"), Outage::Full),
             (io("DENIED Redis is running in protected mode because …"), Outage::Protected),
             (io("invalid peer certificate: UnknownIssuer"), Outage::Certificate),
+            (io("Redis server refused to switch database"), Outage::Database),
             ((ErrorKind::AuthenticationFailed, "no").into(), Outage::Password),
             ((ErrorKind::Parse, "Incompatible type").into(), Outage::NotRedis),
             ((ErrorKind::UnexpectedReturnType, "no").into(), Outage::NotRedis),
