@@ -116,6 +116,10 @@ fn labels_that_were_probably_meant_are_named() {
             json!({ "HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": "a.test" }),
             "labels of marathon-lb such as its `HAPROXY_0_VHOST` are read with `--group external`",
         ),
+        (
+            json!({ "HAPROXY_GROUP": "external" }),
+            "its `HAPROXY_GROUP` is not read: there is no HAPROXY_n_VHOST: its service ports are plain TCP",
+        ),
         (json!({ "traefik.frontend.rule": "Host:a.test" }), "are read with --traefik"),
         (json!({ "traefik.http.routers.a.rule": "Host(`a.test`)" }), "are read with --traefik"),
     ] {

@@ -20,7 +20,7 @@ const NEEDED: &[(&str, &str)] = &[
 ];
 
 /// Why a group alone brings nothing.
-const NO_VHOST: &str = "there is no HAPROXY_n_VHOST: its service ports are plain TCP in marathon-lb, which \
+pub(super) const NO_VHOST: &str = "there is no HAPROXY_n_VHOST: its service ports are plain TCP in marathon-lb, which \
                         is not carried";
 
 /// Settings that are obeyed.

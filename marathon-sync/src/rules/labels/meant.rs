@@ -38,13 +38,17 @@ pub(super) fn other_labels(app: &App, options: &Options) -> Option<String> {
                 || (rest.starts_with("http.routers.") && rest.ends_with(".rule"))
         })
     };
-    if options.groups.is_empty()
-        && let Some(name) = app.labels.keys().find(is_vhost)
-    {
-        let group = app.labels.get("HAPROXY_GROUP").map_or("*", String::as_str).trim();
-        return Some(format!(
-            "labels of marathon-lb such as its `{name}` are read with `--group {group}`"
-        ));
+    if options.groups.is_empty() {
+        let group = app.labels.get("HAPROXY_GROUP").map(|group| group.trim());
+        if let Some(name) = app.labels.keys().find(is_vhost) {
+            let group = group.unwrap_or("*");
+            return Some(format!(
+                "labels of marathon-lb such as its `{name}` are read with `--group {group}`"
+            ));
+        }
+        if group.is_some() {
+            return Some(format!("its `HAPROXY_GROUP` is not read: {}", super::haproxy::NO_VHOST));
+        }
     }
     let rule = app.labels.keys().find(is_rule).filter(|_| !options.traefik)?;
     Some(format!("labels of traefik such as its `{rule}` are read with --traefik"))
