@@ -46,9 +46,11 @@ use crate::upstream::names;
 use crate::upstream::trust::read_authorities;
 use crate::worker::{Listening, Worker};
 
+mod check;
 mod observers;
 mod signals;
 
+pub use check::missing_here;
 use observers::{Observed, Watchers};
 use signals::{Reloadable, Signals};
 

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use router::app::{App, Files};
+use router::app::{self, App, Files};
 use router::cli::{Cli, Command};
 use router::config::{Config, ConfigError};
 use router::healthcheck;
@@ -68,7 +68,7 @@ fn show(config: &Config) -> ExitCode {
         None => "no configuration file: flags, environment and defaults".to_owned(),
     };
     let _is_written = writeln!(std::io::stderr(), "router: {source}");
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&app::missing_here(config)) {
         // Nobody reads a closed standard error.
         let _is_written = writeln!(std::io::stderr(), "router: warning: {warning}");
     }

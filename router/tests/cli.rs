@@ -34,3 +34,17 @@ fn dry_prints_the_result_and_exits_with_0() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("redis://:***@example:1/2#p") && !text.contains("hunter2"), "{text}");
 }
+
+#[test]
+fn dry_names_what_a_start_would_stumble_over() {
+    let output = router(&["--dry", "--user", "root", "--access-log", "/no/such/directory/log"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("warning: a start would fail here: server.accessLog: the directory /no/such/directory does not exist"),
+        "{text}"
+    );
+    let output = router(&["--dry", "--user", "root", "--access-log", "none"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!text.contains("would fail"), "{text}");
+}

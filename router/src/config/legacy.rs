@@ -18,17 +18,24 @@ const ALL_IPV4_ADDRESSES: &str = "0.0.0.0";
 
 /// Moves the older keys about listening and retries to where they belong.
 pub(super) fn apply(loaded: &mut Loaded, warnings: &mut Vec<String>) {
-    let is_old = {
-        let server = &loaded.file.server;
-        server.port.is_some()
-            || server.address.is_some()
-            || server.address6.is_some()
-            || server.https.is_some()
-    };
+    let is_old = is_old(&loaded.file);
     port(loaded, warnings);
     addresses(loaded, is_old, warnings);
     https(loaded, warnings);
     retries(loaded, warnings);
+}
+
+/// Whether a file was written for a version before 0.4, where no address means every address. Old keys of
+/// Redis or retries alone say so unless `http.port` or `driver` shows that the file was edited for 0.4.
+fn is_old(file: &ConfigFile) -> bool {
+    let server = &file.server;
+    let listens = server.port.is_some()
+        || server.address.is_some()
+        || server.address6.is_some()
+        || server.https.is_some();
+    let is_new = file.http.port.is_some() || file.driver.is_some();
+    let has_old_redis = keys(file).iter().any(|key| key.is_set);
+    listens || (!is_new && (has_old_redis || server.error_max_retries.is_some()))
 }
 
 fn port(loaded: &mut Loaded, warnings: &mut Vec<String>) {
