@@ -274,6 +274,10 @@ fn the_log_names_what_keeps_redis_from_being_used() {
             ["its user may not", "does not allow its user what is needed: every"],
         ),
         (
+            format!("redis://127.0.0.1:{}/99", redis.port()),
+            ["it refuses the database", "Redis refuses the database: every"],
+        ),
+        (
             format!("redis://127.0.0.1:{web}"),
             ["does not speak Redis' protocol", "is not Redis: every"],
         ),
@@ -312,9 +316,14 @@ fn answering(said: &'static str, waits: bool) -> u16 {
 /// "Exit codes: 2 (usage), 78 (configuration)", and one line that says what is wrong.
 #[test]
 fn wrong_usage_and_a_missing_file_have_their_exit_codes() {
-    for args in
-        [&["--nonsense"][..], &["--workers", "many"], &["--tcp-timeout=-1"], &["nonsense"], &["-c"]]
-    {
+    for args in [
+        &["--nonsense"][..],
+        &["--workers", "many"],
+        &["--tcp-timeout=-1"],
+        &["nonsense"],
+        &["-c"],
+        &["--log-level", "warning", "--dry"],
+    ] {
         let ended = Builder::bare().args(args).run();
         assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
     }

@@ -87,6 +87,7 @@ fn a_refusing_backend_is_marked_with_a_ttl_and_published() {
     assert_eq!(redis.dead("a.test").into_iter().collect::<Vec<_>>(), ["1"]);
     let ttl: i64 = redis.query(&["TTL", "dead:a.test"]);
     assert!((60..=77).contains(&ttl), "TTL {ttl}");
+    router.wait_for_log(&["WARN", "backend marked dead", "cannot connect to", "os error 111"]);
 }
 
 /// Section 1: the dead set and the message name the *requested* host, also when a wildcard matched.

@@ -2,6 +2,7 @@
 //! thread, so that no request ever waits for them.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,14 +24,24 @@ const CHECKER_POLL: Duration = Duration::from_secs(10);
 const ANNOUNCE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a backend is marked dead.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reason {
-    /// No connection.
-    Connect,
+    /// No connection, and what the system said.
+    Connect(Box<str>),
     /// A status that says so.
     Status(u16),
     /// Silence.
     TimedOut,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(cause) => f.write_str(cause),
+            Self::Status(status) => write!(f, "it answered {status}"),
+            Self::TimedOut => f.write_str("it did not answer in time"),
+        }
+    }
 }
 
 /// One failure to be written down.
@@ -153,7 +164,7 @@ impl Writer {
             };
             warn!(
                 host = %mark.host, backend.url = %mark.url, backend.position = mark.position,
-                reason = ?failure.reason, "backend marked dead"
+                reason = %failure.reason, "backend marked dead"
             );
             match store.mark_dead(&mark).await {
                 Ok(marked) => {

@@ -266,6 +266,15 @@ impl ProxyError {
                 Some(Err(error)) => format!("{self}: of the first, {error}"),
                 Some(Ok(_)) | None => self.to_string(),
             },
+            Self::Upstream(error) if error.is_parse_too_large() => {
+                "the head of the backend's answer is too large".to_owned()
+            }
+            Self::Upstream(error) if error.is_parse() => {
+                format!("the backend's answer is not valid HTTP: {}", with_sources(error))
+            }
+            Self::Upstream(error) if error.is_incomplete_message() => {
+                "the backend closed the connection before its answer was complete".to_owned()
+            }
             error => with_sources(error),
         }
     }
@@ -300,6 +309,7 @@ impl ProxyError {
             Self::Misdirected => "connection is for another host",
             Self::Overloaded => "too many requests",
             Self::Store(_) => "Redis is not available",
+            Self::Upstream(error) if error.is_parse() => "backend sent no valid HTTP",
             Self::Upstream(_) => "backend closed the connection",
             Self::TooLargeHeads => "heads of the requests at a time too large",
             Self::TooManyHeaders => "too many headers",

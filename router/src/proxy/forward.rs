@@ -191,7 +191,7 @@ impl Client {
                     if error.marks_dead(silence_marks) {
                         let reason = match error {
                             ProxyError::UpstreamTimedOut => Reason::TimedOut,
-                            _ => Reason::Connect,
+                            _ => Reason::Connect(error.cause(&route).into()),
                         };
                         let ttl = self.settings.dead_backend_ttl;
                         shared.marks.mark(&route, position, ttl, reason);
