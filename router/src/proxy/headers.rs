@@ -224,6 +224,7 @@ impl Scan {
     pub fn new(headers: &HeaderMap) -> Self {
         let mut scan = Self::default();
         let mut connections = 0;
+        let mut ranges = 0;
         for (name, value) in headers {
             let name = name.as_str();
             scan.bytes += name.len() + value.len();
@@ -239,6 +240,15 @@ impl Scan {
                 }
                 "host" if scan.host.is_none() => scan.host = Some(value.clone()),
                 "host" => scan.has_several_hosts = true,
+                "range" => {
+                    ranges += 1;
+                    // Several lines are one list.
+                    let kind = match ranges {
+                        1 => RequestKind::of_header(name, value),
+                        _ => RequestKind::Unusual,
+                    };
+                    scan.kind = scan.kind.max(kind);
+                }
                 "transfer-encoding" => scan.has_transfer_encoding = true,
                 "x-debug" => scan.wants_debug = true,
                 "x-forwarded-for" => scan.was_forwarded = true,

@@ -66,8 +66,9 @@ impl RequestKind {
     pub fn of_header(name: &str, value: &HeaderValue) -> Self {
         match name {
             "expect" if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Self::Ordinary,
-            // Several ranges multiply the work of one request.
-            "range" if !value.as_bytes().contains(&b',') => Self::Ordinary,
+            // Several ranges multiply the work of one request, and what is no range of bytes tests how a
+            // server reads it.
+            "range" if is_one_byte_range(value.as_bytes()) => Self::Ordinary,
             "te" if value.as_bytes().eq_ignore_ascii_case(b"trailers") => Self::Ordinary,
             "upgrade" | "if-range" => Self::Ordinary,
             // The method that the backend sees, the hops that are left, and what needs not be known
@@ -91,6 +92,20 @@ impl RequestKind {
     pub fn silence_marks(self) -> bool {
         self <= Self::Large
     }
+}
+
+/// `bytes=1-2`, `bytes=1-` or `bytes=-2` (RFC 9110 14.1.2).
+fn is_one_byte_range(value: &[u8]) -> bool {
+    let Some((unit, range)) = value.split_at_checked(b"bytes=".len()) else { return false };
+    let mut bounds = range.split(|byte| *byte == b'-');
+    let (Some(first), Some(last), None) = (bounds.next(), bounds.next(), bounds.next()) else {
+        return false;
+    };
+    let is_number = |bound: &[u8]| bound.len() < 20 && bound.iter().all(u8::is_ascii_digit);
+    unit.eq_ignore_ascii_case(b"bytes=")
+        && is_number(first)
+        && is_number(last)
+        && !(first.is_empty() && last.is_empty())
 }
 
 /// What an answer means for the mark of its backend.
@@ -148,7 +163,13 @@ mod tests {
             ("GET", ("X-Debug", "1"), None, Plain),
             ("GET", ("Accept", "*/*"), Length(1), Ordinary),
             ("GET", ("Range", "bytes=0-1"), None, Ordinary),
+            ("GET", ("Range", "Bytes=5-"), None, Ordinary),
+            ("GET", ("Range", "bytes=-5"), None, Ordinary),
             ("GET", ("Range", "bytes=0-1,5-6"), None, Unusual),
+            ("GET", ("Range", "bytes=-"), None, Unusual),
+            ("GET", ("Range", "bytes=99999999999999999999-"), None, Unusual),
+            ("GET", ("Range", "items=0-1"), None, Unusual),
+            ("GET", ("Range", "x"), None, Unusual),
             ("GET", ("If-Range", "x"), None, Ordinary),
             ("GET", ("Expect", "100-continue"), None, Ordinary),
             ("GET", ("Expect", "200-maybe"), None, Unusual),
@@ -167,6 +188,8 @@ mod tests {
         ] {
             assert_eq!(kind(method, &[header], body), expected, "{method} {header:?} {body:?}");
         }
+        let twice = [("Range", "bytes=0-1"), ("Range", "bytes=5-6")];
+        assert_eq!(kind("GET", &twice, None), Unusual);
         let many: Vec<_> =
             (0..100).map(|_| ("Cookie", "12345678901234567890123456789012345")).collect();
         assert_eq!(kind("GET", &many, None), Large);
