@@ -330,7 +330,7 @@ fn given_up_requests_end_the_connection_whatever_else_is_answered() {
     };
     for (stage, pings) in [(&unanswered, true), (&half_answered, false)] {
         let mut client = Raw::connect(stage.router.addr(), &[]);
-        let mut begin = |client: &mut Raw, stream: u32, host: &'static str| {
+        let begin = |client: &mut Raw, stream: u32, host: &'static str| {
             client.send(kind::HEADERS, END_HEADERS | END_STREAM, stream, &get_of(host)).ok()
         };
         let mut give_up = |stream: u32| {
