@@ -19,6 +19,7 @@ pub mod http2;
 pub mod process;
 pub mod program;
 pub mod redis;
+pub mod resolver;
 pub mod router;
 pub mod sentinel;
 pub mod strict;

@@ -32,6 +32,7 @@ pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     open_files: Option<u64>,
+    has_own_etc: bool,
 }
 
 /// A running router; ends with the value, and shows its log when the test panics.
@@ -140,7 +141,14 @@ impl Builder {
             tempfile::Builder::new().prefix("router").tempdir().expect("a temporary directory");
         // A router that gives root up still has to reach its socket and its pages.
         open_to_all(dir.path());
-        Self { dir, config: None, args: Vec::new(), env: Vec::new(), open_files: None }
+        Self {
+            dir,
+            config: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            open_files: None,
+            has_own_etc: false,
+        }
     }
 
     /// Sets a key of `config.json`, such as `server.tcpTimeout`.
@@ -203,6 +211,14 @@ impl Builder {
         self
     }
 
+    /// A file that the router sees below `/etc` in place of the machine's own: `hosts`, `resolv.conf` or
+    /// `nsswitch.conf`. Ask [`can_replace_etc`](crate::resolver::can_replace_etc) first.
+    #[must_use]
+    pub fn etc(mut self, name: &str, content: &str) -> Self {
+        self.has_own_etc = true;
+        self.file(&format!("etc/{name}"), content)
+    }
+
     /// A file in the directory that the router runs in.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -259,9 +275,15 @@ impl Builder {
 
     fn spawn(&self) -> Process {
         let binary = binary();
-        let mut command = match self.open_files {
-            None => Command::new(binary),
-            Some(limit) => {
+        let mut command = match (self.open_files, self.has_own_etc) {
+            (None, false) => Command::new(binary),
+            (None, true) => {
+                let mut wrapper = crate::resolver::wrapper();
+                wrapper.arg(binary);
+                wrapper
+            }
+            (Some(limit), has_own_etc) => {
+                assert!(!has_own_etc, "one wrapper at a time");
                 let mut shell = Command::new("sh");
                 shell.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]).arg(binary);
                 shell

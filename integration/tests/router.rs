@@ -22,6 +22,7 @@ mod limits;
 mod logins;
 mod loops;
 mod misspelt_keys;
+mod names;
 mod neighbours;
 mod options;
 mod pages;
