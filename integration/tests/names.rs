@@ -229,6 +229,46 @@ fn a_silent_resolver_holds_up_no_known_name_and_no_other_host() {
     assert!(router.wait(DEADLINE).success(), "a look-up that hangs keeps no router from ending");
 }
 
+/// Names whose servers never answer hold some of the look-ups; new names of everybody else find others.
+#[test]
+fn names_that_hang_leave_look_ups_for_other_names() {
+    if !can_replace_etc() {
+        return left_out();
+    }
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    let hanging: Vec<_> = (0..60).map(|number| format!("h{number}.test")).collect();
+    for (number, host) in hanging.iter().enumerate() {
+        let name = format!("n{number}.zone{}.test", number % 10);
+        redis.frontend(host, "id", &[&url(&name, backend.port())]);
+    }
+    let resolver = Resolver::start(|name| match name.contains(".zone") {
+        true => Answer::Silence,
+        false => Answer::Addresses(vec![loopback(1)]),
+    });
+    let Some(builder) = router(&redis, "", &resolver.conf()) else { return };
+    let router = builder.start();
+    for _ in 0..2 {
+        let mut clients: Vec<_> = hanging
+            .iter()
+            .map(|host| {
+                let mut client = Client::connect(router.addr());
+                client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+                client
+            })
+            .collect();
+        for client in &mut clients {
+            assert_eq!(client.response().status(), 502);
+        }
+    }
+    for number in 0..20 {
+        let host = format!("good{number}.test");
+        redis.frontend(&host, "id", &[&url(&format!("good{number}.example"), backend.port())]);
+        let response = debug_get(router.addr(), &host, "/");
+        assert_eq!(response.status(), 200, "{response:?}");
+    }
+}
+
 /// What a resolver says only for a moment changes nothing; a name that it does not know gets its 502 at once.
 #[test]
 fn a_name_that_is_missing_for_a_moment_goes_on() {

@@ -125,6 +125,8 @@ const PURE: &[&str] = &[
     "snapshot/format.rs",
     "listen/proxy_protocol.rs",
     "upstream/guard.rs",
+    "upstream/names/queue.rs",
+    "upstream/names/state.rs",
     "proxy/forwarded.rs",
     "proxy/headers.rs",
     "proxy/headers/evidence.rs",

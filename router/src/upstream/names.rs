@@ -14,32 +14,44 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
 use futures_util::future::BoxFuture;
 use shared::lock::lock;
 use shared::time_limit;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::route::millis;
 
+mod queue;
 mod state;
 
+use queue::{Next, Queue, SLOW};
 use state::{Answer, State};
 
 /// Names remembered at most; backends come from Redis, so this is only a bound.
 const MAX_NAMES: usize = 10_000;
-/// Look-ups at a time, each of which may hold a thread for as long as the system's resolver likes.
-const MAX_LOOKUPS: usize = 32;
-
-/// Finds the addresses of a name.
+/// Finds the addresses of a name; [`io::ErrorKind::NotFound`] is for one that does not exist or has none.
 pub type Lookup = dyn Fn(Box<str>) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
 
 /// All names of all workers.
 pub struct Names {
     names: Mutex<HashMap<Box<str>, Arc<Name>>>,
     clock: Arc<Clock>,
+    lookups: Arc<Lookups>,
+}
+
+/// The look-ups that run and those that wait for their turn.
+struct Lookups {
+    queue: Mutex<Queue<Due>>,
+    clock: Arc<Clock>,
     lookup: Arc<Lookup>,
-    lookups: Arc<Semaphore>,
+}
+
+/// A look-up that is to begin, by its number.
+struct Due {
+    name: Arc<Name>,
+    number: u64,
 }
 
 /// One name and what is known of it.
@@ -75,16 +87,27 @@ impl std::fmt::Debug for Names {
 /// Asks the system's resolver, on a thread of its own.
 pub fn system(name: Box<str>) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
     Box::pin(async move {
-        let found = tokio::net::lookup_host((&*name, 0)).await?;
-        Ok(found.map(|address| address.ip()).collect())
+        let found = tokio::task::spawn_blocking(move || resolve(&name));
+        found.await.unwrap_or_else(|error| Err(io::Error::other(error)))
     })
+}
+
+/// `getaddrinfo`, whose errors the standard library does not tell apart.
+fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
+    let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
+    let found = getaddrinfo(Some(name), None, Some(hints)).map_err(|error| {
+        let is_missing = matches!(error.kind(), LookupErrorKind::NoData | LookupErrorKind::NoName);
+        let error = io::Error::from(error);
+        if is_missing { io::Error::new(io::ErrorKind::NotFound, error) } else { error }
+    })?;
+    found.map(|found| Ok(found?.sockaddr.ip())).collect()
 }
 
 impl Names {
     /// None known yet.
     pub fn new(clock: Arc<Clock>, lookup: Arc<Lookup>) -> Self {
-        let lookups = Arc::new(Semaphore::new(MAX_LOOKUPS));
-        Self { names: Mutex::default(), clock, lookup, lookups }
+        let lookups = Lookups { queue: Mutex::default(), clock: Arc::clone(&clock), lookup };
+        Self { names: Mutex::default(), clock, lookups: Arc::new(lookups) }
     }
 
     /// What is known of a name; nothing is looked up for it.
@@ -119,9 +142,9 @@ impl Names {
     /// What the resolver said of a name that is not known.
     pub async fn addresses(&self, name: &Arc<Name>, limit: Duration) -> io::Result<Vec<IpAddr>> {
         let mut ended = name.ended.subscribe();
-        let (answer, is_due) = lock(&name.state).ask(self.clock.now(), millis(limit));
-        if is_due {
-            self.look_up(name);
+        let (answer, begun) = lock(&name.state).ask(self.clock.now(), millis(limit));
+        if let Some(number) = begun {
+            self.lookups.add(name, number);
         }
         if let Answer::Wait(left) = answer {
             let ended = ended.changed();
@@ -135,26 +158,10 @@ impl Names {
 
     /// Looks a name that is in use up again if it is time.
     pub fn refresh(&self, name: &Arc<Name>) {
-        if lock(&name.state).refresh(self.clock.now()) {
-            self.look_up(name);
+        let begun = lock(&name.state).refresh(self.clock.now());
+        if let Some(number) = begun {
+            self.lookups.add(name, number);
         }
-    }
-
-    fn look_up(&self, name: &Arc<Name>) {
-        let (lookup, lookups) = (Arc::clone(&self.lookup), Arc::clone(&self.lookups));
-        let (name, clock) = (Arc::clone(name), Arc::clone(&self.clock));
-        drop(tokio::spawn(async move {
-            let Ok(_permit) = lookups.acquire().await else { return };
-            let found = lookup(name.text.clone()).await;
-            {
-                let mut state = lock(&name.state);
-                if state.ended(found, clock.now()) {
-                    name.generation.fetch_add(1, Ordering::Relaxed);
-                }
-                name.count.store(state.count(), Ordering::Relaxed);
-            }
-            name.ended.send_modify(|count| *count = count.wrapping_add(1));
-        }));
     }
 
     /// An address could not be connected to: for a while the others come first.
@@ -171,7 +178,55 @@ impl Names {
     }
 }
 
+impl Lookups {
+    fn add(self: &Arc<Self>, name: &Arc<Name>, number: u64) {
+        let due = Due { name: Arc::clone(name), number };
+        let refused = lock(&self.queue).push(name.text(), due);
+        if let Some(due) = refused {
+            let error = io::Error::other("too many names wait for being looked up");
+            due.name.ended(due.number, Err(error), &self.clock);
+        }
+        self.begin();
+    }
+
+    /// Begins all that may begin.
+    fn begin(self: &Arc<Self>) {
+        loop {
+            // Not in the loop's head, where the lock would last as long as its body.
+            let next = lock(&self.queue).next(self.clock.now());
+            let Some(Next { zone, number, item: due }) = next else { return };
+            let lookups = Arc::clone(self);
+            drop(tokio::spawn(async move {
+                let mut found = (lookups.lookup)(due.name.text.clone());
+                let limit = Duration::from_millis(SLOW + 1);
+                let found = match tokio::time::timeout(limit, &mut found).await {
+                    Ok(found) => found,
+                    Err(_elapsed) => {
+                        // It makes room for another one.
+                        lookups.begin();
+                        found.await
+                    }
+                };
+                due.name.ended(due.number, found, &lookups.clock);
+                lock(&lookups.queue).ended(&zone, number, lookups.clock.now());
+                lookups.begin();
+            }));
+        }
+    }
+}
+
 impl Name {
+    fn ended(&self, number: u64, found: io::Result<Vec<IpAddr>>, clock: &Clock) {
+        {
+            let mut state = lock(&self.state);
+            if state.ended(number, found, clock.now()) {
+                self.generation.fetch_add(1, Ordering::Relaxed);
+            }
+            self.count.store(state.count(), Ordering::Relaxed);
+        }
+        self.ended.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     /// The name itself.
     pub fn text(&self) -> &str {
         &self.text
@@ -219,7 +274,8 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    /// A resolver that answers what a test has set, or nothing at all.
+    /// A resolver that answers what a test has set, or fails after as long as the system's does without an
+    /// answer. Names below `hangs.test` never have one.
     struct Fake {
         answers: Mutex<Vec<IpAddr>>,
         is_silent: AtomicBool,
@@ -233,12 +289,13 @@ mod tests {
             asked: AtomicUsize::new(0),
         });
         let resolver = Arc::clone(&fake);
-        let lookup: Arc<Lookup> = Arc::new(move |_name| {
+        let lookup: Arc<Lookup> = Arc::new(move |name| {
             let fake = Arc::clone(&resolver);
             fake.asked.fetch_add(1, Ordering::Relaxed);
             Box::pin(async move {
-                if fake.is_silent.load(Ordering::Relaxed) {
-                    std::future::pending::<()>().await;
+                if fake.is_silent.load(Ordering::Relaxed) || name.contains("hangs") {
+                    pass(10).await;
+                    return Err(io::ErrorKind::TimedOut.into());
                 }
                 Ok(lock(&fake.answers).clone())
             })
@@ -321,6 +378,31 @@ mod tests {
             assert_eq!(request.await.unwrap(), [ip(1)]);
         }
         assert_eq!(fake.asked.load(Ordering::Relaxed), 1);
+    }
+
+    /// Two hundred names of fifty zones hang, and are asked for all the time.
+    #[tokio::test(start_paused = true)]
+    async fn names_that_hang_leave_look_ups_for_other_names() {
+        let (_fake, names) = names();
+        let hanging: Vec<_> = (0..200)
+            .map(|number| names.entry(&format!("n{number}.hangs{}.test", number % 50)))
+            .collect();
+        for second in 0..100 {
+            for name in &hanging {
+                // Nobody waits here: that a look-up is due is enough.
+                let _error = names.addresses(name, Duration::ZERO).await;
+            }
+            pass(1).await;
+            // Twenty seconds in which it has to be found out that they hang.
+            if second > 20 {
+                let name = names.entry(&format!("n{second}.good.example"));
+                let before = tokio::time::Instant::now();
+                assert_eq!(names.addresses(&name, LIMIT).await.unwrap(), [ip(1)], "{second}");
+                assert!(before.elapsed() < Duration::from_millis(50), "{second}");
+            }
+        }
+        let waiting = lock(&names.lookups.queue).waiting();
+        assert!(waiting <= 2 * hanging.len(), "{waiting}: at most two for each name");
     }
 
     #[tokio::test(start_paused = true)]
