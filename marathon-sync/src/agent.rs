@@ -5,8 +5,9 @@
 //! `seen` (pure) remembers what events said for sure, `heard` (pure) says what a hint leads to, and
 //! `matters` (pure) which certainty is worth a pass. `look` makes passes, `write` carries them out,
 //! `stale` (pure) says what an old answer may do, `narrow` looks at single apps, `compute` has the
-//! thread for what takes long, `news` (pure) says what is worth a line in the log. `state` is what
-//! others may look at, `once` is for passes on the command line.
+//! thread for what takes long, `news` (pure) says what is worth a line in the log. `terms` (pure)
+//! keeps plans of a lost term from being written. `state` is what others may look at, `once` is for
+//! passes on the command line.
 
 pub mod compute;
 pub mod errors;
@@ -22,6 +23,7 @@ pub mod schedule;
 pub mod seen;
 pub mod stale;
 pub mod state;
+pub mod terms;
 mod versions;
 mod write;
 
@@ -58,6 +60,7 @@ use news::{News, Newsroom, printable};
 use schedule::{Schedule, Scope};
 use seen::SeenLog;
 use state::{AnswerSeen, Failure, State, Stream};
+use terms::Terms;
 use versions::{VersionFetch, VersionRequests};
 
 /// First and longest wait before Marathon is asked again after a failure.
@@ -169,9 +172,7 @@ impl Agent {
             certain: None,
             fetch_retry: Backoff::new(first, last.min(self.config.interval.max(first))),
             redis_retry: Backoff::new(REDIS_RETRY.0, REDIS_RETRY.1),
-            was_standby: false,
-            token: None,
-            led_again: None,
+            terms: Terms::default(),
             is_rebuilding: false,
             printed: Vec::new(),
             agent: self,
@@ -230,13 +231,8 @@ struct Running {
     certain: Option<Instant>,
     fetch_retry: Backoff,
     redis_retry: Backoff,
-    /// Another process wrote, or may have written, since our last own write.
-    was_standby: bool,
-    /// The token that this process last led with.
-    token: Option<String>,
-    /// When it began to lead again after its lease had run out: another may have led meanwhile, and an
-    /// answer that was asked for before knows nothing of it.
-    led_again: Option<Instant>,
+    /// Our terms as the leader.
+    terms: Terms,
     /// Redis had lost all, and what an old answer has is not wholly written yet.
     is_rebuilding: bool,
     /// What a dry run printed last.
@@ -301,18 +297,15 @@ impl Running {
         let Some(standing) = &mut self.standing else { return };
         let standing = standing.borrow_and_update().clone();
         let now = Instant::now();
+        self.terms.enter(&standing, now);
         match &standing {
-            Standing::Leader { token, .. } => {
-                let last = self.token.replace(token.clone());
-                if last.is_some_and(|last| last != *token) {
-                    (self.was_standby, self.led_again) = (true, Some(now));
-                }
+            Standing::Leader { .. } => {
                 self.agent.state.counters.terms.fetch_add(1, Ordering::Relaxed);
                 // Redis may have lost everything, or somebody else has written.
                 self.schedule.again(now);
                 self.schedule.full(now);
             }
-            Standing::Standby { .. } => (self.was_standby, self.is_rebuilding) = (true, false),
+            Standing::Standby { .. } => self.is_rebuilding = false,
             Standing::Unknown => {}
         }
         self.agent.state.update(|view| view.standing = standing);

@@ -19,7 +19,7 @@ use crate::document;
 use crate::marathon::client::{Client, FetchError};
 use crate::pass::narrow::{self, Found, Shown};
 use crate::routes::diff::diff;
-use crate::routes::lease::{Lease, Standing};
+use crate::routes::lease::Standing;
 use crate::rules::desired::narrow::Narrow;
 
 /// What Marathon said of an app, or that it said nothing useful.
@@ -173,7 +173,7 @@ impl Running {
     async fn carry_out_narrow(&mut self, found: Vec<Narrow>, event: Option<Instant>) -> bool {
         let has_failed = self.agent.state.view().redis_failed.is_some();
         let is_doubtful = self.is_stale() || self.is_rebuilding;
-        let standing = self.lease.as_ref().map(Lease::standing);
+        let standing = self.standing();
         let token = match May::of(standing.as_ref(), has_failed, is_doubtful) {
             May::Write(token) => token,
             May::Note => {

@@ -29,7 +29,7 @@ impl Running {
         event: Option<Instant>,
     ) {
         let changes = std::mem::take(&mut pass.difference.changes);
-        let Some(lease) = &self.lease else {
+        let Some(standing) = self.standing() else {
             let lines: Vec<String> =
                 changes.iter().flat_map(|change| self.agent.routes.render(change)).collect();
             if lines != self.printed && !once::print(&lines) {
@@ -40,7 +40,7 @@ impl Running {
             self.succeeded(texts.collect(), changes.len(), false);
             return;
         };
-        let token = match lease.standing() {
+        let token = match standing {
             Standing::Leader { token, .. } => token,
             Standing::Standby { .. } => {
                 let texts = changes.iter().take(MAX_CHANGES).map(ToString::to_string);
@@ -54,7 +54,7 @@ impl Running {
             }
         };
         if changes.is_empty() {
-            (self.was_standby, self.is_rebuilding) = (false, false);
+            self.caught_up();
             self.succeeded(Vec::new(), 0, true);
             return;
         }
@@ -64,20 +64,29 @@ impl Running {
         }
         let applied = self.agent.routes.apply(&pass.plan, changes, &token).await;
         if applied.failed.is_empty() {
-            (self.was_standby, self.is_rebuilding) = (false, false);
+            self.caught_up();
         }
         self.written(&applied, event, 0);
     }
 
+    /// What a plan may be carried out as; `None` is a dry run. A pass takes a while, and the lease may
+    /// be lost and won again meanwhile: see [`Terms::admit`](super::terms::Terms::admit).
+    pub(super) fn standing(&self) -> Option<Standing> {
+        self.lease.as_ref().map(|lease| self.terms.admit(lease.standing()))
+    }
+
+    /// Redis is as this process wants it, whatever another one wrote before.
+    fn caught_up(&mut self) {
+        self.terms.caught_up();
+        self.is_rebuilding = false;
+    }
+
     /// Whether another process wrote, or may have written, since our last write, and the last answer is
-    /// too old to contradict it: an answer from before a lease that ran out, as in a process that was
-    /// stopped, is so whatever its age.
+    /// too old to contradict it.
     pub(super) fn is_stale(&self) -> bool {
         let limit = STALE.max(self.agent.config.interval.saturating_mul(2));
-        self.was_standby
-            && self.known.as_ref().is_some_and(|known| {
-                known.asked.elapsed() > limit || self.led_again.is_some_and(|at| known.asked < at)
-            })
+        let now = Instant::now();
+        self.known.as_ref().is_some_and(|known| self.terms.is_outdated(known.asked, now, limit))
     }
 
     /// Adds what a stale answer has if Redis has lost all, and says what is left undone of `wanted`.
@@ -99,7 +108,7 @@ impl Running {
                 }
             }
             if left == 0 {
-                (self.was_standby, self.is_rebuilding) = (false, false);
+                self.caught_up();
             }
         }
         if left > 0 {
