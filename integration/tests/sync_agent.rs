@@ -317,6 +317,47 @@ fn of_two_agents_one_writes_and_the_other_takes_over_when_it_is_killed() {
     assert!(!second.log().contains("not hold the lease"), "{}", second.log());
 }
 
+/// Two clusters feed one Redis, and both have an app for the same host.
+#[test]
+fn two_instances_of_one_host_keep_the_union_of_their_backends() {
+    let redis = Redis::start();
+    let start = |name: &str, place| {
+        let marathon = Marathon::start(Dialect::V1_9);
+        let app = marathon.app("/web").label("hipacheFrontend", "www.test");
+        drop(app.running_at([place]));
+        let args = ["--instance", name, "--interval", "1"];
+        let sync = MarathonSync::builder(&marathon, &redis).args(&args).start();
+        (marathon, sync)
+    };
+    let (east, first) = start("east", ("10.0.0.1", 31_001));
+    eventually_is(&redis, "www.test", &["www", "http://10.0.0.1:31001"]);
+    let (west, second) = start("west", ("10.0.1.1", 31_001));
+    let both = ["www", "http://10.0.0.1:31001", "http://10.0.1.1:31001"];
+    eventually_is(&redis, "www.test", &both);
+    first.wait_for_log(&["www.test is also kept by another instance", "(west)"]);
+    second.wait_for_log(&["www.test is also kept by another instance", "(east)"]);
+    // At each interval both compare the whole list again.
+    let writes = redis.calls("rpush") + redis.calls("ltrim");
+    for marathon in [&east, &west] {
+        marathon.wait_for_requests(Route::Apps, marathon.requests(Route::Apps) + 3);
+    }
+    assert_eq!(list(&redis, "www.test"), both);
+    assert_eq!(redis.calls("rpush") + redis.calls("ltrim"), writes, "nothing is written");
+    // What one gives up the other one keeps.
+    east.find("/web").tasks()[0].kill();
+    eventually_is(&redis, "www.test", &["www", "http://10.0.1.1:31001"]);
+    east.find("/web").launch(("10.0.0.2", 31_002)).to(State::Running);
+    eventually_is(&redis, "www.test", &["www", "http://10.0.1.1:31001", "http://10.0.0.2:31002"]);
+    east.find("/web").delete();
+    eventually_is(&redis, "www.test", &["www", "http://10.0.1.1:31001"]);
+    second.wait_for_log(&["www.test is kept by this instance alone"]);
+    west.find("/web").delete();
+    eventually_is(&redis, "www.test", &[]);
+    for sync in [&first, &second] {
+        assert!(!sync.log().contains("by hand"), "{}", sync.log());
+    }
+}
+
 /// A leader that was stopped while another one led: what it knew is older than what the other wrote,
 /// also when nobody leads and Marathon is away by the time it wakes.
 #[test]

@@ -78,6 +78,8 @@ pub struct Pass {
     pub apps: BTreeMap<String, Arc<AppReport>>,
     /// Hosts that several apps claim, with their ids.
     pub shared: BTreeMap<String, Vec<String>>,
+    /// Claimed hosts that other instances list backends for as well, with the names of those.
+    pub instances: BTreeMap<String, Vec<String>>,
     /// Removals that are not believed yet.
     pub held: Option<Held>,
     /// What is to be written.
@@ -109,6 +111,7 @@ pub fn conclude(
     let Desired { mut plan, apps, shared, evidence } = wish;
     let lost = state.listed.lost(snapshot).clone();
     keep_others(&mut plan, snapshot, &lost);
+    let instances = keep_foreign(&mut plan, snapshot);
     let managed = managed(&plan, snapshot, &lost);
     keep_listed(&mut plan, &managed, &evidence);
     let Judged { mut plan, held } = match occasion {
@@ -152,7 +155,7 @@ pub fn conclude(
     });
     let plan = Arc::new(plan);
     state.listed.note(&plan, snapshot);
-    Pass { plan, apps, shared, held, difference }
+    Pass { plan, apps, shared, instances, held, difference }
 }
 
 /// While not all is known of what an app wants, a row that somebody has added may be what keeps its
@@ -166,6 +169,23 @@ fn keep_others(plan: &mut Plan, snapshot: &Snapshot, lost: &Lost) {
             wanted.others = others(snapshot, host);
         }
     }
+}
+
+/// Rows that another instance notes, and our note does not have, are not ours to remove. Returns the hosts
+/// that other instances have a part in.
+fn keep_foreign(plan: &mut Plan, snapshot: &Snapshot) -> BTreeMap<String, Vec<String>> {
+    let mut instances = BTreeMap::new();
+    for (host, foreign) in &snapshot.foreign {
+        let Some(wanted) = plan.get_mut(host) else { continue };
+        let theirs = snapshot.foreign_backends(host);
+        let rows = others(snapshot, host);
+        let rows = rows.into_iter().filter(|row| theirs.contains(&Backend::of(row)));
+        let rows: Vec<Vec<u8>> = rows.filter(|row| !wanted.others.contains(row)).collect();
+        wanted.others.extend(rows);
+        let names = foreign.iter().map(|foreign| foreign.instance.clone());
+        let _new = instances.insert(host.clone(), names.collect());
+    }
+    instances
 }
 
 /// The rows of a list that our note does not have.

@@ -60,6 +60,16 @@ pub fn agent_lease(prefix: &str, instance: &str) -> String {
     format!("{prefix}marathon-sync:{instance}:lease")
 }
 
+/// Key of the set of the names of all marathon-syncs that write to this Redis.
+pub fn agent_instances(prefix: &str) -> String {
+    format!("{prefix}marathon-sync:instances")
+}
+
+/// Key of the string that is there while the marathon-sync of that name is in use.
+pub fn agent_active(prefix: &str, instance: &str) -> String {
+    format!("{prefix}marathon-sync:{instance}:active")
+}
+
 /// Message on [`DEAD_CHANNEL`]: `<host>;<backend url>;<position>;<number of backends>`.
 pub fn dead_message(host: &str, url: &str, position: usize, count: usize) -> String {
     format!("{host};{url};{position};{count}")
@@ -83,7 +93,8 @@ pub fn checker_is_alive(ping: Option<&[u8]>, now: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{
-        agent_lease, agent_owned, checker_is_alive, dead, dead_message, frontend, options,
+        agent_active, agent_instances, agent_lease, agent_owned, checker_is_alive, dead,
+        dead_message, frontend, options,
     };
 
     #[test]
@@ -94,6 +105,8 @@ mod tests {
         assert_eq!(options("x:", "*.a.test"), "x:options:*.a.test");
         assert_eq!(agent_owned("x:", "blue"), "x:marathon-sync:blue:owned");
         assert_eq!(agent_lease("", "blue"), "marathon-sync:blue:lease");
+        assert_eq!(agent_active("x:", "blue"), "x:marathon-sync:blue:active");
+        assert_eq!(agent_instances("x:"), "x:marathon-sync:instances");
     }
 
     #[test]

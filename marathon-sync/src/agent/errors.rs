@@ -71,7 +71,7 @@ pub const REDIS_ERRORS: [&str; 9] = [
 
 fn read_error(error: &RoutesError) -> &'static str {
     match error {
-        RoutesError::NotesUnreadable(_) => "notes_unreadable",
+        RoutesError::InstancesUnreadable(_) | RoutesError::NotesUnreadable(_) => "notes_unreadable",
         RoutesError::Read(_) => "read",
     }
 }

@@ -45,6 +45,7 @@ pub enum News {
 pub struct Newsroom {
     apps: BTreeMap<String, String>,
     shared: BTreeMap<String, Vec<String>>,
+    instances: BTreeMap<String, Vec<String>>,
     problems: Vec<String>,
     is_held: bool,
 }
@@ -53,6 +54,25 @@ impl Newsroom {
     /// Whether the guard holds something back.
     pub fn is_held(&self) -> bool {
         self.is_held
+    }
+
+    /// Hosts that other instances have a part in.
+    fn of_instances(&mut self, pass: &Pass, news: &mut Vec<News>) {
+        for (host, instances) in &pass.instances {
+            if self.instances.get(host) != Some(instances) {
+                let names = instances.join(", ");
+                push(
+                    news,
+                    News::Info(format!(
+                        "{host} is also kept by another instance of marathon-sync ({names}), whose backends stay"
+                    )),
+                );
+            }
+        }
+        for host in self.instances.keys().filter(|host| !pass.instances.contains_key(*host)) {
+            push(news, News::Info(format!("{host} is kept by this instance alone")));
+        }
+        self.instances.clone_from(&pass.instances);
     }
 
     /// What is new about `pass`, but for its changes.
@@ -94,6 +114,7 @@ impl Newsroom {
             }
         }
         self.shared.clone_from(&pass.shared);
+        self.of_instances(pass, &mut news);
         let problems: Vec<String> =
             pass.difference.problems.iter().map(ToString::to_string).collect();
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
@@ -185,6 +206,36 @@ mod tests {
             let news = room.of_pass(&pass);
             assert_eq!(news.len(), count, "{news:?}");
             assert!(news.iter().all(|line| format!("{line:?}").contains(word)), "{news:?}");
+        }
+    }
+
+    #[test]
+    fn other_instances_of_a_host_are_named_once() {
+        let shared = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            Pass { instances: [("a.test".to_owned(), names)].into(), ..Pass::default() }
+        };
+        let mut room = Newsroom::default();
+        for (pass, expected) in [
+            (
+                shared(&["west"]),
+                vec![
+                    "a.test is also kept by another instance of marathon-sync (west), whose backends stay",
+                ],
+            ),
+            (shared(&["west"]), vec![]),
+            (
+                shared(&["north", "west"]),
+                vec![
+                    "a.test is also kept by another instance of marathon-sync (north, west), whose backends stay",
+                ],
+            ),
+            (Pass::default(), vec!["a.test is kept by this instance alone"]),
+            (Pass::default(), vec![]),
+        ] {
+            let expected: Vec<News> =
+                expected.into_iter().map(|line| News::Info(line.to_owned())).collect();
+            assert_eq!(room.of_pass(&pass), expected);
         }
     }
 

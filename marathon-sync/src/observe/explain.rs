@@ -8,7 +8,9 @@ use super::status::problem;
 use super::sums::{reason, state, verdict};
 use super::{app_id, scheme, similar};
 use crate::pass::Pass;
+use crate::routes::backend::Backend;
 use crate::routes::change::{Action, Change, backends};
+use crate::routes::owned::Foreign;
 use crate::routes::render::render;
 use crate::routes::snapshot::Snapshot;
 use crate::rules::memory::address;
@@ -258,7 +260,16 @@ fn list(
         None => "is not there".to_owned(),
     };
     let mut lines = vec![format!("{host}  {name}{shared}")];
+    let foreign = snapshot.foreign(host);
+    lines.extend(foreign.iter().map(|foreign| {
+        format!("  also kept by instance {}, whose backends stay", foreign.instance)
+    }));
     let owners = Owners::of(id.into_iter().chain(others), pass);
+    let whose = |backend: &[u8], url: &str| match noted_by(foreign, backend) {
+        Some(instance) if !owners.knows(url) => format!(", of instance {instance}"),
+        Some(instance) => format!("{}, also of instance {instance}", owners.describe(url)),
+        None => owners.describe(url),
+    };
     let held = pass.held.as_ref().and_then(|held| held.rows.get(host));
     for (position, backend) in backends(rows).iter().enumerate() {
         let url = backend.escape_ascii().to_string();
@@ -271,7 +282,7 @@ fn list(
             (false, true) => "goes, put there by somebody else",
             (false, false) => "goes",
         };
-        lines.push(format!("  {url}  {fate}{}", owners.describe(&url)));
+        lines.push(format!("  {url}  {fate}{}", whose(backend, &url)));
     }
     let added = change.into_iter().flat_map(|change| &change.added);
     lines.extend(added.map(|url| format!("  {url}  comes{}", owners.describe(url))));
@@ -286,6 +297,14 @@ fn list(
         lines.push(format!("  and {more} more"));
     }
     row(text, "Redis", lines);
+}
+
+/// The first other instance that notes this backend.
+fn noted_by<'a>(foreign: &'a [Foreign], backend: &[u8]) -> Option<&'a str> {
+    let backend = Backend::of(backend);
+    let is_it = |row: &String| Backend::of(row.as_bytes()) == backend;
+    let mut owners = foreign.iter().filter(|foreign| foreign.owned.rows.iter().any(is_it));
+    owners.next().map(|foreign| foreign.instance.as_str())
 }
 
 /// Whose task listens where.
@@ -303,6 +322,10 @@ impl<'a> Owners<'a> {
             }
         }
         Self(owners)
+    }
+
+    fn knows(&self, url: &str) -> bool {
+        self.0.contains_key(&address(url))
     }
 
     fn describe(&self, url: &str) -> String {
@@ -325,7 +348,7 @@ mod tests {
     use super::{Outcome, explain};
     use crate::pass::Pass;
     use crate::routes::diff::diff;
-    use crate::routes::owned::Owned;
+    use crate::routes::owned::{Foreign, Owned};
     use crate::routes::snapshot::Snapshot;
 
     fn snapshot(lists: &[(&str, &[&str])]) -> Snapshot {
@@ -370,6 +393,25 @@ Change    MULTI
 ";
         assert_eq!(text, expected);
         assert_eq!(outcome, Outcome::Live);
+    }
+
+    #[test]
+    fn backends_of_another_instance_are_called_its() {
+        let list = ["shop", "http://10.0.0.1:80", "http://10.1.0.1:80/", "http://10.0.0.3:80"];
+        let mut shared = snapshot(&[("ab.test", &list)]);
+        let rows = ["http://10.0.0.1:80", "http://10.1.0.1:80"].map(str::to_owned).into();
+        let note = Owned { rows, ..Owned::default() };
+        let foreign = Foreign::read("west", note.to_json().into_bytes());
+        shared.foreign = [("ab.test".to_owned(), vec![foreign])].into();
+        let (text, _) = explained("a", &shared);
+        let expected = "\
+Redis     ab.test  \"shop\", shared with /b
+            also kept by instance west, whose backends stay
+            http://10.0.0.1:80  stays, task a.1 of /a, up, also of instance west
+            http://10.1.0.1:80/  stays, of instance west
+            http://10.0.0.3:80  stays, task b.1 of /b, up
+";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -72,6 +72,7 @@ pub(super) fn changes(count: usize) -> Vec<Change> {
         added: (0..30).map(|row| format!("http://new{row}.test:1")).collect(),
         removed: vec![Removed { row: b"http://old.test:1".to_vec(), by_hand: true }],
         owned: None,
+        records: Vec::new(),
     };
     (0..count).map(change).collect()
 }

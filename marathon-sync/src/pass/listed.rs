@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::texts;
 use crate::plan::Plan;
+use crate::routes::backend::Backend;
 use crate::routes::snapshot::Snapshot;
 
 /// Backends by host.
@@ -104,7 +105,11 @@ impl Listed {
         }
         self.others.clear();
         for (host, wanted) in plan.iter().filter(|(_, wanted)| !wanted.others.is_empty()) {
-            let stays = |row: &&Vec<u8>| wanted.others.contains(row);
+            // Each instance lists its own backends again.
+            let foreign = snapshot.foreign_backends(host);
+            let is_foreign =
+                |row: &Vec<u8>| !foreign.is_empty() && foreign.contains(&Backend::of(row));
+            let stays = |row: &&Vec<u8>| wanted.others.contains(row) && !is_foreign(row);
             let others = snapshot.backends(host).iter().filter(stays);
             let others = others.filter_map(|row| String::from_utf8(row.clone()).ok());
             let _new = self.others.insert(host.clone(), others.collect());

@@ -13,6 +13,7 @@ use super::listed::Listed;
 use super::{Pass, texts};
 use crate::document::{Answer, App, MAX_PROBLEMS, Problem};
 use crate::plan::{Plan, Wanted};
+use crate::routes::backend::Backend;
 use crate::routes::snapshot::Snapshot;
 use crate::rules::desired::narrow::{Narrow, fresh, narrow};
 use crate::rules::memory::{Memory, address};
@@ -147,13 +148,18 @@ fn plan_of_one(narrow: &Narrow, snapshot: &Snapshot) -> Option<Plan> {
     let mut plan = Plan::new();
     for (host, part) in &narrow.hosts {
         let ours = snapshot.owned.get(host).map(|owned| &owned.rows);
-        let is_ours =
-            |row: &String| ours.is_some_and(|ours| ours.contains(row)) || part.up.contains(row);
+        let is_ours = |row: &str| {
+            ours.is_some_and(|ours| ours.contains(row)) || part.up.iter().any(|up| up == row)
+        };
+        let theirs = snapshot.foreign_backends(host);
+        let is_foreign = |row: &Vec<u8>| !theirs.is_empty() && theirs.contains(&Backend::of(row));
         let rows = snapshot.backends(host);
-        if texts(rows).filter(is_ours).count() < rows.len() {
+        let is_known =
+            |row: &Vec<u8>| is_foreign(row) || std::str::from_utf8(row).is_ok_and(&is_ours);
+        if !rows.iter().all(is_known) {
             return None;
         }
-        let stays = |row: &String| !narrow.gone.contains(&address(row));
+        let stays = |row: &String| is_ours(row) && !narrow.gone.contains(&address(row));
         let wanted = Wanted {
             identifier: part.identifier.clone(),
             up: part.up.clone(),

@@ -7,7 +7,7 @@ use super::*;
 use crate::document::parse;
 use crate::guard::Limits;
 use crate::routes::change::Action;
-use crate::routes::owned::Owned;
+use crate::routes::owned::{Foreign, Owned};
 
 /// An agent with a Redis of its own.
 struct World {
@@ -133,6 +133,51 @@ impl World {
     fn noted(&self, host: &str) -> Vec<&str> {
         self.redis.owned[host].rows.iter().map(String::as_str).collect()
     }
+}
+
+/// A list of two clusters: the other one's backends are many, and no removal of this one's.
+#[test]
+fn backends_of_another_instance_are_neither_removed_nor_held_nor_noted() {
+    let theirs: Vec<String> = (1..=10).map(|n| format!("http://10.1.0.{n}:80")).collect();
+    let listed = |ours: &[&str]| {
+        let theirs = theirs.iter().map(String::as_str);
+        std::iter::once("id")
+            .chain(theirs)
+            .chain(ours.iter().copied())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let mut world = World::new();
+    let rows: Vec<&str> = std::iter::once("id").chain(theirs.iter().map(String::as_str)).collect();
+    world.make("a.test", &rows);
+    let note = Owned { made: true, rows: theirs.iter().cloned().collect(), ..Owned::default() };
+    let foreign = Foreign::read("other", note.to_json().into_bytes());
+    world.redis.instances = vec!["other".to_owned()];
+    world.redis.foreign = [("a.test".to_owned(), vec![foreign])].into();
+
+    let (one, two) = ("http://10.0.0.1:80", "http://10.0.0.2:80");
+    for _ in 0..2 {
+        let pass = world.look(&json!([app("/a", "a.test", [1])]), Occasion::Answer);
+        assert!(pass.held.is_none(), "{:?}", pass.held);
+        assert_eq!(pass.instances, [("a.test".to_owned(), vec!["other".to_owned()])].into());
+        assert_eq!(world.list("a.test").join(" "), listed(&[one]));
+        assert_eq!(world.noted("a.test"), [one]);
+    }
+    // A look at one app alone is enough, as in a list that is not shared.
+    let mut last = world.look(&json!([app("/a", "a.test", [1])]), Occasion::Answer);
+    assert!(world.glance(&mut last, &app("/a", "a.test", [1, 2])));
+    assert_eq!(world.list("a.test").join(" "), listed(&[one, two]));
+    assert_eq!(world.noted("a.test"), [one, two]);
+    // The app cannot be read, then it is gone.
+    let mut broken = app("/a", "a.test", [1]);
+    broken["labels"] = json!(7);
+    world.look(&json!([broken]), Occasion::Answer);
+    assert_eq!(world.noted("a.test"), [one, two]);
+    for _ in 0..6 {
+        world.look(&json!([]), Occasion::Answer);
+    }
+    assert_eq!(world.list("a.test").join(" "), listed(&[]));
+    assert!(world.redis.owned.is_empty());
 }
 
 const HAND: &str = "http://by.hand:1";

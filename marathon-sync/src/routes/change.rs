@@ -65,6 +65,9 @@ pub struct Change {
     pub removed: Vec<Removed>,
     /// The note about the list afterwards; `None` when it is not ours any more.
     pub owned: Option<Owned>,
+    /// Each other instance, with its note about the host as it was seen; empty when there was none. The
+    /// change is carried out only while they stand like that.
+    pub records: Vec<(String, Vec<u8>)>,
 }
 
 impl Change {

@@ -1,6 +1,8 @@
 //! From a plan and what stands in Redis to what is to change. Pure.
 //!
-//! Whoever is not in the plan and not in our notes is not even looked at.
+//! Whoever is not in the plan and not in our notes is not even looked at. A list that several instances
+//! claim is the union of what each of them notes: no instance removes a row that another one notes, nor
+//! notes it unless it wants it itself. Whoever gives such a row up last removes it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -37,8 +39,8 @@ pub fn diff(plan: &Plan, snapshot: &Snapshot) -> Difference {
         };
         let owned = snapshot.owned.get(host);
         let change = match (plan.get(host), owned) {
-            (Some(wanted), owned) => claimed(host, wanted, list, owned),
-            (None, Some(owned)) => Some(given_up(host, list, owned)),
+            (Some(wanted), owned) => claimed(host, wanted, list, owned, snapshot),
+            (None, Some(owned)) => Some(given_up(host, list, owned, snapshot)),
             (None, None) => None,
         };
         difference.changes.extend(change);
@@ -59,41 +61,28 @@ pub fn hosts<'a>(
 /// missing live backends behind. Everything else goes, whoever put it there: the bridge's rule, but for
 /// [`Wanted::keeps_others`]. A backend that is listed twice stays listed twice, which is how people give
 /// weights.
-fn claimed(host: &str, wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>) -> Option<Change> {
-    if is_as_wanted(wanted, list, owned) {
+fn claimed(
+    host: &str,
+    wanted: &Wanted,
+    list: &[Vec<u8>],
+    owned: Option<&Owned>,
+    snapshot: &Snapshot,
+) -> Option<Change> {
+    // Whoever of the instances gives the list up last deletes it if any of them made it.
+    let is_made = owned.is_some_and(|owned| owned.made)
+        || snapshot.foreign(host).iter().any(|foreign| foreign.owned.made);
+    if is_as_wanted(wanted, list, owned.filter(|owned| owned.made == is_made)) {
         return None;
     }
-    let may_stay: HashSet<Backend> =
-        wanted.up.iter().chain(&wanted.unsure).map(|row| Backend::of(row.as_bytes())).collect();
-    let again = wanted.again.iter().map(String::as_bytes);
-    let others: HashSet<Backend> =
-        wanted.others.iter().map(Vec::as_slice).chain(again).map(Backend::of).collect();
-    let ours = ours(owned);
-    let (mut kept, mut removed, mut rows) = (Vec::new(), Vec::new(), BTreeSet::new());
-    let mut listed = HashSet::new();
-    for (position, row) in backends(list).iter().enumerate() {
-        let backend = Backend::of(row);
-        let is_ours = ours.contains(&backend);
-        let is_wanted = may_stay.contains(&backend);
-        let stays = others.contains(&backend) || (wanted.keeps_others && !is_ours);
-        if !is_wanted && !stays {
-            removed.push(Removed { row: row.clone(), by_hand: !is_ours });
-            continue;
-        }
-        kept.push(position);
-        if is_wanted || is_ours {
-            // Lossless: what is equal to a row of the plan or of a note is text.
-            rows.insert(String::from_utf8_lossy(row).into_owned());
-        }
-        listed.insert(backend);
-    }
+    let theirs = snapshot.foreign_backends(host);
+    let Sorted { kept, removed, mut rows, mut listed } = sort(wanted, list, owned, &theirs);
     let missing = wanted.up.iter().filter(|row| listed.insert(Backend::of(row.as_bytes())));
     let mut added: Vec<String> = missing.cloned().collect();
     rows.extend(added.iter().cloned());
     let again = wanted.again.iter().filter(|row| listed.insert(Backend::of(row.as_bytes())));
     added.extend(again.cloned());
 
-    let made = list.is_empty() || owned.is_some_and(|owned| owned.made);
+    let made = list.is_empty() || is_made;
     let note = Owned { made, rows, apps: apps(wanted, owned, &listed) };
     let action = if list.is_empty() {
         Action::Create
@@ -116,7 +105,54 @@ fn claimed(host: &str, wanted: &Wanted, list: &[Vec<u8>], owned: Option<&Owned>)
         added,
         removed,
         owned: Some(note),
+        records: records(host, snapshot),
     })
+}
+
+/// What becomes of the rows of a claimed list.
+#[derive(Default)]
+struct Sorted {
+    kept: Vec<usize>,
+    removed: Vec<Removed>,
+    /// Those of the kept ones that are to be noted.
+    rows: BTreeSet<String>,
+    /// What the kept ones stand for.
+    listed: HashSet<Backend>,
+}
+
+/// `theirs`: what other instances note.
+fn sort(
+    wanted: &Wanted,
+    list: &[Vec<u8>],
+    owned: Option<&Owned>,
+    theirs: &HashSet<Backend>,
+) -> Sorted {
+    let may_stay: HashSet<Backend> =
+        wanted.up.iter().chain(&wanted.unsure).map(|row| Backend::of(row.as_bytes())).collect();
+    let again = wanted.again.iter().map(String::as_bytes);
+    let others: HashSet<Backend> =
+        wanted.others.iter().map(Vec::as_slice).chain(again).map(Backend::of).collect();
+    let ours = ours(owned);
+    let mut sorted = Sorted::default();
+    for (position, row) in backends(list).iter().enumerate() {
+        let backend = Backend::of(row);
+        let is_ours = ours.contains(&backend);
+        let is_wanted = may_stay.contains(&backend);
+        let stays = others.contains(&backend) || (wanted.keeps_others && !is_ours);
+        let is_theirs = theirs.contains(&backend);
+        if !is_wanted && !stays && !is_theirs {
+            sorted.removed.push(Removed { row: row.clone(), by_hand: !is_ours });
+            continue;
+        }
+        sorted.kept.push(position);
+        // One that only another instance wants by now is that instance's.
+        if is_wanted || (is_ours && (stays || !is_theirs)) {
+            // Lossless: what is equal to a row of the plan or of a note is text.
+            sorted.rows.insert(String::from_utf8_lossy(row).into_owned());
+        }
+        sorted.listed.insert(backend);
+    }
+    sorted
 }
 
 /// Whether list and note are letter by letter what is wanted, as nearly all of them are nearly always:
@@ -151,18 +187,21 @@ fn apps(
 }
 
 /// No app claims the host any more: our backends go, and the list with them if it is ours and
-/// nothing else is in it.
-fn given_up(host: &str, list: &[Vec<u8>], owned: &Owned) -> Change {
+/// nothing else is in it. What another instance notes stays, also a list without a backend.
+fn given_up(host: &str, list: &[Vec<u8>], owned: &Owned, snapshot: &Snapshot) -> Change {
     let ours = ours(Some(owned));
+    let theirs = snapshot.foreign_backends(host);
+    let is_shared = !snapshot.foreign(host).is_empty();
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     for (position, row) in backends(list).iter().enumerate() {
-        if ours.contains(&Backend::of(row)) {
+        let backend = Backend::of(row);
+        if ours.contains(&backend) && !theirs.contains(&backend) {
             removed.push(Removed { row: row.clone(), by_hand: false });
         } else {
             kept.push(position);
         }
     }
-    let action = match (list.is_empty(), owned.made && kept.is_empty()) {
+    let action = match (list.is_empty(), owned.made && kept.is_empty() && !is_shared) {
         (true, _) => Action::Forget,
         (false, true) => Action::Delete,
         (false, false) => Action::Release,
@@ -176,7 +215,18 @@ fn given_up(host: &str, list: &[Vec<u8>], owned: &Owned) -> Change {
         added: Vec::new(),
         removed,
         owned: None,
+        records: records(host, snapshot),
     }
+}
+
+/// What each other instance notes of the host.
+fn records(host: &str, snapshot: &Snapshot) -> Vec<(String, Vec<u8>)> {
+    let foreign = snapshot.foreign(host);
+    let record = |instance: &String| {
+        let note = foreign.iter().find(|foreign| foreign.instance == *instance);
+        (instance.clone(), note.map(|foreign| foreign.text.clone()).unwrap_or_default())
+    };
+    snapshot.instances.iter().map(record).collect()
 }
 
 fn ours(owned: Option<&Owned>) -> HashSet<Backend> {

@@ -23,6 +23,24 @@ pub struct Owned {
     pub apps: BTreeMap<String, BTreeSet<String>>,
 }
 
+/// The note of another instance about a host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Foreign {
+    /// The name of that instance.
+    pub instance: String,
+    /// What it says.
+    pub owned: Owned,
+    /// How it is written.
+    pub text: Vec<u8>,
+}
+
+impl Foreign {
+    /// The note `text` of `instance`.
+    pub fn read(instance: &str, text: Vec<u8>) -> Self {
+        Self { instance: instance.to_owned(), owned: Owned::read(&text), text }
+    }
+}
+
 impl Owned {
     /// Reads a note. One that cannot be read, say after an edit by hand, owns nothing: no backend is
     /// removed because of it once the host is no longer claimed.

@@ -94,6 +94,7 @@ mod tests {
             added: Vec::new(),
             removed: Vec::new(),
             owned: None,
+            records: Vec::new(),
         }
     }
 

@@ -7,14 +7,22 @@
 //! (with one, Redis 7 decides at the start, and older servers cannot read it). So each script writes
 //! first with a command that needs no memory, which may well change nothing.
 
+use std::time::Duration;
+
 use shared::keys;
 use shared::store::{Command, Reply};
 
 use super::change::{Action, Change};
 
-/// KEYS: lease, list, dead set, notes. ARGV: lease token, host, note or '', what becomes of the list
-/// ('keep' or 'delete'), number of items seen, the items, number of positions kept, the positions,
-/// items to append.
+/// How long an instance that nobody runs counts as in use: long enough for an upgrade or a night's
+/// incident, after which its backends leave the lists that it shares.
+const ACTIVE_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// KEYS: lease, list, dead set, notes, notes of other instances. ARGV: lease token, host, note or '', what
+/// becomes of the list ('keep' or 'delete'), number of items seen, the items, number of positions kept,
+/// the positions, number of other instances, their notes about the host as they were seen or '', items to
+/// append. Of two instances that both give up a row, the second sees the first one's new note here, and
+/// compares again: so one of them removes the row.
 ///
 /// When backends go, the whole new list is appended and the old one trimmed off. So the key exists
 /// throughout and keeps an expiry that somebody gave it, and a server that refuses one of the commands
@@ -39,7 +47,7 @@ end
 local function counted()
   return take(tonumber(take(1)[1]))
 end
-local seen, kept = counted(), counted()
+local seen, kept, records = counted(), counted(), counted()
 local added = take(#ARGV - next + 1)
 
 local list = redis.call('LRANGE', KEYS[2], 0, -1)
@@ -48,6 +56,12 @@ if #list ~= #seen then
 end
 for index, item in ipairs(seen) do
   if list[index] ~= item then
+    return 'conflict'
+  end
+end
+
+for index, record in ipairs(records) do
+  if (redis.call('HGET', KEYS[4 + index], ARGV[2]) or '') ~= record then
     return 'conflict'
   end
 end
@@ -115,13 +129,16 @@ end
 return 'written'
 ";
 
-/// KEYS: lease. ARGV: token, milliseconds. Returns 'renewed' or 'taken', with ' full' after it when the
+/// KEYS: lease, names of all instances, sign that this one is in use. ARGV: token, milliseconds, instance,
+/// milliseconds of that sign, prefix. Returns 'renewed' or 'taken', with ' full' after it when the
 /// server has no memory left, or the token of the holder, in a list if its lease had no end: none of
 /// ours is like that, and all would wait for ever, so it gets one. That a token takes what it already
 /// holds makes an answer that got lost harmless.
 ///
 /// `SET` is what a full server refuses, so it is tried first, to know. `PEXPIRE` needs no memory: it
 /// renews a lease that is there, and lets `SET` through where there is none.
+///
+/// Who has the lease is in use, and enters its name. A new leader takes the names off that are not.
 const TAKE: &str = r"
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
@@ -132,6 +149,18 @@ if holder and holder ~= ARGV[1] then
   return holder
 end
 local answer = holder and 'renewed' or 'taken'
+local function enter()
+  redis.call('SET', KEYS[3], '1', 'PX', ARGV[4])
+  redis.call('SADD', KEYS[2], ARGV[3])
+  if holder then
+    return
+  end
+  for _, name in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+    if redis.call('EXISTS', ARGV[5] .. 'marathon-sync:' .. name .. ':active') == 0 then
+      redis.call('SREM', KEYS[2], name)
+    end
+  end
+end
 local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if reply.err then
   if not string.find(reply.err, 'OOM', 1, true) then
@@ -141,8 +170,10 @@ if reply.err then
   if not holder then
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   end
+  enter()
   return answer .. ' full'
 end
+enter()
 return answer
 ";
 
@@ -157,12 +188,13 @@ return 0
 /// The command that carries out a change, if `token` still holds the lease and the list stands as
 /// it was seen.
 pub(super) fn write(prefix: &str, instance: &str, token: &str, change: &Change) -> Command {
-    let keys = [
+    let mut keys = vec![
         keys::agent_lease(prefix, instance),
         keys::frontend(prefix, &change.host),
         keys::dead(prefix, &change.host),
         keys::agent_owned(prefix, instance),
     ];
+    keys.extend(change.records.iter().map(|(other, _)| keys::agent_owned(prefix, other)));
     let note = change.owned.as_ref().map(super::owned::Owned::to_json).unwrap_or_default();
     let fate = if change.action == Action::Delete { "delete" } else { "keep" };
     let mut command =
@@ -170,6 +202,8 @@ pub(super) fn write(prefix: &str, instance: &str, token: &str, change: &Change) 
     command = command.number(change.seen.len());
     command = change.seen.iter().fold(command, Command::arg).number(change.kept.len());
     command = change.kept.iter().fold(command, |command, position| command.number(*position));
+    command = command.number(change.records.len());
+    command = change.records.iter().fold(command, |command, (_, record)| command.arg(record));
     if change.action == Action::Create {
         command = command.arg(&change.identifier);
     }
@@ -178,7 +212,17 @@ pub(super) fn write(prefix: &str, instance: &str, token: &str, change: &Change) 
 
 /// The command that takes or renews the lease.
 pub(super) fn take(prefix: &str, instance: &str, token: &str, millis: u128) -> Command {
-    Command::script(TAKE, &[keys::agent_lease(prefix, instance)]).arg(token).arg(millis.to_string())
+    let keys = [
+        keys::agent_lease(prefix, instance),
+        keys::agent_instances(prefix),
+        keys::agent_active(prefix, instance),
+    ];
+    Command::script(TAKE, &keys)
+        .arg(token)
+        .arg(millis.to_string())
+        .arg(instance)
+        .arg(ACTIVE_FOR.as_millis().to_string())
+        .arg(prefix)
 }
 
 /// The command that gives the lease back.

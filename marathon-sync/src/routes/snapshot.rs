@@ -1,15 +1,16 @@
 //! Reads what stands in Redis of the lists that matter: those that an app claims and those that we
 //! own. Never a search over all keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use shared::keys;
 use shared::store::{Client, Command, KeyProblem, Reply, StoreError};
 
 use super::Routes;
+use super::backend::Backend;
 use super::change::backends;
 use super::diff::hosts;
-use super::owned::Owned;
+use super::owned::{Foreign, Owned};
 use crate::plan::Plan;
 
 /// Hosts that are asked for at once: enough that the way to Redis and back does not count, few
@@ -23,6 +24,10 @@ pub struct Snapshot {
     pub owned: BTreeMap<String, Owned>,
     /// The lists by host, item 0 the identifier; a host without a list is not among them.
     pub lists: BTreeMap<String, Result<Vec<Vec<u8>>, KeyProblem>>,
+    /// The other instances that are in use.
+    pub instances: Vec<String>,
+    /// Their notes, by host.
+    pub foreign: BTreeMap<String, Vec<Foreign>>,
 }
 
 impl Snapshot {
@@ -32,6 +37,17 @@ impl Snapshot {
             Some(Ok(list)) => backends(list),
             Some(Err(_)) | None => &[],
         }
+    }
+
+    /// What other instances note of a host.
+    pub fn foreign(&self, host: &str) -> &[Foreign] {
+        self.foreign.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// The backends that other instances list for a host.
+    pub fn foreign_backends(&self, host: &str) -> HashSet<Backend> {
+        let rows = self.foreign(host).iter().flat_map(|foreign| &foreign.owned.rows);
+        rows.map(|row| Backend::of(row.as_bytes())).collect()
     }
 }
 
@@ -46,6 +62,11 @@ pub enum RoutesError {
         "{0} is not a hash, so what marathon-sync owns is unknown; look at it with `TYPE`, and `DEL` it if it is a mistake"
     )]
     NotesUnreadable(String),
+    /// The names of the instances are in a key of another type.
+    #[error(
+        "{0} is not a set, so other instances are unknown; look at it with `TYPE`, and `DEL` it if it is a mistake"
+    )]
+    InstancesUnreadable(String),
 }
 
 impl Routes {
@@ -76,11 +97,43 @@ impl Routes {
     ///
     /// As [`snapshot`](Self::snapshot).
     pub async fn read(&self, hosts: &[&String]) -> Result<Snapshot, RoutesError> {
-        let mut snapshot = Snapshot::default();
+        let instances = self.other_instances().await?;
+        let mut snapshot = Snapshot { instances, ..Snapshot::default() };
         for batch in hosts.chunks(BATCH) {
             self.read_batch(batch, &mut snapshot).await?;
         }
         Ok(snapshot)
+    }
+
+    /// The names of the other instances that are in use.
+    async fn other_instances(&self) -> Result<Vec<String>, RoutesError> {
+        let prefix = self.client.prefix();
+        let key = keys::agent_instances(prefix);
+        let names = self.client.run(&Command::new("SMEMBERS").arg(&key)).await;
+        let names = names.map_err(|error| match error.is_wrong_type() {
+            true => RoutesError::InstancesUnreadable(key),
+            false => RoutesError::Read(error),
+        })?;
+        let names = names.into_texts().unwrap_or_default().into_iter().flatten();
+        let mut names: Vec<String> = names
+            .filter_map(|name| String::from_utf8(name).ok())
+            .filter(|name| *name != self.instance)
+            .collect();
+        if names.is_empty() {
+            return Ok(names);
+        }
+        names.sort_unstable();
+        let is_active =
+            |name: &String| Command::new("EXISTS").arg(keys::agent_active(prefix, name));
+        let commands: Vec<Command> = names.iter().map(is_active).collect();
+        let answers = self.client.pipeline(&commands).await.map_err(RoutesError::Read)?;
+        let mut active = Vec::with_capacity(names.len());
+        for (name, answer) in names.into_iter().zip(answers) {
+            if answer.map_err(RoutesError::Read)? != Reply::Integer(0) {
+                active.push(name);
+            }
+        }
+        Ok(active)
     }
 
     async fn read_batch(
@@ -88,21 +141,31 @@ impl Routes {
         hosts: &[&String],
         snapshot: &mut Snapshot,
     ) -> Result<(), RoutesError> {
-        let key = self.owned_key();
-        let notes = hosts.iter().fold(Command::new("HMGET").arg(&key), Command::arg);
-        let mut commands = vec![notes];
         let prefix = self.client.prefix();
+        let others = snapshot.instances.clone();
+        let keys = others.iter().map(|other| keys::agent_owned(prefix, other));
+        let keys: Vec<String> = std::iter::once(self.owned_key()).chain(keys).collect();
+        let notes = |key| hosts.iter().fold(Command::new("HMGET").arg(key), Command::arg);
+        let mut commands: Vec<Command> = keys.iter().map(notes).collect();
         commands.extend(hosts.iter().map(|host| {
             Command::new("LRANGE").arg(keys::frontend(prefix, host)).arg("0").arg("-1")
         }));
         let answers = self.client.pipeline(&commands).await.map_err(RoutesError::Read)?;
         let mut answers = answers.into_iter();
 
-        let notes = answers.next().unwrap_or(Ok(Reply::Nil));
-        let notes = notes.map_err(|error| notes_error(&key, error))?.into_texts();
-        for (host, note) in hosts.iter().zip(notes.unwrap_or_default()) {
-            if let Some(note) = note {
-                snapshot.owned.insert((*host).clone(), Owned::read(&note));
+        for (position, key) in keys.iter().enumerate() {
+            let notes = answers.next().unwrap_or(Ok(Reply::Nil));
+            let notes = notes.map_err(|error| notes_error(key, error))?.into_texts();
+            for (host, note) in hosts.iter().zip(notes.unwrap_or_default()) {
+                let Some(note) = note else { continue };
+                let host = (*host).clone();
+                match position.checked_sub(1).and_then(|position| others.get(position)) {
+                    None => drop(snapshot.owned.insert(host, Owned::read(&note))),
+                    Some(other) => {
+                        let foreign = Foreign::read(other, note);
+                        snapshot.foreign.entry(host).or_default().push(foreign);
+                    }
+                }
             }
         }
         for (host, answer) in hosts.iter().zip(answers) {

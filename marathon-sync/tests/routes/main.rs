@@ -14,6 +14,7 @@ use shared::store::{Client, StoreConfig};
 use tokio_util::sync::CancellationToken;
 
 mod full;
+mod instances;
 mod lease;
 mod lists;
 mod server;
@@ -25,6 +26,10 @@ const LEASE: &str = "marathon-sync:blue:lease";
 const OWNED: &str = "marathon-sync:blue:owned";
 
 async fn connect(driver: &str) -> Routes {
+    connect_as(driver, "blue").await
+}
+
+async fn connect_as(driver: &str, instance: &str) -> Routes {
     let config = StoreConfig {
         drivers: vec![Driver::parse(driver).expect("a driver")],
         connect_timeout: DEADLINE,
@@ -32,7 +37,7 @@ async fn connect(driver: &str) -> Routes {
     };
     let client = Client::start(&config, &CancellationToken::new());
     assert!(client.wait_until_up(DEADLINE).await);
-    Routes::new(client, "blue")
+    Routes::new(client, instance)
 }
 
 /// A Redis whose lease is held by [`TOKEN`].

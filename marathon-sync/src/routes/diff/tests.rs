@@ -5,7 +5,7 @@ use shared::store::KeyProblem;
 
 use super::super::backend::Backend;
 use super::super::change::{Action, Change, backends};
-use super::super::owned::Owned;
+use super::super::owned::{Foreign, Owned};
 use super::super::snapshot::Snapshot;
 use super::{Difference, diff};
 use crate::plan::{Plan, Wanted};
@@ -224,8 +224,8 @@ fn a_key_of_another_type_is_reported_and_harms_no_other_host() {
     let plan: Plan =
         ["a", "bad", "z"].map(|host| (host.to_owned(), wanted("a", ""))).into_iter().collect();
     let snapshot = Snapshot {
-        owned: BTreeMap::new(),
         lists: [("bad".to_owned(), Err(problem.clone()))].into(),
+        ..Snapshot::default()
     };
     let difference = diff(&plan, &snapshot);
     let hosts: Vec<&str> = difference.changes.iter().map(|change| &*change.host).collect();
@@ -282,6 +282,80 @@ fn the_note_says_whose_the_rows_are() {
     assert_eq!(noted(wanted("a", ""), Some(before)), expected, "while only the guard keeps it");
 }
 
+/// What this instance changes in a list that another one, `other`, has a part in.
+fn diff_shared(
+    wanted: Option<Wanted>,
+    ours: Option<Owned>,
+    theirs: &Owned,
+    list: Vec<Vec<u8>>,
+) -> Vec<Change> {
+    let (_, plan, mut snapshot) = diff_one(wanted, ours, list);
+    let foreign = Foreign::read("other", theirs.to_json().into_bytes());
+    snapshot.instances = vec!["idle".to_owned(), "other".to_owned()];
+    snapshot.foreign = [(HOST.to_owned(), vec![foreign])].into();
+    let changes = diff(&plan, &snapshot).changes;
+    for change in &changes {
+        let records =
+            [("idle".to_owned(), Vec::new()), ("other".to_owned(), theirs.to_json().into_bytes())];
+        assert_eq!(change.records, records, "written only while these stand");
+    }
+    changes
+}
+
+#[test]
+fn rows_of_another_instance_are_neither_removed_nor_noted_as_ours() {
+    // up, our note, their rows, list, action, list afterwards, our note afterwards
+    type Case = (
+        Option<&'static str>,
+        Option<&'static str>,
+        &'static str,
+        &'static str,
+        Option<Action>,
+        &'static str,
+        Option<&'static str>,
+    );
+    let cases: &[Case] = &[
+        // Claimed by both: the union.
+        (Some("a"), None, "b", "id b", Some(Action::Update), "id b a", Some("a")),
+        (Some("a"), Some("a"), "b", "id b a", None, "id b a", Some("a")),
+        (Some("a"), Some("a"), "b", "id HTTP://b.test:1/ a", None, "", Some("a")),
+        (Some("c"), Some("a"), "b", "id b a", Some(Action::Update), "id b c", Some("c")),
+        (Some("a"), Some("a"), "b", "id b a x", Some(Action::Update), "id b a", Some("a")),
+        // The same backend.
+        (Some("a"), None, "a", "id a", Some(Action::Adopt), "id a", Some("a")),
+        (Some(""), Some("a"), "a b", "id a b", Some(Action::Adopt), "id a b", Some("")),
+        // Given up: what the other one has stays, also a list without a backend.
+        (None, Some("a"), "b", "id b a", Some(Action::Release), "id b", None),
+        (None, Some("a"), "a", "id a", Some(Action::Release), "id a", None),
+        (None, Some("a"), "", "id a", Some(Action::Release), "id", None),
+        (None, Some("a"), "b", "", Some(Action::Forget), "", None),
+    ];
+    for case @ (up, ours, theirs, before, action, after, noted) in cases {
+        let wanted = up.map(|up| Wanted { apps: vec!["/a".to_owned()], ..wanted(up, "") });
+        let note = |words| {
+            let apps = [("/a".to_owned(), BTreeSet::new())].into();
+            Owned { apps, ..owned(true, words) }
+        };
+        let changes = diff_shared(wanted, ours.map(note), &owned(true, theirs), list(before));
+        let change = changes.first();
+        assert_eq!(change.map(|change| change.action), *action, "{case:?}");
+        let Some(change) = change else { continue };
+        assert_eq!(change.after(), list(after), "{case:?}");
+        assert_eq!(change.owned, noted.map(note), "{case:?}");
+    }
+}
+
+#[test]
+fn whoever_stays_deletes_the_list_that_another_instance_made() {
+    let plan = || Some(Wanted { apps: vec!["/a".to_owned()], ..wanted("a", "") });
+    let ours = Owned { apps: [("/a".to_owned(), BTreeSet::new())].into(), ..owned(false, "a") };
+    let changes = diff_shared(plan(), Some(ours), &owned(true, "b"), list("id b a"));
+    let note = changes[0].owned.clone().unwrap();
+    assert_eq!((changes[0].action, note.made), (Action::Adopt, true));
+    let (difference, ..) = diff_one(None, Some(note), list("id a"));
+    assert_eq!(difference.changes[0].action, Action::Delete);
+}
+
 /// Few rows, so that they meet; spelled in several ways, repeated, and junk.
 fn any_row() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -298,7 +372,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let list = proptest::collection::vec(any_row().prop_map(String::into_bytes), 1..7).prop_map(Ok);
     let owned = proptest::collection::btree_map(host, note, 0..4);
     let lists = proptest::collection::btree_map(host, list, 0..5);
-    (owned, lists).prop_map(|(owned, lists)| Snapshot { owned, lists })
+    (owned, lists).prop_map(|(owned, lists)| Snapshot { owned, lists, ..Snapshot::default() })
 }
 
 fn any_plan() -> impl Strategy<Value = Plan> {
@@ -307,6 +381,45 @@ fn any_plan() -> impl Strategy<Value = Plan> {
         Wanted { identifier: "new".to_owned(), up, unsure, keeps_others, ..Wanted::default() }
     });
     proptest::collection::btree_map("[k-p]", wanted, 0..4)
+}
+
+/// One list that two instances write.
+#[derive(Debug, Default)]
+struct Shared {
+    /// What each wants; `None`: it does not claim the host.
+    up: [Option<Vec<String>>; 2],
+    notes: [Option<Owned>; 2],
+    list: Vec<Vec<u8>>,
+}
+
+impl Shared {
+    /// One pass of `who`. Returns whether it had anything to change.
+    fn look(&mut self, who: usize) -> bool {
+        let apps = vec![format!("/{who}")];
+        let plan: Plan = self.up[who]
+            .iter()
+            .map(|up| {
+                let wanted = Wanted { up: up.clone(), apps: apps.clone(), ..wanted("", "") };
+                (HOST.to_owned(), wanted)
+            })
+            .collect();
+        let other = 1 - who;
+        let foreign = self.notes[other]
+            .iter()
+            .map(|note| Foreign::read(&other.to_string(), note.to_json().into_bytes()));
+        let mut snapshot = Snapshot { instances: vec![other.to_string()], ..Snapshot::default() };
+        snapshot.foreign = [(HOST.to_owned(), foreign.collect::<Vec<_>>())].into();
+        snapshot.foreign.retain(|_, foreign| !foreign.is_empty());
+        snapshot.owned.extend(self.notes[who].clone().map(|note| (HOST.to_owned(), note)));
+        if !self.list.is_empty() {
+            snapshot.lists.insert(HOST.to_owned(), Ok(self.list.clone()));
+        }
+        let changes = diff(&plan, &snapshot).changes;
+        let then = apply(&changes, &snapshot);
+        self.notes[who] = then.owned.get(HOST).cloned();
+        self.list = then.lists.get(HOST).map_or_else(Vec::new, |list| list.clone().unwrap());
+        !changes.is_empty()
+    }
 }
 
 fn set<T: AsRef<[u8]>>(rows: impl IntoIterator<Item = T>) -> BTreeSet<String> {
@@ -333,6 +446,32 @@ proptest! {
             prop_assert_eq!(listed, expected);
         }
         prop_assert_eq!(diff(&plan, &after), Difference::default());
+    }
+
+    /// Two instances with wishes that change, one after the other at one Redis.
+    #[test]
+    fn two_instances_of_one_host_end_at_the_union_and_rest(
+        wishes in proptest::collection::vec(
+            (0..2_usize, proptest::option::of(proptest::collection::btree_set("[a-d]", 0..4))),
+            1..12,
+        ),
+    ) {
+        let mut shared = Shared::default();
+        for (who, up) in wishes {
+            shared.up[who] = up.map(|up| up.iter().map(|word| row(word)).collect());
+            shared.look(who);
+        }
+        shared.look(0);
+        shared.look(1);
+        let before = (shared.list.clone(), shared.notes.clone());
+        for who in [0, 1, 0, 1] {
+            prop_assert!(!shared.look(who), "{:?}", shared);
+        }
+        prop_assert_eq!((&shared.list, &shared.notes), (&before.0, &before.1));
+        let claimed: Vec<&Vec<String>> = shared.up.iter().flatten().collect();
+        let union: BTreeSet<String> = claimed.iter().copied().flatten().cloned().collect();
+        prop_assert_eq!(set(backends(&shared.list)), set(&union));
+        prop_assert_eq!(shared.list.is_empty(), claimed.is_empty(), "a claimed host has a list");
     }
 
     #[test]
