@@ -21,6 +21,7 @@ mod huge_keys;
 mod limits;
 mod logins;
 mod loops;
+mod message_layer;
 mod misspelt_keys;
 mod names;
 mod neighbours;
