@@ -283,6 +283,22 @@ fn dead_marks_of_the_snapshot_end_when_redis_would_have_ended_them() {
     }
 }
 
+/// A path given by mistake, such as that of the configuration, costs nobody a file.
+#[test]
+fn a_file_that_is_no_snapshot_is_never_replaced() {
+    let (redis, disk) = (Redis::start(), Disk::new());
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    std::fs::write(disk.path(), "precious").expect("writes the file");
+    let router = builder(&redis, &disk.path()).start();
+    assert_eq!(answer(&router, "a.test"), "b");
+    router.wait_for_log(&["WARN", "snapshot cannot be written", "choose another path"]);
+    // The last snapshot would be written at the end.
+    router.signal(Signal::SIGTERM);
+    router.wait(DEADLINE);
+    assert_eq!(std::fs::read(disk.path()).expect("the file"), b"precious");
+}
+
 /// What is not a regular file is neither read nor replaced; of a link, the target is meant.
 #[test]
 fn only_regular_files_are_replaced() {

@@ -154,7 +154,10 @@ impl Keeper {
     /// Warns of a directory that cannot be written to before it matters. Returns whether it can.
     async fn probe(&self) -> bool {
         let path = self.path.clone();
-        let probe = tokio::task::spawn_blocking(move || temporary(&path).map(drop));
+        let probe = tokio::task::spawn_blocking(move || {
+            check_replaceable(&path)?;
+            temporary(&path).map(drop)
+        });
         match tokio::time::timeout(READ_TIMEOUT, probe).await {
             Ok(Ok(Ok(()))) => true,
             Ok(Ok(Err(error))) => {
@@ -245,8 +248,13 @@ impl Keeper {
 
     fn report(&self, error: &std::io::Error) {
         self.status.failures.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.display();
+        if error.kind() == std::io::ErrorKind::InvalidData {
+            warn!(%path, "snapshot cannot be written: {error}; choose another path or remove the file");
+            return;
+        }
         warn!(
-            path = %self.path.display(), %error, user = nix::unistd::geteuid().as_raw(),
+            %path, %error, user = nix::unistd::geteuid().as_raw(),
             "snapshot cannot be written: it needs a directory that exists, has room, and is \
              writable for the user that the router runs as"
         );
@@ -328,12 +336,30 @@ fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
+/// Only a snapshot, or an empty file, may be replaced: the path may be that of a device, or of a file that
+/// somebody needs, such as the configuration.
+///
+/// # Errors
+///
+/// `InvalidData` when there is something else, and whatever keeps the file from being read.
+fn check_replaceable(path: &Path) -> std::io::Result<()> {
+    let invalid = |text: &str| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Ok(metadata) if !metadata.is_file() => return invalid("it is not a regular file"),
+        other => other?,
+    };
+    let mut start = Vec::new();
+    File::open(path)?.take(format::MAGIC.len() as u64).read_to_end(&mut start)?;
+    match start.is_empty() || start == format::MAGIC {
+        true => Ok(()),
+        false => invalid("there is a file that is not a snapshot of a router"),
+    }
+}
+
 /// Replaces the file as a whole: whoever reads it, and whatever crashes, sees the old or the new.
 fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    // Whoever names a device or a pipe has not meant it to go away.
-    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(std::io::Error::other("there is something that is not a regular file"));
-    }
+    check_replaceable(path)?;
     let mut file = temporary(path)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -349,6 +375,7 @@ fn unix_millis() -> UnixMillis {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
     use std::os::unix::fs::PermissionsExt as _;
 
     use shared::driver::Driver;
@@ -371,7 +398,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshot");
         assert!(read_file(&path, 9).unwrap().is_none());
-        std::fs::write(&path, "older and longer").unwrap();
+        std::fs::write(&path, "a file that somebody needs").unwrap();
+        assert_eq!(write_file(&path, b"new").unwrap_err().kind(), ErrorKind::InvalidData);
+        assert_eq!(std::fs::read(&path).unwrap(), b"a file that somebody needs");
+        std::fs::write(&path, "router-snapshot 1 older and longer").unwrap();
         write_file(&path, b"new").unwrap();
         assert_eq!(read_file(&path, 9).unwrap().unwrap(), b"new");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);

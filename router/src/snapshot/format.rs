@@ -10,7 +10,8 @@ use shared::store::{Found, HostRecord, RawOptions};
 
 use crate::route::{self, Frontend, Millis, Route};
 
-const MAGIC: &[u8] = b"router-snapshot ";
+/// What every snapshot begins with, of whatever format.
+pub(super) const MAGIC: &[u8] = b"router-snapshot ";
 const VERSION: &[u8] = b"2";
 /// Bytes of the checksum (CRC-32, little endian) between the first line and the rest.
 const CHECKSUM: usize = 4;
