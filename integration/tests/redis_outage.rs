@@ -114,6 +114,61 @@ fn ours_known_hosts_go_on_when_redis_comes_back_empty() {
     }
 }
 
+/// What was deleted or flushed while its server was running stays deleted when that server comes back empty, also
+/// where nobody has asked meanwhile.
+#[test]
+fn lists_deleted_before_redis_came_back_empty_stay_deleted() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    let hosts = ["kept.test", "deleted.test", "x.w.test", "settings.test"];
+    for list in ["kept.test", "deleted.test", "*.w.test", "settings.test", "proof.test"] {
+        redis.frontend(list, "id", &[&backend.url()]);
+    }
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    for host in hosts {
+        assert_eq!(client.get(host, "/").text(), "b", "{host}");
+    }
+    assert_eq!(client.get("proof.test", "/").text(), "b");
+    redis.run(&["DEL", "frontend:deleted.test", "frontend:*.w.test"]);
+    redis.run(&["HSET", "options:settings.test", "maintenance", "on"]);
+    redis.run(&["SADD", "dead:kept.test", "0"]);
+    // Announcements come in order.
+    redis.run(&["DEL", "frontend:proof.test"]);
+    eventually(DEADLINE, "the deletions are known", || {
+        client.get("proof.test", "/").status() == 400
+    });
+    redis.kill();
+    redis.launch();
+    router.wait_for_log(&["WARN", "Redis has come back empty", "lists=1 missing=1"]);
+    let statuses = hosts.map(|host| client.get(host, "/").status());
+    assert_eq!(statuses, [200, 400, 400, 400]);
+}
+
+/// The same of a flush.
+#[test]
+fn flushed_lists_are_not_held_when_redis_is_restarted() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    for host in ["a.test", "b.test"] {
+        redis.frontend(host, "id", &[&backend.url()]);
+    }
+    let router = Router::tracking(&redis);
+    let mut client = Client::connect(router.addr());
+    for host in ["a.test", "b.test"] {
+        assert_eq!(client.get(host, "/").text(), "b");
+    }
+    redis.run(&["FLUSHALL"]);
+    eventually(DEADLINE, "the flush is known", || client.get("a.test", "/").status() == 400);
+    redis.kill();
+    redis.launch();
+    // It ends with Redis up: an outage would serve what was known last.
+    redis.frontend("new.test", "id", &[&backend.url()]);
+    eventually(DEADLINE, "Redis is read", || client.get("new.test", "/").status() == 200);
+    eventually(DEADLINE, "nothing is held", || client.get("b.test", "/").status() == 400);
+    assert!(!router.log().contains("come back empty"), "{}", router.log());
+}
+
 /// The time of grace ends.
 #[test]
 fn an_empty_redis_counts_when_the_time_of_grace_is_over() {

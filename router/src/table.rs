@@ -118,12 +118,18 @@ impl Watcher for Memory {
 
     fn changed(&self, change: Change<'_>) {
         match change {
-            Change::Everything => self.routes.invalidate_all(),
+            Change::Everything => {
+                // While routes are held, those of the server before: what is flushed has none of them.
+                if self.grace.since().is_none() {
+                    self.routes.note_flush();
+                }
+                self.routes.invalidate_all();
+            }
             Change::Dead(host) => {
                 if let Some((route, _)) = self.routes.get(host) {
                     route.note_dead_change();
                 }
-                self.routes.invalidate(host);
+                self.routes.invalidate_dead(host);
             }
             Change::Frontend(name) | Change::Options(name) => self.routes.invalidate(name),
             Change::Certificate(_) => {}
@@ -237,7 +243,10 @@ impl Table {
             let is_known = |name: &str| known.iter().any(|frontend| *frontend.name == *name);
             let mut record = self.store.read_host(host, is_known).await?;
             let previous = self.last_known(host);
-            if let Some(held) = previous.as_ref().filter(|route| self.grace.holds(route, &record)) {
+            let is_held = |route: &&Arc<Route>| {
+                self.grace.holds(route, &record) && !self.routes.is_withdrawn(host)
+            };
+            if let Some(held) = previous.as_ref().filter(is_held) {
                 // Until its key exists again, which is announced, or the time of grace is over.
                 let is_kept = self.routes.insert(held, &dependencies, before);
                 if is_kept || overtaken == MAX_OVERTAKEN {

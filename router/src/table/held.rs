@@ -39,10 +39,10 @@ impl Table {
         }
     }
 
-    /// Routes of hosts with a list that were read before `since`.
+    /// Routes of hosts with a list that were read before `since`, and whose list was not announced to have changed
+    /// after that: what was deleted while its server was running is not held, also if nobody has asked since.
     fn before(&self, since: Millis) -> impl Iterator<Item = Arc<Route>> {
-        let routes = self.routes.iter();
-        routes.filter(move |route| route.frontend().is_some() && route.loaded_at < since)
+        self.routes.last_valid().filter(move |route| route.loaded_at < since)
     }
 
     /// Names of at most `most` lists that were read before `since`.

@@ -65,6 +65,10 @@ struct Entry {
     /// The tracked connection that it was read over.
     epoch: u64,
     is_stale: AtomicBool,
+    /// A change of the host's own list or settings was announced since.
+    has_changed: AtomicBool,
+    /// What the counter of the list was, where that is a wildcard's.
+    list: u64,
 }
 
 /// Weighs an entry in bytes.
@@ -95,6 +99,8 @@ pub(super) struct Routes {
     epoch: AtomicU64,
     /// See [`Routes::changes`].
     changes: AtomicU64,
+    /// One more than the time of the last flush of Redis; 0 is never.
+    flushed: AtomicU64,
     tracks: bool,
     ttl: Option<Millis>,
 }
@@ -147,6 +153,7 @@ impl Routes {
             wildcards: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             epoch: AtomicU64::new(0),
             changes: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
             tracks: policy.tracks,
             ttl: policy.ttl.map(millis),
         }
@@ -159,6 +166,13 @@ impl Routes {
     /// The most that all of them may take, in bytes.
     pub(super) fn capacity(&self) -> u64 {
         self.exact.capacity().saturating_add(self.others.capacity())
+    }
+
+    /// Every route with a list that is not known to have changed since: see [`Routes::is_withdrawn`].
+    pub(super) fn last_valid(&self) -> impl Iterator<Item = Arc<Route>> {
+        let entries = self.exact.iter().chain(self.others.iter());
+        let valid = entries.filter(|(_host, entry)| !self.has_changed(entry));
+        valid.map(|(_host, entry)| Arc::clone(&entry.route))
     }
 
     /// Every route in memory.
@@ -199,8 +213,22 @@ impl Routes {
         let _previous = self.epoch.fetch_add(2, Ordering::AcqRel);
     }
 
-    /// The list of `name`, or the dead set of the host `name`, has changed.
+    /// All that was read until now was deleted at once.
+    pub(super) fn note_flush(&self) {
+        self.flushed.store(self.clock.now().saturating_add(1), Ordering::Release);
+    }
+
+    /// The list or the settings of `name` have changed.
     pub(super) fn invalidate(&self, name: &str) {
+        self.change(name, true);
+    }
+
+    /// The dead set of `host` has changed.
+    pub(super) fn invalidate_dead(&self, host: &str) {
+        self.change(host, false);
+    }
+
+    fn change(&self, name: &str, has_changed: bool) {
         // First the counter, then the entries: `insert` goes the other way round, so that one of
         // the two sees what the other did.
         let counters = if name.starts_with('*') { &self.wildcards } else { &self.hosts };
@@ -209,8 +237,34 @@ impl Routes {
         }
         for memory in [&self.exact, &self.others] {
             if let Some(entry) = memory.peek(name) {
+                if has_changed {
+                    entry.has_changed.store(true, Ordering::SeqCst);
+                }
                 entry.is_stale.store(true, Ordering::SeqCst);
             }
+        }
+    }
+
+    /// Whether the list that the route of `host` comes from was announced to have changed since it was read, or
+    /// there is none: it may have been deleted, and nobody has asked since.
+    pub(super) fn is_withdrawn(&self, host: &str) -> bool {
+        let entry = self.exact.peek(host).or_else(|| self.others.peek(host));
+        entry.is_none_or(|entry| self.has_changed(&entry))
+    }
+
+    fn has_changed(&self, entry: &Entry) -> bool {
+        entry.route.frontend().is_none_or(|frontend| {
+            entry.has_changed.load(Ordering::Acquire)
+                || entry.route.loaded_at < self.flushed.load(Ordering::Acquire)
+                || self.list_counter(&frontend.name) != entry.list
+        })
+    }
+
+    /// The counter of the list `name` where that is a wildcard's: changes of other lists are noted by entry.
+    fn list_counter(&self, name: &str) -> u64 {
+        match name.starts_with('*') {
+            true => sum(&self.wildcards, &[counter_of(name)]),
+            false => 0,
         }
     }
 
@@ -280,6 +334,8 @@ impl Routes {
             wildcards: before.wildcards,
             epoch: before.epoch,
             is_stale: AtomicBool::new(false),
+            has_changed: AtomicBool::new(false),
+            list: route.frontend().map_or(0, |frontend| self.list_counter(&frontend.name)),
         });
         let is_own = route.frontend().is_some_and(|frontend| *frontend.name == *route.host);
         let (memory, other) = match is_own {
@@ -345,6 +401,33 @@ mod tests {
             put(&routes, "a.w.test", Some("*.test"));
             assert!(counts(&routes, "a.w.test"), "{changed}");
         }
+    }
+
+    #[test]
+    fn only_changes_of_a_list_or_its_settings_withdraw_its_routes() {
+        let routes = routes(true, None);
+        assert!(routes.is_withdrawn("a.w.test"), "not known");
+        put(&routes, "a.w.test", Some("*.w.test"));
+        put(&routes, "own.w.test", Some("own.w.test"));
+        put(&routes, "none.w.test", None);
+        assert!(routes.is_withdrawn("none.w.test"));
+        routes.invalidate("*");
+        routes.invalidate_dead("a.w.test");
+        routes.invalidate_dead("own.w.test");
+        routes.begin_epoch(false);
+        routes.begin_epoch(true);
+        routes.invalidate_all();
+        assert!(!routes.is_withdrawn("a.w.test") && !routes.is_withdrawn("own.w.test"));
+        routes.invalidate("*.w.test");
+        assert!(routes.is_withdrawn("a.w.test") && !routes.is_withdrawn("own.w.test"));
+        routes.invalidate("own.w.test");
+        assert!(routes.is_withdrawn("own.w.test"));
+        assert_eq!(routes.last_valid().count(), 0);
+        put(&routes, "a.w.test", Some("*.w.test"));
+        put(&routes, "own.w.test", Some("own.w.test"));
+        assert_eq!(routes.last_valid().count(), 2);
+        routes.note_flush();
+        assert!(routes.is_withdrawn("a.w.test") && routes.is_withdrawn("own.w.test"));
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub struct Memory {
     epoch: AtomicU64,
     wildcards: AtomicU64,
     all: AtomicU64,
+    /// One more than the time of the last flush of Redis; 0 is never.
+    flushed: AtomicU64,
     tracks: bool,
     ttl: Option<Millis>,
 }
@@ -94,6 +96,7 @@ impl Memory {
             epoch: AtomicU64::new(0),
             wildcards: AtomicU64::new(0),
             all: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
             tracks: policy.tracks,
             ttl: policy.ttl.map(millis),
         }
@@ -107,8 +110,12 @@ impl Memory {
             self.epoch.fetch_update(Ordering::AcqRel, Ordering::Acquire, |epoch| Some(next(epoch)));
     }
 
-    /// Everything may have changed.
+    /// Redis was flushed.
     pub fn invalidate_all(&self) {
+        // While certificates are held, those of the server before: what is flushed has none of them.
+        if self.grace.since().is_none() {
+            self.flushed.store(self.clock.now().saturating_add(1), Ordering::Release);
+        }
         self.epoch.fetch_add(2, Ordering::AcqRel);
     }
 
@@ -138,11 +145,15 @@ impl Memory {
     }
 
     /// The last answer for `host` if it goes on because Redis came back empty: a certificate from before, where
-    /// `new` is none or a less near one.
+    /// `new` is none or a less near one. One that was deleted or replaced there is not held, also if nobody has asked
+    /// since.
     pub(super) fn held(&self, host: &str, new: Option<&Stored>) -> Option<Stored> {
         let since = self.grace.since()?;
         let entry = self.exact.get(host).or_else(|| self.others.get(host))?;
-        let stored = entry.stored.as_ref().filter(|_| entry.loaded_at < since)?;
+        let is_valid = entry.loaded_at < since
+            && entry.loaded_at >= self.flushed.load(Ordering::Acquire)
+            && !entry.is_stale.load(Ordering::Acquire);
+        let stored = entry.stored.as_ref().filter(|_| is_valid)?;
         new.is_none_or(|new| new.rank > stored.rank).then(|| stored.clone())
     }
 
