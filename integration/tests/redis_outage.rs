@@ -169,6 +169,44 @@ fn flushed_lists_are_not_held_when_redis_is_restarted() {
     assert!(!router.log().contains("come back empty"), "{}", router.log());
 }
 
+/// A connection whose question for the server's `run_id` stays unanswered is given up, and another one made.
+#[test]
+fn an_unanswered_info_does_not_stop_the_connecting() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let driver = format!("redis://{}", listener.local_addr().expect("an address"));
+    let port = redis.port();
+    drop(std::thread::spawn(move || {
+        for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
+            let server = TcpStream::connect(("127.0.0.1", port)).expect("Redis");
+            let other = (client.try_clone().expect("a file"), server.try_clone().expect("a file"));
+            drop(std::thread::spawn(move || copy_without_info(client, server, number == 0)));
+            drop(std::thread::spawn(move || copy_without_info(other.1, other.0, false)));
+        }
+    }));
+    let router = Router::builder(&redis).set("driver", driver).start();
+    eventually(DEADLINE, "the second connection serves", || {
+        get(router.addr(), "a.test", "/").status() == 200
+    });
+}
+
+/// Copies until one side ends, without `INFO` if that is `swallowed`.
+fn copy_without_info(mut from: TcpStream, mut to: TcpStream, swallowed: bool) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let bytes = &buffer[..length];
+        if swallowed && bytes.windows(8).any(|word| word == b"\r\nINFO\r\n") {
+            continue;
+        }
+        if to.write_all(bytes).is_err() {
+            break;
+        }
+    }
+    let _is_closed = to.shutdown(Shutdown::Both);
+}
+
 /// The time of grace ends.
 #[test]
 fn an_empty_redis_counts_when_the_time_of_grace_is_over() {

@@ -323,7 +323,8 @@ impl Supervisor {
         // Logging in succeeds on a Redis that is still loading its data; it must not count as up.
         self.probe(&mut connection).await?;
         let server = match self.audience {
-            Some(_) => run_id(&mut connection).await?,
+            // A proxy before Redis may leave it unanswered, and the server may freeze just now.
+            Some(_) => self.dialer.in_time(run_id(&mut connection)).await?,
             None => None,
         };
         Ok(Established { target, connection, tracking, server })
