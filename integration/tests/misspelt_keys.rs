@@ -22,6 +22,7 @@ fn a_key_that_is_nearly_the_hosts_own_is_named_once() {
         ),
         ("www.star.test", "frontend:*star.test", "a wildcard is written *.<domain>"),
         ("bare.test", "frontend:*.bare.test", "does not stand for its domain itself"),
+        ("plain.example.com", "plain.example.com", "if it is the list of this host"),
     ];
     for (_, key, _) in mistakes {
         redis.run(&["RPUSH", key, "id", &backend.url()]);
@@ -41,6 +42,24 @@ fn a_key_that_is_nearly_the_hosts_own_is_named_once() {
         assert_eq!(get(router.addr(), "proof.test", "/").status(), 200);
         router.wait_for_log(&["WARN", "frontend=proof.test", "this one is a URL"]);
         assert!(!router.log().contains("nobody.test"), "{}", router.log());
+    }
+}
+
+/// Clients choose the host, and others may use the same Redis: what is theirs is not named as a mistake.
+#[test]
+fn keys_of_other_programs_are_not_taken_for_misspelt_ones() {
+    let redis = Redis::start();
+    let backend = Backend::start("b");
+    redis.run(&["RPUSH", "celery", "job"]);
+    redis.run(&["HSET", "cache.example.com", "field", "value"]);
+    redis.run(&["RPUSH", "frontends:last.test", "id", &backend.url()]);
+    let router = Router::tracking(&redis);
+    for host in ["celery", "cache.example.com", "last.test"] {
+        assert_eq!(get(router.addr(), host, "/").status(), 400, "{host}");
+    }
+    router.wait_for_log(&["WARN", "frontends:last.test"]);
+    for key in ["celery", "cache.example.com"] {
+        assert!(!router.log().contains(key), "{}", router.log());
     }
 }
 

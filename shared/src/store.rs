@@ -297,13 +297,13 @@ impl Store {
         self.inner.read.wait_until_up(limit).await
     }
 
-    /// Indexes of those of `keys` that exist, the prefix of the driver put before each. Keys that the user may
-    /// not ask for count as missing.
+    /// Indexes of those of `keys` that exist, the prefix of the driver put before each, and whether they are lists.
+    /// Keys that the user may not ask for count as missing.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when Redis is away or slow.
-    pub async fn existing(&self, keys: &[&str]) -> Result<Vec<usize>, StoreError> {
+    pub async fn existing(&self, keys: &[&str]) -> Result<Vec<(usize, bool)>, StoreError> {
         let prefix = &self.inner.read_prefix;
         let mut pipe = redis::pipe();
         pipe.ignore_errors();
@@ -311,11 +311,11 @@ impl Store {
             pipe.cmd("LLEN").arg(format!("{prefix}{key}"));
         }
         let answers = self.inner.read.query(&pipe).await?.into_iter().enumerate();
-        let exists = |answer: &RedisResult<Value>| match answer {
-            Ok(length) => *length != Value::Int(0),
-            Err(error) => error.code() == Some("WRONGTYPE"),
+        let existing = |(index, answer): (usize, RedisResult<Value>)| match answer {
+            Ok(length) => (length != Value::Int(0)).then_some((index, true)),
+            Err(error) => (error.code() == Some("WRONGTYPE")).then_some((index, false)),
         };
-        Ok(answers.filter(|(_, answer)| exists(answer)).map(|(index, _)| index).collect())
+        Ok(answers.filter_map(existing).collect())
     }
 
     /// How many of the lists with these names do not exist, or are empty.

@@ -91,9 +91,11 @@ impl Table {
                 Ok(found) => found,
                 Err(error) => return debug!(%host, %error, "misspelt keys not looked for"),
             };
-            for Candidate { key, mistake } in found.into_iter().filter_map(|at| candidates.get(at))
-            {
-                if table.misspelt.report(key) {
+            for (at, is_list) in found {
+                let Some(Candidate { key, mistake }) = candidates.get(at) else { continue };
+                // What others keep in the same Redis is theirs, unless it looks much like a list of ours.
+                let is_foreign = **key == *host && !is_list;
+                if !is_foreign && table.misspelt.report(key) {
                     warn!(%host, key, "key means nothing to the requests for this host: {mistake}");
                 }
             }
@@ -151,10 +153,14 @@ fn lists(host: &str) -> Vec<Candidate> {
         "frontend: ",
         "frontend:http://",
         "frontend:https://",
-        "",
     ] {
         let mistake = "the key of a list is frontend:<host>; RENAME it";
         all.push(candidate(format!("{kind}{host}"), mistake));
+    }
+    // Clients choose the host: a word alone is the name of anything.
+    if host.contains('.') {
+        let mistake = "if it is the list of this host, RENAME it to frontend:<host>";
+        all.push(candidate(host.to_owned(), mistake));
     }
     all.push(candidate(
         format!("frontend:*.{host}"),
@@ -212,6 +218,7 @@ mod tests {
         assert!(keys.len() <= 32, "{}", keys.len());
         let keys: Vec<_> = settings("a.test").into_iter().map(|found| found.key).collect();
         assert!(keys.contains(&"options:A.test".to_owned()));
+        assert!(!lists("sessions").iter().any(|found| found.key == "sessions"), "anybody's key");
         for odd in ["localhost", "[::1]", "a", "1.2.3.4"] {
             assert!(!lists(odd).is_empty());
         }
