@@ -122,6 +122,18 @@ fn without_scripts_lists_are_bounded_by_their_rows() {
     }
 }
 
+/// The same where a command that only the script needs is renamed or switched off.
+#[test]
+fn without_a_command_of_the_script_hosts_are_read_by_others() {
+    for command in ["HLEN", "LLEN", "SCARD", "MEMORY"] {
+        let redis = Redis::with_arguments(&["--rename-command", command, ""]);
+        let backend = Backend::start("b");
+        redis.frontend("a.test", "id", &[&backend.url()]);
+        let router = Router::start(&redis);
+        assert_eq!(get(router.addr(), "a.test", "/").text(), "b", "{command}");
+    }
+}
+
 /// An identifier of a megabyte is no megabyte in the log and in every answer to `X-Debug`.
 #[test]
 fn a_huge_identifier_is_cut_where_it_is_shown() {

@@ -132,7 +132,13 @@ pub(super) fn repair(prefix: &str, repair: &Repair) -> Cmd {
 /// Whether the server does not know or not allow scripts.
 pub(super) fn are_refused(error: &RedisError) -> bool {
     // What a user may not do inside a script has no code of its own before Redis 7.2.
-    let phrases = ["unknown command", "executing the script can't run", "ACL failure in script"];
+    let phrases = [
+        "unknown command",
+        // Renamed: asked for by a script.
+        "Unknown Redis command",
+        "executing the script can't run",
+        "ACL failure in script",
+    ];
     error.code() == Some("NOPERM")
         || error.detail().is_some_and(|detail| phrases.iter().any(|phrase| detail.contains(phrase)))
 }
