@@ -506,6 +506,30 @@ fn one_app_alone_does_not_tell_what_is_merely_missing() {
     }
 }
 
+/// Its label names a port that its tasks were not given, so that only what they had is known.
+#[test]
+fn task_whose_address_is_not_told_goes_by_its_event_and_is_missed_without_one() {
+    let moved = |tasks: &[u32]| {
+        let mut app = app("/a", "a.test", tasks.iter().copied());
+        app["labels"] = json!({ "hipacheFrontend.1": "a.test" });
+        app["portDefinitions"] = json!([{ "port": 0 }, { "port": 0 }]);
+        app
+    };
+    for is_told in [true, false] {
+        let mut world = World::new();
+        world.look(&json!([app("/a", "a.test", [1, 2])]), Occasion::Answer);
+        let mut last = world.look(&json!([moved(&[1, 2])]), Occasion::Answer);
+        assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80", "http://10.0.0.2:80"]);
+        if is_told {
+            world.seen.ended.insert("t.2".to_owned());
+        }
+        assert_eq!(world.glance(&mut last, &moved(&[1])), is_told);
+        if is_told {
+            assert_eq!(world.list("a.test"), ["a", "http://10.0.0.1:80"]);
+        }
+    }
+}
+
 #[test]
 fn while_the_guard_holds_something_one_app_alone_does_not_tell() {
     let mut world = World::new();

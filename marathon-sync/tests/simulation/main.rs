@@ -53,3 +53,9 @@ fn for_a_day_of_1_5_redis_is_what_marathon_shows_or_a_safe_superset() {
 fn for_a_day_of_1_9_redis_is_what_marathon_shows_or_a_safe_superset() {
     Day::new(Dialect::V1_9, 4).live();
 }
+
+/// Its events end a task whose address Marathon does not tell any more.
+#[test]
+fn for_another_day_of_1_5_redis_is_what_marathon_shows_or_a_safe_superset() {
+    Day::new(Dialect::V1_5, 107).live();
+}

@@ -6,6 +6,7 @@
 //! else (other hosts, doubt, backends that are merely missing) is left to a look at everything.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -66,6 +67,11 @@ pub fn narrow(
         found.map(|found| memory::address(&found.url)).collect()
     };
     gone.extend(before.tasks.iter().filter(|task| seen.ended.contains(&task.id)).flat_map(known));
+    // The report does not tell the address of a task that Marathon does not tell any more; its backend does.
+    let past: Vec<_> = share.parts.keys().flat_map(|host| memory.backends(&app.id, host)).collect();
+    let has_ended = |task: &Arc<str>| seen.ended.contains(&**task);
+    let ended = past.iter().filter(|backend| backend.task.as_ref().is_some_and(has_ended));
+    gone.extend(ended.map(|backend| memory::address(&backend.url)));
     let parts = share.parts.values();
     let stays: HashSet<String> = parts
         .flat_map(|part| part.up.iter().chain(&part.unsure))
@@ -74,10 +80,7 @@ pub fn narrow(
     gone.retain(|address| !stays.contains(address));
     let is_missing = |address: &String| !stays.contains(address) && !gone.contains(address);
     let were_listed = before.tasks.iter().filter(|task| !matches!(task.verdict, Verdict::Down(_)));
-    // Of what was there before this process its tasks are not known.
-    let had = share.parts.keys().flat_map(|host| memory.backends(&app.id, host));
-    let had = had.filter(|backend| backend.task.is_none());
-    let had = had.map(|backend| memory::address(&backend.url));
+    let had = past.iter().map(|backend| memory::address(&backend.url));
     if were_listed.flat_map(known).chain(had).any(|address| is_missing(&address)) {
         return None;
     }
