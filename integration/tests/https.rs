@@ -144,6 +144,8 @@ fn plain_http_to_an_https_port_is_answered_in_words() {
         assert!(client.is_closed());
     }
     assert_eq!(stage.backend.requests().len(), 0);
+    let lines = router.access_log(3);
+    assert!(lines.len() == 3 && lines.iter().all(|line| line.contains("\"-\" 400 ")), "{lines:?}");
     stage.kind().connect(https(&router), "default.test");
 }
 

@@ -107,6 +107,11 @@ fn a_connection_without_a_usable_header_is_closed_unanswered() {
     router.wait_for_log(&["WARN", "connection closed", "does not begin with a PROXY header"]);
     let lines = router.log().matches("connection closed").count();
     assert_eq!(lines, 1, "said now and then only: {}", router.log());
+    let lines = router.access_log(8);
+    assert!(
+        lines.len() == 8 && lines.iter().all(|line| line.contains("\"-\" 400 0 ")),
+        "{lines:?}"
+    );
     let mut good = Client::connect(router.addr());
     assert_eq!(good.send([V1, GET.as_bytes()].concat()).response().status(), 200);
 }
@@ -120,6 +125,11 @@ fn nobody_else_may_send_one() {
     assert!(client.is_closed());
     assert_eq!(backend.request_count(), 0);
     router.wait_for_log(&["WARN", "connection closed", "server.trustedProxies"]);
+    let lines = router.access_log(1);
+    assert!(
+        lines[0].starts_with("::ffff:127.0.0.1 ") && lines[0].contains("\"-\" 403 0 "),
+        "{lines:?}"
+    );
 }
 
 /// Where nobody asked for it, it is no HTTP.

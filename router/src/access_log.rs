@@ -24,6 +24,10 @@ use crate::clock::Clock;
 use crate::config::AccessLogTarget;
 use crate::route::{Millis, Route};
 
+mod refusal;
+
+pub use refusal::Refusal;
+
 /// How long a line may wait in a worker's buffer.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// A buffer of this size is collected at once.

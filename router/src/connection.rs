@@ -282,6 +282,11 @@ impl Connection {
         self.enter(Phase::Idle, self.head_timeout);
     }
 
+    /// The first bytes of a request head are there.
+    pub fn begin_head(&self) {
+        self.enter(Phase::Head, self.head_timeout);
+    }
+
     /// A request begins: until it sets a limit there is none.
     pub fn begin_request(&self) {
         self.enter(Phase::Busy, NEVER);
@@ -299,6 +304,11 @@ impl Connection {
     /// way.
     pub fn is_clear(&self, body: BodyKind) -> bool {
         lock(&self.tracker).begin_body(body)
+    }
+
+    /// Time for a request head.
+    pub fn head_timeout(&self) -> Millis {
+        self.head_timeout
     }
 
     /// Requests on this connection so far.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use shared::accept::accept_loop;
@@ -57,14 +58,6 @@ const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// Time for tunnels that are cut off to write their log lines.
 const TUNNEL_END: Duration = Duration::from_millis(500);
 
-/// The answer to a client that began a request and did not finish its head in time. Written
-/// past hyper, which has no response to a request that is not there.
-const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\
-    Connection: close\r\n\r\n";
-
-/// The answer to a connection beyond a limit, as far as a socket takes it at once.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
-    Retry-After: 1\r\nConnection: close\r\n\r\n";
 /// A socket of one worker.
 #[derive(Debug)]
 pub struct Listening {
@@ -222,6 +215,7 @@ async fn wake_by_and_by(expired: Vec<Weak<Connection>>) {
 
 mod http2;
 mod plain;
+mod refuse;
 
 #[derive(Clone)]
 struct Acceptor {
@@ -273,7 +267,8 @@ impl Acceptor {
         if !self.settings.load().is_trusted(peer.ip().to_canonical()) {
             let reason =
                 "it is not in server.trustedProxies, and only those may send PROXY headers";
-            return self.complain(peer, &reason);
+            self.complain(peer, &reason);
+            return self.log_refusal(peer, StatusCode::FORBIDDEN, 0);
         }
         let acceptor = self.clone();
         drop(self.tracker.spawn(async move {
@@ -282,7 +277,12 @@ impl Acceptor {
                 Ok(Some(Addresses { source, destination })) => {
                     acceptor.serve(stream, source, destination);
                 }
-                Err(error) => acceptor.complain(peer, &error),
+                Err(error) => {
+                    acceptor.complain(peer, &error);
+                    if let Some(status) = refuse::status_of(&error) {
+                        acceptor.log_refusal(peer, status, 0);
+                    }
+                }
             }
         }));
     }
@@ -351,19 +351,6 @@ impl Acceptor {
         let count = self.descriptors.given_way_at_once();
         wake(&self.connections.give_way(self.shared.clock.coarse(), count));
     }
-
-    /// Ends a connection beyond a limit, as cheaply as it came.
-    fn refuse(&self, stream: &TcpStream, peer: SocketAddr, refusal: Refusal) {
-        self.shared.counters.connections_refused.add();
-        // A client that is not told sees a closed connection, which says the same.
-        let _is_told = stream.try_write(TOO_MANY);
-        if self.clients.may_complain(self.shared.clock.coarse()) {
-            warn!(
-                client.addr = %peer, setting = refusal.setting(),
-                "connections are refused: a limit is reached; this is said once a minute at most"
-            );
-        }
-    }
 }
 
 /// Counts a connection as long as it lives.
@@ -392,10 +379,13 @@ async fn serve_tls(
     let accepted = {
         let connection = &client.connection;
         connection.allow_for(Some(HANDSHAKE_TIMEOUT));
+        let refused = &client;
         let mut accepting = Box::pin(async move {
             if plain::is_http(&stream).await.map_err(HandshakeError::Closed)? {
-                // A client that is gone needs no answer.
-                let _is_told = plain::refuse(stream).await;
+                plain::refuse(stream, |bytes| {
+                    refuse::log_for(refused, StatusCode::BAD_REQUEST, bytes, 0);
+                })
+                .await;
                 return Err(HandshakeError::PlainHttp);
             }
             tls.accept(stream).await
@@ -455,6 +445,9 @@ async fn serve_either(mut stream: TcpStream, client: Client, connections: Arc<Co
             let mut buf = ReadBuf::new(rest.get_mut(..missing).unwrap_or_default());
             match Pin::new(&mut stream).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    if early.is_empty() {
+                        connection.begin_head();
+                    }
                     early.extend_from_slice(buf.filled());
                 }
                 // Whoever serves it sees the end, too.
@@ -464,6 +457,11 @@ async fn serve_either(mut stream: TcpStream, client: Client, connections: Arc<Co
         }
     })
     .await;
+    if connection.has_expired() && connection.phase() == Phase::Head {
+        let _open = Open::new(&client.shared.counters);
+        // hyper would take what there is for a request, and answer it as well.
+        return refuse::end_late(&stream, &client);
+    }
     let is_http2 = early == PREFACE;
     let io = ClientIo::new(stream.into(), early.freeze(), connection);
     match is_http2 {
@@ -478,6 +476,7 @@ async fn serve_http1(io: ClientIo, client: Client) {
     let _open = Open::new(&client.shared.counters);
     let (max_head, max_headers) =
         (client.settings.limits.max_head, client.settings.limits.max_headers);
+    let refused = Arc::clone(&client);
     let service = service_fn(move |request| answer(Arc::clone(&client), request));
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_buf_size(max_head);
@@ -502,8 +501,12 @@ async fn serve_http1(io: ClientIo, client: Client) {
                 // The request itself sees to it.
                 Phase::Busy => {}
                 Phase::Head => {
-                    let _is_queued = connection.send_early(REQUEST_TIMEOUT);
+                    let before = connection.written();
+                    let _is_queued = connection.send_early(refuse::REQUEST_TIMEOUT);
                     let _written = http.as_mut().poll(cx);
+                    let bytes = connection.written().saturating_sub(before);
+                    let waited = connection.head_timeout();
+                    refuse::log_for(&refused, StatusCode::REQUEST_TIMEOUT, bytes, waited);
                     return Poll::Ready(Ok(()));
                 }
                 Phase::Idle => return Poll::Ready(Ok(())),

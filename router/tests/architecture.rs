@@ -60,6 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
+            "access_log",
             "clients",
             "clock",
             "connection",
@@ -68,6 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "listen",
             "metrics",
             "proxy",
+            "route",
             "stream",
             "tls",
         ],

@@ -165,7 +165,7 @@ impl Read for ClientIo {
         let connection = &*self.connection;
         let mut tracker = lock(&connection.tracker);
         if is_idle {
-            connection.enter(Phase::Head, connection.head_timeout);
+            connection.begin_head();
         }
         tracker.received(window.filled());
         // A head is refused when it is its turn; a body cannot be taken back later.

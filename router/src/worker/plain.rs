@@ -21,8 +21,18 @@ pub(super) async fn is_http(stream: &TcpStream) -> io::Result<bool> {
     Ok(length > 0 && first.iter().all(u8::is_ascii_alphabetic))
 }
 
-/// Answers 400 and ends the connection. Has no limit in time: the caller sets one.
-pub(super) async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+/// Answers 400 and ends the connection. `answered` is called with the bytes of the answer that were written, which
+/// are none for a client that is gone. Has no limit in time: the caller sets one.
+pub(super) async fn refuse(mut stream: TcpStream, answered: impl FnOnce(u64)) {
+    let written = answer(&mut stream).await;
+    answered(*written.as_ref().unwrap_or(&0));
+    if written.is_ok() {
+        // Read only so that the answer is not lost.
+        let _is_read = drain(stream).await;
+    }
+}
+
+async fn answer(stream: &mut TcpStream) -> io::Result<u64> {
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\
          cache-control: no-cache\r\npragma: no-cache\r\nexpires: -1\r\nconnection: close\r\n\r\n{PAGE}",
@@ -30,6 +40,10 @@ pub(super) async fn refuse(mut stream: TcpStream) -> io::Result<()> {
     );
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
+    Ok(answer.len() as u64)
+}
+
+async fn drain(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = [0; 4096];
     let mut drained = 0;
     while drained < MAX_DRAIN {
