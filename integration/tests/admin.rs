@@ -78,3 +78,65 @@ fn readiness_follows_redis_and_the_drain() {
     assert_eq!(client.response().text(), "b");
     assert_eq!(router.wait(DEADLINE).code(), Some(0));
 }
+
+/// Connections that ask for nothing cannot keep a monitor out.
+#[test]
+fn silent_connections_do_not_keep_monitors_out() {
+    let redis = Redis::start();
+    // Of the descriptors that are kept back, a quarter may be taken here.
+    for (files, most) in [(64, 4), (1024, 32)] {
+        let builder = Router::builder(&redis).set("server.admin", "127.0.0.1:0").open_files(files);
+        let router = builder.start();
+        let url = router.admin().expect("an admin listener").trim_start_matches("http://");
+        let admin = url.parse().expect("an address");
+        let before = router.process().open_files();
+        let mut silent: Vec<_> = (0..200).map(|_| Client::connect(admin)).collect();
+        for _ in 0..5 {
+            assert_eq!(get(admin, "admin", "/livez").status(), 200);
+            assert!(get(admin, "admin", "/metrics").text().ends_with("# EOF\n"));
+        }
+        assert!(silent[0].is_closed(), "the oldest gives way");
+        let now = router.process().open_files();
+        assert!(now <= before + most, "{now} descriptors after {before}");
+    }
+}
+
+/// A page of the web that leads its own name here (DNS rebinding) reads nothing.
+#[test]
+fn metrics_are_told_under_known_names_only() {
+    let redis = Redis::start();
+    let (router, admin) = stage(&redis);
+    let port = admin.port();
+    for (host, status) in [
+        ("evil.test", 403),
+        (&*format!("evil.test:{port}"), 403),
+        (&*format!("127.0.0.1:{port}"), 200),
+        ("[::1]", 200),
+        ("localhost", 200),
+        ("router1", 200),
+    ] {
+        assert_eq!(get(admin, host, "/metrics").status(), status, "{host}");
+        assert_eq!(get(admin, host, "/livez").status(), 200, "{host}");
+        assert_eq!(get(admin, host, "/readyz").status(), 200, "{host}");
+    }
+    assert!(get(admin, "evil.test", "/metrics").text().contains("server.adminHosts"));
+    drop(router);
+
+    for by_flag in [false, true] {
+        let builder = Router::builder(&redis).set("server.admin", "127.0.0.1:0");
+        let router = match by_flag {
+            true => builder.args(&["--admin-hosts", "x.test,router1.example.com"]).start(),
+            false => {
+                let names = serde_json::json!(["x.test", "Router1.example.com"]);
+                builder.set("server.adminHosts", names).start()
+            }
+        };
+        let url = router.admin().expect("an admin listener").trim_start_matches("http://");
+        let admin = url.parse().expect("an address");
+        assert_eq!(get(admin, "router1.example.com:9000", "/metrics").status(), 200);
+        assert_eq!(get(admin, "example.com", "/metrics").status(), 403);
+    }
+    let wrong = Router::builder(&redis).set("server.adminHosts", "http://a.test").run();
+    assert_eq!(wrong.code, Some(78));
+    assert!(wrong.stderr.contains("server.adminHosts"), "{}", wrong.stderr);
+}

@@ -585,3 +585,24 @@ fn the_admin_listener_says_how_things_stand() {
     redis.kill();
     eventually(DEADLINE, "it is not ready", || get("/readyz").status() == 503);
 }
+
+/// Connections that ask for nothing cannot keep a monitor out, and a page of the web that leads its own name
+/// here (DNS rebinding) reads nothing.
+#[test]
+fn the_admin_listener_is_for_monitors() {
+    let marathon = Marathon::start(Dialect::V1_9);
+    let redis = Redis::start();
+    let args = ["--admin", "127.0.0.1:0", "--admin-hosts", "sync1.example.com"];
+    let sync = MarathonSync::builder(&marathon, &redis).args(&args).start();
+    let address = admin(&sync);
+    let _silent: Vec<_> = (0..200).map(|_| integration::client::Client::connect(address)).collect();
+    for path in ["/livez", "/metrics", "/status"] {
+        let get = |host: &str| integration::client::get(address, host, path);
+        assert_eq!(get("admin").status(), 200, "{path}");
+        assert_eq!(get("sync1.example.com:9090").status(), 200, "{path}");
+        let strange = get("evil.test");
+        let expected = if path == "/livez" { 200 } else { 403 };
+        assert_eq!(strange.status(), expected, "{path}");
+        assert_eq!(strange.text().contains("--admin-hosts"), path != "/livez", "{path}");
+    }
+}

@@ -31,6 +31,7 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
         let marathon: Vec<_> = config.endpoints.iter().map(ToString::to_string).collect();
         let dry_run = config.dry_run;
         let admin = config.admin.map(observe::admin::bind).transpose()?;
+        let admin_hosts = config.admin_hosts.clone();
         let stale_after = observe::stale_after(config.interval);
         let agent = Agent::new(config, &connection)?;
         let observed = Arc::new(Observed {
@@ -48,7 +49,8 @@ pub fn run(config: Config) -> anyhow::Result<u8> {
             None => String::new(),
             Some(socket) => {
                 let address = socket.local_addr().context("the admin listener has no address")?;
-                drop(tokio::spawn(observe::admin::serve(socket, Arc::clone(&observed))));
+                let served = observe::admin::serve(socket, Arc::clone(&observed), admin_hosts);
+                drop(tokio::spawn(served));
                 format!(" admin=http://{address}")
             }
         };

@@ -222,6 +222,17 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "ADDR:PORT", env = "MARATHON_SYNC_ADMIN")]
     pub admin: Option<String>,
 
+    /// Further names under which the admin listener may be asked for /metrics and /status, repeatable
+    /// [default: addresses, this machine's name and names without a dot]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "MARATHON_SYNC_ADMIN_HOSTS",
+        value_delimiter = ','
+    )]
+    pub admin_hosts: Vec<String>,
+
     /// Format of the program's log on standard error: text or json [default: text]
     #[arg(long, global = true, value_name = "FORMAT", env = "MARATHON_SYNC_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::json;
+use shared::admin::Hosts;
 use shared::driver::Driver;
 use shared::secret::Secret;
 
@@ -58,6 +59,8 @@ pub struct Config {
     pub instance: String,
     /// Where the admin listener listens, if anywhere.
     pub admin: Option<SocketAddr>,
+    /// Further names under which it is asked, normalized.
+    pub admin_hosts: Vec<String>,
     /// Look once and end.
     pub once: bool,
     /// Write nothing.
@@ -143,6 +146,12 @@ impl Config {
             debounce,
             instance: instance.to_owned(),
             admin: admin(cli)?,
+            admin_hosts: cli
+                .admin_hosts
+                .iter()
+                .map(|name| Hosts::parse(name))
+                .collect::<Result<_, _>>()
+                .map_err(|error| wrong("--admin-hosts", error))?,
             once: cli.once,
             dry_run: cli.dry_run,
         })
@@ -214,6 +223,7 @@ impl Config {
             "debounceMax": self.debounce.1.as_secs_f64(),
             "instance": self.instance,
             "admin": self.admin.map(|address| address.to_string()),
+            "adminHosts": self.admin_hosts,
         });
         format!("{settings:#}")
     }

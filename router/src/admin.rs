@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use http::{Response, StatusCode, Uri};
 use http_body_util::Full;
-use shared::admin::{Limits, OPEN_METRICS, text, typed};
+use shared::admin::{Hosts, Limits, OPEN_METRICS, text, typed};
 
 use crate::metrics::{Metrics, StandIn, State};
 
@@ -23,7 +23,7 @@ pub struct Admin {
     pub is_draining: AtomicBool,
 }
 
-/// Serves `admin` on `socket` for ever, to at most `connections` at a time.
+/// Serves `admin` on `socket` for ever, to at most `connections` at a time; `hosts` are its further names.
 ///
 /// # Errors
 ///
@@ -32,9 +32,11 @@ pub async fn serve(
     socket: std::net::TcpListener,
     admin: Arc<Admin>,
     connections: usize,
+    hosts: Vec<String>,
 ) -> io::Result<()> {
     let limits = Limits { connections, ..Limits::default() };
-    shared::admin::serve(socket, limits, move |uri| admin.answer(uri)).await
+    let hosts = Hosts::new(hosts, "server.adminHosts (--admin-hosts)");
+    shared::admin::serve(socket, limits, hosts, move |uri| admin.answer(uri)).await
 }
 
 impl Admin {

@@ -327,6 +327,7 @@ impl App {
                 socket,
                 Arc::clone(&admin_state),
                 descriptors.monitors(),
+                config.admin_hosts.clone(),
             )));
         }
         // Before the first request: a snapshot shall not answer for a Redis that is there. Who comes

@@ -50,6 +50,17 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "ADDR:PORT", env = "ROUTER_ADMIN")]
     pub admin: Option<String>,
 
+    /// Further names under which the admin listener may be asked for /metrics, repeatable [config:
+    /// server.adminHosts; default: addresses, this machine's name and names without a dot]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "ROUTER_ADMIN_HOSTS",
+        value_delimiter = ','
+    )]
+    pub admin_hosts: Vec<String>,
+
     /// Redis to use, repeatable: the first is read from, the last written to [config: driver;
     /// default: redis://127.0.0.1:6379/0]
     #[arg(long, global = true, value_name = "URL", env = "ROUTER_REDIS", value_delimiter = ',')]

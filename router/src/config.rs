@@ -43,6 +43,8 @@ pub struct Config {
     pub proxy_protocol: Vec<SocketAddr>,
     /// Where the admin listener listens, if anywhere.
     pub admin: Option<SocketAddr>,
+    /// Further names under which the admin listener is asked, normalized.
+    pub admin_hosts: Vec<String>,
     /// Where to listen for HTTPS.
     pub https: Vec<TlsListener>,
     /// Directory of certificates by host, if there is one.
@@ -297,7 +299,7 @@ impl Config {
         let networks = |networks: Option<&[IpNet]>| {
             networks.map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        let value = json!({
+        let mut value = json!({
             "server": {
                 "admin": self.admin.map(|address| address.to_string()),
                 "debug": self.debug,
@@ -357,6 +359,10 @@ impl Config {
             "user": self.user,
             "group": self.group,
         });
+        // Apart from the others, of which the macro takes no more.
+        if let Some(server) = value.get_mut("server").and_then(serde_json::Value::as_object_mut) {
+            server.insert("adminHosts".to_owned(), json!(self.admin_hosts));
+        }
         format!("{value:#}")
     }
 }

@@ -15,27 +15,49 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Errors of `accept` end neither the loop nor the process. Those of one connection are passed
 /// over; those of resources are waited out, said once, and said to be over once.
 pub async fn accept_loop(listener: &TcpListener, mut serve: impl FnMut(TcpStream, SocketAddr)) {
-    let mut exhausted = false;
+    let mut incoming = Incoming::new(listener);
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                if exhausted {
-                    exhausted = false;
-                    info!("connections are accepted again");
+        let (stream, peer) = incoming.next().await;
+        serve(stream, peer);
+    }
+}
+
+/// The connections of a listener one by one, for a loop of one's own; errors as in [`accept_loop`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+    exhausted: bool,
+}
+
+impl<'a> Incoming<'a> {
+    /// Those of `listener`.
+    pub fn new(listener: &'a TcpListener) -> Self {
+        Self { listener, exhausted: false }
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => {
+                    if self.exhausted {
+                        self.exhausted = false;
+                        info!("connections are accepted again");
+                    }
+                    return accepted;
                 }
-                serve(stream, peer);
-            }
-            Err(error) if is_about_one_connection(&error) => {}
-            Err(error) => {
-                if !exhausted {
-                    exhausted = true;
-                    warn!(
-                        %error,
-                        "cannot accept connections, waiting for some to end; raise the limit of \
-                         open files (`ulimit -n`, LimitNOFILE) if this happens often"
-                    );
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    if !self.exhausted {
+                        self.exhausted = true;
+                        warn!(
+                            %error,
+                            "cannot accept connections, waiting for some to end; raise the limit of \
+                             open files (`ulimit -n`, LimitNOFILE) if this happens often"
+                        );
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

@@ -1,9 +1,12 @@
 //! The server behind an admin listener: small questions of monitors, answered from memory. Whom it
-//! serves, how long and how many at a time is bounded, so that it never costs the program anything.
+//! serves, how long and how many at a time is bounded, so that it never costs the program anything;
+//! silent connections give way, so that they cannot keep a monitor out.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,11 +18,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tracing::debug;
 
-use crate::accept::accept_loop;
+use crate::accept::Incoming as Connections;
 use crate::time_limit::{self, Timer};
+
+mod hosts;
+
+pub use hosts::{Hosts, NameError};
 
 /// The type of what prometheus-client writes.
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,7 +37,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What one listener may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections served at a time: monitors, not traffic. Those beyond are closed at once.
+    /// Connections at a time: monitors, not traffic. Beyond them the oldest one that has not asked yet
+    /// gives way to a new one, or the oldest of all.
     pub connections: usize,
     /// Time for one connection, which is one request: to ask and to take the answer.
     pub time: Duration,
@@ -42,7 +50,35 @@ impl Default for Limits {
     }
 }
 
-/// Serves `socket` for ever with what `answer` makes of the path and query of a GET.
+/// One connection.
+struct Served {
+    task: JoinHandle<()>,
+    /// Its request was read.
+    has_asked: Arc<AtomicBool>,
+}
+
+/// Connections in the order in which they came.
+#[derive(Default)]
+struct Slots(VecDeque<Served>);
+
+impl Slots {
+    /// Ends connections until there is room for one more of `most`, and waits until their descriptors are free:
+    /// at no time are there more, however quickly they come.
+    async fn make_room(&mut self, most: usize) {
+        self.0.retain(|served| !served.task.is_finished());
+        while self.0.len() >= most.max(1) {
+            let silent = |served: &Served| !served.has_asked.load(Ordering::Relaxed);
+            let oldest = self.0.iter().position(silent).unwrap_or(0);
+            let Some(served) = self.0.remove(oldest) else { return };
+            served.task.abort();
+            let _aborted = served.task.await;
+            debug!("admin connection closed: others wait, and it was the oldest without a request");
+        }
+    }
+}
+
+/// Serves `socket` for ever with what `answer` makes of the path and query of a GET. `hosts` are the names
+/// under which everything but `/livez` and `/readyz` is asked for.
 ///
 /// # Errors
 ///
@@ -50,39 +86,64 @@ impl Default for Limits {
 pub async fn serve(
     socket: std::net::TcpListener,
     limits: Limits,
+    hosts: Hosts,
     answer: impl Fn(&Uri) -> Response<Full<Bytes>> + Send + Sync + 'static,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(socket)?;
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let answer = move |request: &Request<Incoming>| respond(request, &hosts, &answer);
     let answer = Arc::new(answer);
-    accept_loop(&listener, |stream, peer| {
-        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-            let answer = Arc::clone(&answer);
-            drop(tokio::spawn(async move {
-                let served = serve_connection(stream, limits.time, &*answer);
-                match time_limit::timeout(limits.time, served).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => debug!(client.addr = %peer, %error, "admin request failed"),
-                    Err(_elapsed) => debug!(client.addr = %peer, "admin request took too long"),
-                }
-                drop(slot);
-            }));
-        }
-    })
-    .await;
-    Ok(())
+    let mut slots = Slots::default();
+    let mut connections = Connections::new(&listener);
+    loop {
+        let (stream, peer) = connections.next().await;
+        slots.make_room(limits.connections).await;
+        let answer = Arc::clone(&answer);
+        let has_asked = Arc::<AtomicBool>::default();
+        let asked = Arc::clone(&has_asked);
+        let task = tokio::spawn(async move {
+            let answer = |request: &Request<Incoming>| {
+                asked.store(true, Ordering::Relaxed);
+                answer(request)
+            };
+            let served = serve_connection(stream, limits.time, answer);
+            match time_limit::timeout(limits.time, served).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(client.addr = %peer, %error, "admin request failed"),
+                Err(_elapsed) => debug!(client.addr = %peer, "admin request took too long"),
+            }
+        });
+        slots.0.push_back(Served { task, has_asked });
+    }
+}
+
+/// Whether this path is answered whatever its `Host` is: those that say "ok" or "not ready", and that checks
+/// of every kind ask for.
+fn is_public(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz")
+}
+
+fn respond(
+    request: &Request<Incoming>,
+    hosts: &Hosts,
+    answer: &impl Fn(&Uri) -> Response<Full<Bytes>>,
+) -> Response<Full<Bytes>> {
+    let uri = request.uri();
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n");
+    }
+    if !is_public(uri.path()) && !hosts.allow(uri, request.headers()) {
+        return text(StatusCode::FORBIDDEN, hosts.refusal());
+    }
+    answer(uri)
 }
 
 async fn serve_connection(
     stream: TcpStream,
     time: Duration,
-    answer: &impl Fn(&Uri) -> Response<Full<Bytes>>,
+    answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
 ) -> hyper::Result<()> {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = match *request.method() {
-            Method::GET | Method::HEAD => answer(request.uri()),
-            _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n"),
-        };
+        let response = answer(&request);
         async move { Ok::<_, Infallible>(response) }
     });
     http1::Builder::new()
@@ -121,13 +182,14 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
-    use super::{Limits, serve, text};
+    use super::{Hosts, Limits, serve, text};
 
     fn start(limits: Limits, body: Bytes) -> SocketAddr {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        drop(tokio::spawn(serve(socket, limits, move |uri| match uri.path() {
+        let hosts = Hosts::new(Vec::new(), "server.adminHosts");
+        drop(tokio::spawn(serve(socket, limits, hosts, move |uri| match uri.path() {
             "/ask" => text(StatusCode::OK, format!("{:?}\n", uri.query())),
             _ => text(StatusCode::NOT_FOUND, body.clone()),
         })));
@@ -182,14 +244,68 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_beyond_the_limit_are_closed_at_once() {
-        let limits = Limits { connections: 1, time: Duration::from_secs(600) };
+    async fn silent_connection_gives_way_oldest_first() {
+        let limits = Limits { connections: 2, time: Duration::from_secs(600) };
         let address = start(limits, Bytes::new());
-        let mut first = TcpStream::connect(address).await.unwrap();
-        // Accepted in order: when the second one is closed, the first one has its slot.
-        let mut second = TcpStream::connect(address).await.unwrap();
-        assert_eq!(read(&mut second).await.as_deref(), Some(""));
-        first.write_all(b"GET /ask HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        assert!(read(&mut first).await.is_some_and(|answer| answer.ends_with("None\n")));
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            open.push(TcpStream::connect(address).await.unwrap());
+        }
+        // Accepted in the order in which they came: the third closes the first, the fourth the second.
+        for silent in &mut open[..2] {
+            assert_eq!(read(silent).await.as_deref(), Some(""));
+        }
+        for stays in &mut open[2..] {
+            stays.write_all(b"GET /ask HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            assert!(read(stays).await.is_some_and(|answer| answer.ends_with("None\n")));
+        }
+    }
+
+    /// A client that asks and takes nothing does not keep its slot, either; one that began later goes first
+    /// if it is silent.
+    #[tokio::test]
+    async fn connection_that_takes_nothing_gives_way_after_the_silent_ones() {
+        let limits = Limits { connections: 2, time: Duration::from_secs(600) };
+        let large = Bytes::from(vec![b'x'; 32 << 20]);
+        let address = start(limits, large.clone());
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        deaf.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut begun = [0; 1];
+        deaf.read_exact(&mut begun).await.unwrap();
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        for _ in 0..5 {
+            assert!(ask(address, "GET /ask HTTP/1.1").await.ends_with("None\n"));
+        }
+        assert_eq!(read(&mut silent).await.as_deref(), Some(""));
+        // Two more that stay, and the deaf one is the oldest of all.
+        let _newer = TcpStream::connect(address).await.unwrap();
+        let mut others = Vec::new();
+        for _ in 0..2 {
+            let mut other = TcpStream::connect(address).await.unwrap();
+            other.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            other.read_exact(&mut begun).await.unwrap();
+            others.push(other);
+        }
+        let answer = read(&mut deaf).await.expect("cut off");
+        assert!(answer.len() < large.len(), "all of it came");
+    }
+
+    #[tokio::test]
+    async fn strange_host_is_refused_but_for_life_and_readiness() {
+        let address = start(Limits::default(), "none".into());
+        for (path, host, status) in [
+            ("/ask", "a.example.com", "403"),
+            ("/else", "a.example.com", "403"),
+            ("/ask", "127.0.0.1:1", "200"),
+            ("/livez", "a.example.com", "404"),
+            ("/readyz", "a.example.com", "404"),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let answer = read(&mut stream).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {host}: {answer}");
+            assert_eq!(answer.contains("server.adminHosts"), status == "403", "{answer}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use http::{Response, StatusCode, Uri};
 use http_body_util::Full;
 use jiff::Timestamp;
 use serde::Serialize;
-use shared::admin::{JSON, Limits, OPEN_METRICS, text, typed};
+use shared::admin::{Hosts, JSON, Limits, OPEN_METRICS, text, typed};
 
 use super::metrics::Metrics;
 use super::readiness::readiness;
@@ -42,18 +42,23 @@ pub fn bind(address: SocketAddr) -> Result<std::net::TcpListener, BindError> {
     Ok(socket)
 }
 
-/// Serves what is to be seen of `observed` for ever.
+/// Serves what is to be seen of `observed` for ever; `hosts` are further names of the listener.
 ///
 /// # Errors
 ///
 /// When the socket cannot be used.
-pub async fn serve(socket: std::net::TcpListener, observed: Arc<Observed>) -> io::Result<()> {
+pub async fn serve(
+    socket: std::net::TcpListener,
+    observed: Arc<Observed>,
+    hosts: Vec<String>,
+) -> io::Result<()> {
     let metrics = Metrics::new(Arc::clone(&observed));
     let answer = move |uri: &Uri| match uri.path() {
         "/metrics" => typed(StatusCode::OK, OPEN_METRICS, metrics.text()),
         _ => answer(uri, &observed, &observed.facts(), Timestamp::now()),
     };
-    shared::admin::serve(socket, LIMITS, answer).await
+    let hosts = Hosts::new(hosts, "--admin-hosts");
+    shared::admin::serve(socket, LIMITS, hosts, answer).await
 }
 
 fn answer(uri: &Uri, observed: &Observed, facts: &Facts, now: Timestamp) -> Response<Full<Bytes>> {
@@ -134,7 +139,7 @@ mod tests {
         let observed = Arc::new(observed());
         let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
-        drop(tokio::spawn(serve(socket, Arc::clone(&observed))));
+        drop(tokio::spawn(serve(socket, Arc::clone(&observed), Vec::new())));
 
         assert_eq!(get(address, "/livez").await, (200, "ok\n".to_owned()));
         let (status, reason) = get(address, "/readyz").await;

@@ -111,6 +111,7 @@ fn apply(old: &Config, new: &Config, targets: &Reloadable<'_>) {
         ("http.bind, http.port", old.listen != new.listen),
         ("http.proxyProtocol", old.proxy_protocol != new.proxy_protocol),
         ("server.admin", old.admin != new.admin),
+        ("server.adminHosts", old.admin_hosts != new.admin_hosts),
         ("https.bind, https.port", old.https != new.https),
         ("https.directory", old.certificates != new.certificates),
         ("https.preset and other settings of TLS", old.tls != new.tls),

@@ -53,6 +53,7 @@ pub(super) struct Server {
     pub(super) static_dir: Option<PathBuf>,
     pub(super) lru_cache: Option<Object<LruCache>>,
     pub(super) admin: Option<String>,
+    pub(super) admin_hosts: Option<OneOrMany>,
     pub(super) cache: Option<String>,
     pub(super) snapshot: Option<PathBuf>,
     pub(super) empty_redis_grace: Option<f64>,

@@ -42,6 +42,7 @@ const KEYS: &[&str] = &[
     "snapshot",
     "emptyRedisGrace",
     "admin",
+    "adminHosts",
     "connectTimeout",
     "tunnelIdleTimeout",
     "drainTimeout",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use shared::admin::Hosts;
 use shared::secret::Secret;
 
 use super::drivers::drivers;
@@ -204,6 +205,8 @@ pub(super) fn resolve(
         }
     };
 
+    let admin_hosts = admin_hosts(cli, &loaded)?;
+
     let trusted_proxies = networks(
         &loaded,
         ("--trusted-proxies", &cli.trusted_proxies),
@@ -235,6 +238,7 @@ pub(super) fn resolve(
         listen,
         proxy_protocol,
         admin,
+        admin_hosts,
         https,
         certificates,
         tls,
@@ -356,6 +360,19 @@ fn cookie_key(cli: &Cli, loaded: &Loaded) -> Result<Option<Secret>, ConfigError>
         Some(key) if !is_long(key) => Err(loaded.error("server.cookieKey", problem)),
         key => Ok(key.clone().map(Secret::new)),
     }
+}
+
+/// Further names of the admin listener: of the flag if it was given, else of the file.
+fn admin_hosts(cli: &Cli, loaded: &Loaded) -> Result<Vec<String>, ConfigError> {
+    let parse = |texts: &[String]| texts.iter().map(|text| Hosts::parse(text)).collect();
+    let names: Result<Vec<_>, _> = match cli.admin_hosts.as_slice() {
+        [] => parse(loaded.file.server.admin_hosts.as_ref().map_or(&[], file::OneOrMany::list)),
+        texts => parse(texts),
+    };
+    names.map_err(|error| match cli.admin_hosts.is_empty() {
+        true => loaded.error("server.adminHosts", error.to_string()),
+        false => flag_error("--admin-hosts", error.to_string()),
+    })
 }
 
 /// A list of networks: of the flag if it was given, else of the file's `key`.
