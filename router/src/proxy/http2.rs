@@ -280,6 +280,17 @@ mod tests {
         }
     }
 
+    /// The same wish where it would be decided, on the URI as `h2` makes it.
+    #[test]
+    #[ignore = "`http` cuts a fragment off while it reads a path: nothing is left of it in the URI that h2 0.4 hands over"]
+    fn fragment_in_path_is_refused() {
+        let path = http::uri::PathAndQuery::from_maybe_shared("/a#b").unwrap();
+        let uri = http::Uri::builder().scheme("https").authority("a.test").path_and_query(path);
+        let mut request = Request::new(());
+        *request.uri_mut() = uri.build().unwrap();
+        assert!(translate(&mut request, || [0; 16]).is_err(), "{}", request.uri());
+    }
+
     #[test]
     fn connect_is_for_websocket_alone() {
         let mut request = Request::new(());
