@@ -335,6 +335,10 @@ fn a_password_file_is_read_for_each_connection() {
     });
     router.signal(Signal::SIGHUP);
     router.wait_for_log(&["INFO", "configuration reloaded"]);
+    // A file that has gone is named, not only the password that is refused because of it.
+    std::fs::remove_file(&path).expect("it can be removed");
+    redis.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    router.wait_for_log(&["WARN", path.to_str().expect("text"), "No such file"]);
 }
 
 /// A wrong password: said plainly, without the password, and 503 until it is right.

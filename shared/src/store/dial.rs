@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -14,6 +16,7 @@ use redis::{
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use tracing::warn;
 
 use super::StoreConfig;
 use crate::driver::{Address, Driver, HostPort, Tls};
@@ -65,6 +68,8 @@ pub(super) struct Dialer {
     settings: AsyncConnectionConfig,
     connect_timeout: Duration,
     response_timeout: Duration,
+    /// The file of the password could not be read the last time: logged once until it can.
+    lacks_password_file: Arc<AtomicBool>,
 }
 
 /// See [`Dialer::in_time`].
@@ -89,6 +94,7 @@ impl Dialer {
             settings,
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
+            lacks_password_file: Arc::default(),
         }
     }
 
@@ -144,10 +150,23 @@ impl Dialer {
     async fn password(&self) -> Option<Secret> {
         let before = self.driver.password.clone();
         let Some(path) = self.driver.password_file.clone() else { return before };
-        match tokio::task::spawn_blocking(move || Secret::read(&path)).await {
-            Ok(Ok(password)) if !password.expose().is_empty() => Some(password),
-            Ok(Ok(_)) | Ok(Err(_)) | Err(_) => before,
+        let shown = path.display().to_string();
+        let problem = match tokio::task::spawn_blocking(move || Secret::read(&path)).await {
+            Ok(Ok(password)) if !password.expose().is_empty() => {
+                self.lacks_password_file.store(false, Ordering::Relaxed);
+                return Some(password);
+            }
+            Ok(Ok(_)) => "it is empty".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        if !self.lacks_password_file.swap(true, Ordering::Relaxed) {
+            warn!(
+                path = %shown,
+                "the file of the password of Redis cannot be used, the password that was read before is: {problem}"
+            );
         }
+        before
     }
 
     /// Connects to `target`, which must be a primary if a Sentinel named it.
