@@ -135,6 +135,34 @@ fn login_has_a_connection_of_its_own_at_a_backend_of_http2() {
     assert_eq!(backend.connections(), 4, "any other login is valid for its request only");
 }
 
+/// Clients that wait for their users to type a password, or were only asked to log in, keep nobody else from
+/// logging in.
+#[test]
+fn idle_clients_keep_nobody_from_logging_in() {
+    let backend = handshake_backend();
+    let redis = Redis::start();
+    redis.frontend("a.test", "id", &[&backend.url()]);
+    let router = Router::builder(&redis).set("server.maxSockets", 2).start();
+    let mut idle = Vec::new();
+    for logs_in in [false, true] {
+        for _ in 0..3 {
+            let mut client = Client::connect(router.addr());
+            client.get("a.test", "/");
+            if logs_in {
+                client.get_with("a.test", "/", "Authorization: NTLM 1\r\n");
+            }
+            idle.push(client);
+        }
+        let mut client = Client::connect(router.addr());
+        client.get("a.test", "/");
+        for step in 1..3 {
+            let login = format!("Authorization: NTLM {step}\r\n");
+            assert_eq!(client.get_with("a.test", "/", &login).text(), format!("step {step}"));
+        }
+        assert_eq!(client.get("a.test", "/").status(), 200, "{logs_in}");
+    }
+}
+
 /// Idle connections that belong to clients are as many as `maxSockets` at most; one beyond it is closed, and
 /// its client has to log in again.
 #[test]

@@ -279,6 +279,12 @@ impl Lease {
         };
     }
 
+    /// The same of a client that logs in with the request that it is about to send.
+    pub fn log_in(&mut self, client: Option<&Arc<Bound>>) {
+        self.exchange().has_logged_in = true;
+        self.bind(client);
+    }
+
     /// Whether the connection has carried a request before. What goes wrong on such a connection
     /// says nothing about the backend: it may just have closed an idle connection.
     pub fn is_reused(&self) -> bool {

@@ -286,7 +286,7 @@ impl Client {
             };
             let is_reused = lease.is_reused();
             if logs_in {
-                lease.bind(self.bound.as_ref());
+                lease.log_in(self.bound.as_ref());
             }
             // A used connection may have been closed at this very moment; whatever can be sent
             // twice is kept for that (RFC 9112 9.3.1).

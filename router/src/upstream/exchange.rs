@@ -35,6 +35,8 @@ pub struct Exchange {
     home: Home,
     /// Where the connection goes to.
     pub(super) reached: Reached,
+    /// A client has begun to log in on it.
+    pub(super) has_logged_in: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Exchange {
             place: None,
             home: Home::None,
             reached: Reached::default(),
+            has_logged_in: false,
         }))
     }
 
@@ -76,6 +79,7 @@ impl Exchange {
             place,
             home: Home::None,
             reached: Reached::default(),
+            has_logged_in: false,
         })
     }
 
