@@ -23,6 +23,9 @@ const MAX_LOOKUPS: usize = 2;
 /// A look-up of which nothing was heard for so long may never end, and is not counted any more. The system's
 /// resolver has limits of its own, half a minute mostly; modules of `nsswitch.conf` may have none.
 const LOST: Millis = 300_000;
+/// A name is not looked up again sooner than this for requests that could not connect: how many there are is
+/// for clients to say.
+const RECHECK: Millis = 1000;
 /// How long an address that could not be connected to is tried last.
 const AVOIDED: Millis = 10_000;
 
@@ -46,6 +49,8 @@ pub(super) struct State {
     wait_until: Millis,
     last_used: Millis,
     is_suspect: bool,
+    /// When the last look-up ended.
+    ended_at: Option<Millis>,
 }
 
 /// What a request is to do.
@@ -61,13 +66,14 @@ impl State {
     /// A request needs the addresses and can wait for `limit`. The second part is the number of the look-up
     /// that is to begin, if one is.
     pub(super) fn ask(&mut self, now: Millis, limit: Millis) -> (Answer, Option<u64>) {
-        let has_to_wait = self.addresses.is_empty()
-            || self.is_suspect
-            || now.saturating_sub(self.last_used) > UNUSED;
+        let is_suspect = self.is_suspect
+            && self.ended_at.is_none_or(|ended| now.saturating_sub(ended) >= RECHECK);
+        let has_to_wait =
+            self.addresses.is_empty() || is_suspect || now.saturating_sub(self.last_used) > UNUSED;
         self.last_used = now;
         let is_first = self.running.is_empty();
         let mut begun = None;
-        if (now >= self.fresh_until || self.is_suspect) && self.may_begin(now) {
+        if (now >= self.fresh_until || is_suspect) && self.may_begin(now) {
             begun = Some(self.begin(now));
             self.is_suspect = false;
             // Whoever comes after the first has waited for a resolver that hangs waits no more.
@@ -114,6 +120,7 @@ impl State {
         now: Millis,
     ) -> bool {
         self.running.retain(|(running, _)| *running != number);
+        self.ended_at = Some(now);
         // One that began later has found them and knows better.
         if self.newest_found.is_some_and(|newest| newest > number) {
             return false;
@@ -287,6 +294,20 @@ mod tests {
             (Answer::Wait(100), Some(4)),
             "others may have it by now"
         );
+    }
+
+    #[test]
+    fn requests_that_fail_begin_one_look_up_a_second_at_most() {
+        let mut state = known(&["10.0.0.1"]);
+        let mut begun = 0;
+        for now in 2 * RECHECK..2 * RECHECK + 3000 {
+            state.suspect();
+            if let (_, Some(number)) = state.ask(now, 100) {
+                state.ended(number, Ok(ips(&["10.0.0.1"])), now);
+                begun += 1;
+            }
+        }
+        assert_eq!(begun, 3);
     }
 
     #[test]
