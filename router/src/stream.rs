@@ -19,7 +19,14 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// One of many inside a connection of HTTP/2.
     Http2(TokioIo<Upgraded>),
+    /// A stream of HTTP/2 that is presented as a connection of HTTP/1.1.
+    Virtual(Box<dyn Transport>),
 }
+
+/// Bytes both ways without a socket of their own.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Transport for T {}
 
 impl Stream {
     /// The socket underneath, if it belongs to this connection alone.
@@ -27,7 +34,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => Some(stream),
             Self::Tls(stream) => Some(stream.get_ref().0),
-            Self::Http2(_) => None,
+            Self::Http2(_) | Self::Virtual(_) => None,
         }
     }
 
@@ -35,7 +42,7 @@ impl Stream {
     pub fn speaks_http2(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-            Self::Plain(_) | Self::Http2(_) => false,
+            Self::Plain(_) | Self::Http2(_) | Self::Virtual(_) => false,
         }
     }
 }
@@ -56,6 +63,7 @@ impl AsyncRead for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Http2(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Virtual(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -70,6 +78,7 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Http2(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Virtual(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -82,6 +91,7 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Http2(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Virtual(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -90,6 +100,7 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
             Self::Http2(stream) => stream.is_write_vectored(),
+            Self::Virtual(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -98,6 +109,7 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Virtual(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -106,6 +118,7 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Virtual(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
