@@ -18,6 +18,7 @@ pub mod grace;
 pub mod healthcheck;
 pub mod host_failures;
 pub mod http1;
+pub mod http2;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

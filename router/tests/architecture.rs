@@ -31,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("connection", &["access_log", "clients", "clock", "limits", "route", "stream"]),
     ("dead_marks", &["clock", "route", "table"]),
     ("snapshot", &["clock", "route", "table"]),
+    ("http2", &["connection", "http1", "route", "stream", "upstream"]),
     ("request_body", &["connection", "fields"]),
     (
         "upstream",
