@@ -96,6 +96,11 @@ impl<'a> HopByHop<'a> {
         !self.names_fields && !self.fields.present().intersects(HOP_BY_HOP)
     }
 
+    /// The fields among which [`contains`](Self::contains) has to tell; all others go further.
+    pub fn candidates(self) -> FieldSet {
+        if self.names_fields { FieldSet::ALL } else { HOP_BY_HOP }
+    }
+
     /// Whether this field goes no further.
     pub fn contains(self, field: Field) -> bool {
         if HOP_BY_HOP.contains(field.known) {
@@ -205,7 +210,10 @@ mod tests {
             let kept: Vec<_> = head
                 .fields
                 .iter()
-                .filter(|field| !hops.contains(*field))
+                .filter(|field| {
+                    assert!(!hops.contains(*field) || hops.candidates().contains(field.known));
+                    !hops.contains(*field)
+                })
                 .map(|field| String::from_utf8(field.name().of(buf).to_vec()).unwrap())
                 .collect();
             assert_eq!(

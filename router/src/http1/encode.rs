@@ -6,8 +6,8 @@
 //! `Transfer-Encoding`, so that what a head announces is what is sent.
 
 use super::fields::{Field, Fields};
-use super::framing::BodyKind;
-use super::known::KnownField;
+use super::framing::{BodyKind, FRAMING};
+use super::known::{FieldSet, KnownField};
 use super::target::Target;
 use super::trailers::Trailers;
 
@@ -20,6 +20,8 @@ pub enum Edit<'a> {
     Keep,
     /// Its name stays, with this value.
     Replace(&'a [u8]),
+    /// It stays, with another item behind its list.
+    Append(&'a [u8]),
 }
 
 /// What a head says about its body (RFC 9110 8.6, RFC 9112 6).
@@ -72,16 +74,24 @@ impl<'a> HeadWriter<'a> {
 
     /// Writes the fields of a head that was read into `buf`, as `edit` says; `Content-Length` and
     /// `Transfer-Encoding` are not asked about.
-    pub fn fields<'v>(
+    pub fn fields<'v>(&mut self, fields: &Fields, buf: &[u8], edit: impl FnMut(Field) -> Edit<'v>) {
+        self.fields_among(FieldSet::ALL, fields, buf, edit);
+    }
+
+    /// The same where only the fields in `special` are asked about and all others stay.
+    pub fn fields_among<'v>(
         &mut self,
+        special: FieldSet,
         fields: &Fields,
         buf: &[u8],
         mut edit: impl FnMut(Field) -> Edit<'v>,
     ) {
+        let special = special.union(FRAMING);
         // Lines that wait to be copied at once.
         let mut run = 0..0;
         for field in fields.iter() {
             let edited = match field.known {
+                known if !special.contains(known) => Edit::Keep,
                 KnownField::ContentLength => self.edit_length(field.value().of(buf)),
                 KnownField::TransferEncoding => self.edit_coding(),
                 _ => edit(field),
@@ -100,6 +110,10 @@ impl<'a> HeadWriter<'a> {
                     self.copy(buf, &std::mem::take(&mut run));
                     self.line(field.name().of(buf), value);
                 }
+                (Edit::Append(item), _) => {
+                    self.copy(buf, &std::mem::take(&mut run));
+                    self.list(field.name().of(buf), field.value().of(buf), item);
+                }
                 (Edit::Drop, _) => {}
             }
         }
@@ -116,6 +130,12 @@ impl<'a> HeadWriter<'a> {
         self.out.extend_from_slice(b": ");
         self.out.extend_from_slice(value);
         self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn list(&mut self, name: &[u8], value: &[u8], item: &[u8]) {
+        for part in [name, b": ", value, b", ", item, b"\r\n"] {
+            self.out.extend_from_slice(part);
+        }
     }
 
     fn edit_length(&mut self, value: &[u8]) -> Edit<'static> {
@@ -143,7 +163,11 @@ impl<'a> HeadWriter<'a> {
 
     /// Adds a field. A value has no line end in it.
     pub fn add(&mut self, field: KnownField, value: &[u8]) {
-        self.line(field.name().as_bytes(), value);
+        let start = field.line_start().as_bytes();
+        self.out.reserve(start.len() + value.len() + 2);
+        self.out.extend_from_slice(start);
+        self.out.extend_from_slice(value);
+        self.out.extend_from_slice(b"\r\n");
     }
 
     /// Adds a field with a name of its own.
@@ -247,15 +271,16 @@ mod tests {
     #[test]
     fn kept_fields_stay_as_they_came_and_others_are_changed_in_place() {
         let text = "GET /x?y HTTP/1.0\r\nhOst: a\r\nX-One:1\r\nDrop-Me: 2\r\nx-two: \t3\t \r\nX-ONE: 4\r\n\
-                    Change: 5\r\nEmpty:\r\nLast: 6\r\n\r\n";
+                    Change: 5\r\nList:a,b\r\nEmpty:\r\nLast: 6\r\n\r\n";
         let written = request(text, BodyKind::None, |name| match name {
             "Drop-Me" => Edit::Drop,
             "Change" => Edit::Replace(b"new"),
+            "List" => Edit::Append(b"c"),
             _ => Edit::Keep,
         });
         assert_eq!(
             written,
-            "GET /x?y HTTP/1.1\r\nhOst: a\r\nX-One: 1\r\nx-two: 3\r\nX-ONE: 4\r\nChange: new\r\nEmpty: \r\n\
+            "GET /x?y HTTP/1.1\r\nhOst: a\r\nX-One: 1\r\nx-two: 3\r\nX-ONE: 4\r\nChange: new\r\nList: a,b, c\r\nEmpty: \r\n\
              Last: 6\r\nX-Real-IP: 1.2.3.4\r\n\r\n"
         );
     }

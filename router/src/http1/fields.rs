@@ -16,8 +16,8 @@ impl Span {
         Self { start: narrow(start), end: narrow(end) }
     }
 
-    /// Where `part` is in `buf`, which it was taken from.
-    pub(super) fn locate(buf: &[u8], part: &[u8]) -> Self {
+    /// Where `part` is in `buf`, which it was taken from. What is no part of it is located nowhere in it.
+    pub fn locate(buf: &[u8], part: &[u8]) -> Self {
         let start = part.as_ptr().addr().wrapping_sub(buf.as_ptr().addr());
         Self::new(start, start.saturating_add(part.len()))
     }
@@ -108,7 +108,11 @@ impl Fields {
     }
 
     /// The values of every line of this field.
-    pub fn values<'a>(&self, known: KnownField, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    pub fn values<'a>(
+        &self,
+        known: KnownField,
+        buf: &'a [u8],
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         let list = if self.present.contains(known) { &self.list[..] } else { &[] };
         list.iter().filter(move |field| field.known == known).map(|field| field.value().of(buf))
     }

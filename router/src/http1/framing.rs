@@ -7,7 +7,9 @@ use super::fields::Fields;
 use super::head::{Method, RequestHead, ResponseHead, Version};
 use super::known::{FieldSet, KnownField};
 
-const FRAMING: FieldSet = FieldSet::of(&[KnownField::ContentLength, KnownField::TransferEncoding]);
+/// The fields that say which body follows.
+pub(super) const FRAMING: FieldSet =
+    FieldSet::of(&[KnownField::ContentLength, KnownField::TransferEncoding]);
 
 /// Longest body that can be announced. Beyond it readers with signed numbers see something else.
 pub const MAX_LENGTH: u64 = i64::MAX as u64;
