@@ -21,6 +21,7 @@ pub mod http1;
 pub mod http2;
 pub mod limits;
 pub mod listen;
+pub mod message;
 pub mod metrics;
 pub mod passwords;
 pub mod privileges;

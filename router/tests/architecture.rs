@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("grace", &["route"]),
     ("passwords", &["route"]),
     ("privileges", &[]),
+    ("message", &["http1"]),
     ("metrics", &[]),
     ("stream", &[]),
     ("suggest", &[]),
@@ -120,6 +121,18 @@ const PURE: &[&str] = &[
     "http1/target.rs",
     "http1/trailers.rs",
     "limits.rs",
+    "message/client_info.rs",
+    "message/forwarded.rs",
+    "message/forwarding.rs",
+    "message/hops.rs",
+    "message/host_options.rs",
+    "message/logins.rs",
+    "message/request.rs",
+    "message/request_head.rs",
+    "message/request_ids.rs",
+    "message/request_kind.rs",
+    "message/response_head.rs",
+    "message/text.rs",
     "route.rs",
     "route/options.rs",
     "route/saved.rs",
@@ -195,6 +208,23 @@ fn pure_modules_touch_no_world() {
         for banned in ["tokio", "redis::", "Instant", "SystemTime", "fastrand", "std::fs"] {
             assert!(!text.contains(banned), "{file} names `{banned}`");
         }
+    }
+}
+
+/// `message` uses `http1` and no other library of messages, and is pure as a whole.
+#[test]
+fn what_is_done_to_fields_knows_no_other_message() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root.join("message"), &mut files);
+    for file in files {
+        let text = production(&file);
+        for banned in ["hyper::", " http::", "bytes::Bytes", "std::io", "HeaderMap"] {
+            assert!(!text.contains(banned), "{} names `{banned}`", file.display());
+        }
+        let relative = file.strip_prefix(&root).unwrap().to_str().unwrap();
+        let is_test = relative.ends_with("testing.rs") || relative.ends_with("tests.rs");
+        assert!(is_test || PURE.contains(&relative), "{relative} is not listed as pure");
     }
 }
 
