@@ -6,12 +6,50 @@
 //!
 //! | edge | connection | one stream |
 //! |---|---|---|
-//! | backends | [`handshake`](mod@handshake), shared by [`sharing`] | |
+//! | backends | [`handshake`](mod@handshake), shared by [`sharing`] | [`backend_stream`] |
 
-pub mod frames;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
+
+pub mod backend_stream;
+mod body_writer;
+mod fields;
+mod frames;
+mod from_backend;
 pub mod handshake;
+mod message_reader;
 mod settings;
 pub mod sharing;
+mod to_backend;
+mod tunnel;
+pub mod websocket;
 
+pub use backend_stream::BackendStream;
 pub use frames::{BodyCut, FrameBody};
 pub use handshake::{Sender, handshake, handshake_for_websocket, is_large};
+
+/// Writes one buffer after the other, until one is not taken as a whole.
+fn write_each(
+    mut stream: Pin<&mut impl AsyncWrite>,
+    cx: &mut Context<'_>,
+    bufs: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let mut written = 0;
+    for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
+        match stream.as_mut().poll_write(cx, buf) {
+            Poll::Ready(Ok(count)) => {
+                written += count;
+                if count < buf.len() {
+                    break;
+                }
+            }
+            // The next call says it again.
+            _ if written > 0 => break,
+            polled => return polled,
+        }
+    }
+    Poll::Ready(Ok(written))
+}

@@ -11,16 +11,16 @@ use http_body::{Body, Frame, SizeHint};
 use shared::lock::lock;
 
 /// Bytes that wait for the receiver at most.
-pub const MAX_BUFFERED: usize = 64 * 1024;
+pub(super) const MAX_BUFFERED: usize = 64 * 1024;
 
 /// A message that ends before its end: the stream is reset.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[error("the message is cut short")]
-pub struct BodyCut;
+pub struct BodyCut(#[source] h2::Error);
 
 /// The receiver takes no more: the stream was reset, or its message is over for the other side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ReceiverGone;
+pub(super) struct ReceiverGone;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum End {
@@ -30,11 +30,13 @@ enum End {
     Cut,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     data: BytesMut,
     trailers: Option<HeaderMap>,
     end: End,
+    /// What a reset says if the message is cut.
+    reason: h2::Reason,
     is_receiver_gone: bool,
     sender: Option<Waker>,
     receiver: Option<Waker>,
@@ -49,7 +51,7 @@ impl State {
 
 /// Takes content for a stream. Dropping it before [`FrameSender::finish`] cuts the message.
 #[derive(Debug)]
-pub struct FrameSender(Arc<Mutex<State>>);
+pub(super) struct FrameSender(Arc<Mutex<State>>);
 
 /// The content of a message, as hyper takes it.
 #[derive(Debug)]
@@ -57,11 +59,20 @@ pub struct FrameBody(Arc<Mutex<State>>);
 
 /// Tells how far a message has come.
 #[derive(Clone, Debug)]
-pub struct FrameProbe(Arc<Mutex<State>>);
+#[allow(dead_code, reason = "the edge of clients, which follows, needs it")]
+pub(super) struct FrameProbe(Arc<Mutex<State>>);
 
-/// A message without content so far.
-pub fn channel() -> (FrameSender, FrameBody) {
-    let state = Arc::new(Mutex::default());
+/// A message without content so far, whose stream is reset for `reason` if it is cut.
+pub(super) fn channel(reason: h2::Reason) -> (FrameSender, FrameBody) {
+    let state = Arc::new(Mutex::new(State {
+        data: BytesMut::new(),
+        trailers: None,
+        end: End::Open,
+        reason,
+        is_receiver_gone: false,
+        sender: None,
+        receiver: None,
+    }));
     (FrameSender(Arc::clone(&state)), FrameBody(state))
 }
 
@@ -81,7 +92,7 @@ fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
 
 impl FrameSender {
     /// Waits until there is room. Returns the bytes that may be pushed.
-    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<usize, ReceiverGone>> {
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<usize, ReceiverGone>> {
         let mut state = lock(&self.0);
         if state.is_receiver_gone {
             return Poll::Ready(Err(ReceiverGone));
@@ -96,7 +107,7 @@ impl FrameSender {
     }
 
     /// Adds content.
-    pub fn push(&self, content: &[u8]) {
+    pub(super) fn push(&self, content: &[u8]) {
         if content.is_empty() {
             return;
         }
@@ -109,7 +120,7 @@ impl FrameSender {
     }
 
     /// The message is complete, with trailers if there are any.
-    pub fn finish(&self, trailers: HeaderMap) {
+    pub(super) fn finish(&self, trailers: HeaderMap) {
         let receiver = {
             let mut state = lock(&self.0);
             if state.end == End::Open {
@@ -122,7 +133,7 @@ impl FrameSender {
     }
 
     /// Waits until the receiver has taken everything, or takes no more.
-    pub fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.0);
         if state.is_receiver_gone || state.is_drained() {
             return Poll::Ready(());
@@ -132,7 +143,8 @@ impl FrameSender {
     }
 
     /// A view of this message that outlives both sides.
-    pub fn probe(&self) -> FrameProbe {
+    #[allow(dead_code, reason = "the edge of clients, which follows, needs it")]
+    pub(super) fn probe(&self) -> FrameProbe {
         FrameProbe(Arc::clone(&self.0))
     }
 }
@@ -152,7 +164,8 @@ impl Drop for FrameSender {
 
 impl FrameProbe {
     /// Whether all of the message was handed over, taken or not.
-    pub fn is_complete(&self) -> bool {
+    #[allow(dead_code, reason = "the edge of clients, which follows, needs it")]
+    pub(super) fn is_complete(&self) -> bool {
         lock(&self.0).end == End::Complete
     }
 }
@@ -173,7 +186,7 @@ impl Body for FrameBody {
                     Some(trailers) => Frame::trailers(trailers),
                     None => return Poll::Ready(None),
                 },
-                End::Cut => return Poll::Ready(Some(Err(BodyCut))),
+                End::Cut => return Poll::Ready(Some(Err(BodyCut(state.reason.into())))),
                 End::Open => {
                     register(&mut state.receiver, cx);
                     return Poll::Pending;
@@ -217,14 +230,21 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
     use http_body::Body as _;
 
-    use super::{BodyCut, FrameBody, MAX_BUFFERED, ReceiverGone, channel};
+    use h2::Reason;
 
-    fn next(body: &mut FrameBody) -> Poll<Option<Result<Vec<u8>, BodyCut>>> {
+    use super::{FrameBody, MAX_BUFFERED, ReceiverGone};
+
+    fn channel() -> (super::FrameSender, FrameBody) {
+        super::channel(Reason::CANCEL)
+    }
+
+    fn next(body: &mut FrameBody) -> Poll<Option<Result<Vec<u8>, Option<Reason>>>> {
         let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(body).poll_frame(&mut cx).map_ok(|frame| match frame.into_data() {
+        let polled = Pin::new(body).poll_frame(&mut cx).map_ok(|frame| match frame.into_data() {
             Ok(data) => data.to_vec(),
             Err(frame) => format!("{:?}", frame.into_trailers().unwrap()).into_bytes(),
-        })
+        });
+        polled.map_err(|cut| cut.0.reason())
     }
 
     #[test]
@@ -255,7 +275,7 @@ mod tests {
         drop(sender);
         assert!(!probe.is_complete() && !body.is_end_stream());
         assert_eq!(next(&mut body), Poll::Ready(Some(Ok(b"abc".to_vec()))));
-        assert_eq!(next(&mut body), Poll::Ready(Some(Err(BodyCut))));
+        assert_eq!(next(&mut body), Poll::Ready(Some(Err(Some(Reason::CANCEL)))));
 
         let (sender, mut body) = channel();
         let probe = sender.probe();

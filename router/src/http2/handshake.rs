@@ -98,7 +98,7 @@ async fn begin(
 
 /// Whether the backend says that it has processed nothing of a request and never will: a stream beyond the
 /// last one of a GOAWAY, or one that was refused (RFC 9113 8.7).
-pub fn is_refusal(error: &hyper::Error) -> bool {
+pub(super) fn is_refusal(error: &hyper::Error) -> bool {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
         error.is_remote()

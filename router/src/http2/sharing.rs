@@ -126,7 +126,7 @@ impl StreamUsage {
     }
 
     /// A response has come.
-    pub fn record_response(&self) {
+    pub(super) fn record_response(&self) {
         if !self.has_response.swap(true, Ordering::Relaxed) {
             self.driver.wake();
         }
@@ -149,7 +149,7 @@ impl StreamSlot {
     }
 
     /// What its connection carries.
-    pub fn usage(&self) -> &StreamUsage {
+    pub(super) fn usage(&self) -> &StreamUsage {
         &self.usage
     }
 
