@@ -6,6 +6,7 @@
 //!
 //! | edge | connection | one stream |
 //! |---|---|---|
+//! | clients | [`serve`](mod@serve), on a [`Rewound`] stream | [`client_stream`] |
 //! | backends | [`handshake`](mod@handshake), shared by [`sharing`] | [`backend_stream`] |
 
 use std::io::{self, IoSlice};
@@ -16,20 +17,30 @@ use tokio::io::AsyncWrite;
 
 pub mod backend_stream;
 mod body_writer;
+pub mod client_stream;
+mod error;
 mod fields;
 mod frames;
 mod from_backend;
+mod from_client;
 pub mod handshake;
 mod message_reader;
+mod rewound;
+pub mod serve;
 mod settings;
 pub mod sharing;
 mod to_backend;
+mod to_client;
 mod tunnel;
 pub mod websocket;
 
 pub use backend_stream::BackendStream;
+pub use client_stream::{ClientStream, Opened};
+pub use error::EdgeError;
 pub use frames::{BodyCut, FrameBody};
 pub use handshake::{Sender, handshake, handshake_for_websocket, is_large};
+pub use rewound::Rewound;
+pub use serve::{EdgeLimits, serve};
 
 /// Writes one buffer after the other, until one is not taken as a whole.
 fn write_each(

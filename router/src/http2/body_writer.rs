@@ -31,7 +31,6 @@ impl BodyWriter {
     }
 
     /// Whether its end was written.
-    #[allow(dead_code, reason = "the edge of clients, which follows, needs it")]
     pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
@@ -88,6 +87,15 @@ impl BodyWriter {
     /// Waits until everything was taken.
     pub(super) fn poll_flush(&self, cx: &Context<'_>) -> Poll<()> {
         match &self.frames {
+            Some(frames) => frames.poll_drained(cx),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Waits until everything was taken and, where that is all of the body, until the receiver is done with it.
+    pub(super) fn poll_delivered(&self, cx: &Context<'_>) -> Poll<()> {
+        match &self.frames {
+            Some(frames) if self.is_over => frames.poll_delivered(cx),
             Some(frames) => frames.poll_drained(cx),
             None => Poll::Ready(()),
         }

@@ -59,7 +59,6 @@ pub struct FrameBody(Arc<Mutex<State>>);
 
 /// Tells how far a message has come.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the edge of clients, which follows, needs it")]
 pub(super) struct FrameProbe(Arc<Mutex<State>>);
 
 /// A message without content so far, whose stream is reset for `reason` if it is cut.
@@ -142,8 +141,17 @@ impl FrameSender {
         Poll::Pending
     }
 
+    /// Waits until the receiver is done with all of a complete message, or takes no more.
+    pub(super) fn poll_delivered(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.0);
+        if state.is_receiver_gone {
+            return Poll::Ready(());
+        }
+        register(&mut state.sender, cx);
+        Poll::Pending
+    }
+
     /// A view of this message that outlives both sides.
-    #[allow(dead_code, reason = "the edge of clients, which follows, needs it")]
     pub(super) fn probe(&self) -> FrameProbe {
         FrameProbe(Arc::clone(&self.0))
     }
@@ -164,7 +172,6 @@ impl Drop for FrameSender {
 
 impl FrameProbe {
     /// Whether all of the message was handed over, taken or not.
-    #[allow(dead_code, reason = "the edge of clients, which follows, needs it")]
     pub(super) fn is_complete(&self) -> bool {
         lock(&self.0).end == End::Complete
     }

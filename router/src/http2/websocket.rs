@@ -22,7 +22,6 @@ pub fn accepts(key: &[u8], accept: &[u8]) -> bool {
 }
 
 /// A `Sec-WebSocket-Key` of these random bytes (RFC 6455 4.1).
-#[allow(dead_code, reason = "the edge of clients, which follows, needs it")]
 pub(super) fn key_of(random: [u8; 16]) -> String {
     BASE64_STANDARD.encode(random)
 }

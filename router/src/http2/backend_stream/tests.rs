@@ -16,6 +16,9 @@ use crate::http2::{Sender, handshake, handshake_for_websocket};
 use crate::stream::Stream;
 use crate::upstream::names::Reached;
 
+mod bounds;
+mod tunnels;
+
 type Respond = SendResponse<Bytes>;
 
 /// Answers every request by `answer`, each in a task of its own.
@@ -219,83 +222,6 @@ async fn only_responses_that_were_read_are_finished() {
     assert!(is_spent(&sender, &usage), "16 were given up");
 }
 
-const BIG: usize = 4 * 1024 * 1024;
-
-#[tokio::test]
-async fn a_response_is_sent_as_fast_as_it_is_read() {
-    let (progress, mut sent) = tokio::sync::watch::channel(0_usize);
-    let (sender, usage) = connect(move |_request, mut respond| {
-        let progress = progress.clone();
-        async move {
-            let mut send = respond.send_response(Response::new(()), false).unwrap();
-            for _ in 0..BIG / 16_384 {
-                send.reserve_capacity(16_384);
-                let mut left = 16_384;
-                while left > 0 {
-                    let room = std::future::poll_fn(|cx| send.poll_capacity(cx)).await;
-                    let part = room.unwrap().unwrap().min(left);
-                    send.send_data(Bytes::from(vec![b'x'; part]), false).unwrap();
-                    left -= part;
-                    send.reserve_capacity(left);
-                    progress.send_modify(|sent| *sent += part);
-                }
-            }
-            send.send_data(Bytes::new(), true).unwrap();
-        }
-    })
-    .await;
-    let mut stream = stream(&sender, &usage);
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
-    stream.read_exact(&mut [0; 100]).await.unwrap();
-    for _ in 0..1000 {
-        tokio::task::yield_now().await;
-    }
-    let seen = *sent.borrow_and_update();
-    assert!(seen <= 512 * 1024, "{seen} bytes for a reader that took 100");
-    let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).await.unwrap();
-    assert!(rest.len() > BIG && rest.ends_with(b"0\r\n\r\n"));
-}
-
-#[tokio::test]
-async fn an_upload_waits_for_a_backend_that_does_not_read() {
-    let (start, started) = tokio::sync::watch::channel(false);
-    let (sender, usage) = connect(move |request, mut respond| {
-        let mut started = started.clone();
-        async move {
-            let mut body = request.into_body();
-            started.wait_for(|started| *started).await.unwrap();
-            let (content, _) = read_body(&mut body).await.unwrap();
-            let mut response = Response::new(());
-            let length = HeaderValue::from(content.len());
-            response.headers_mut().insert("x-length", length);
-            respond.send_response(response, true).unwrap();
-        }
-    })
-    .await;
-    let stream = stream(&sender, &usage);
-    let (mut read, mut write) = tokio::io::split(stream);
-    let head = format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {BIG}\r\n\r\n");
-    write.write_all(head.as_bytes()).await.unwrap();
-    let piece = vec![b'x'; 16_384];
-    let mut written = 0;
-    while let Ok(count) =
-        tokio::time::timeout(std::time::Duration::from_millis(100), write.write(&piece)).await
-    {
-        written += count.unwrap();
-        assert!(written < BIG, "it takes everything");
-    }
-    assert!(written <= 512 * 1024, "{written} bytes for a backend that took none");
-    start.send_replace(true);
-    while written < BIG {
-        let length = piece.len().min(BIG - written);
-        written += write.write(&piece[..length]).await.unwrap();
-    }
-    let mut response = String::new();
-    read.read_to_string(&mut response).await.unwrap();
-    assert!(response.contains(&format!("x-length: {BIG}\r\n")), "{response}");
-}
-
 /// Resets the stream behind a part of the response, with and without a length.
 #[tokio::test]
 async fn a_response_that_breaks_off_is_an_error() {
@@ -415,61 +341,4 @@ async fn dropping_a_stream_resets_it() {
         drop(stream);
         assert_eq!(reports.recv().await, Some(Err(Some(Reason::CANCEL))));
     }
-}
-
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-
-async fn websocket(status: u16) -> BackendStream {
-    let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    drop(tokio::spawn(serve(theirs, move |request, mut respond| async move {
-        assert_eq!(request.method(), http::Method::CONNECT);
-        assert_eq!(request.headers().get("sec-websocket-key"), None);
-        let response = Response::builder().status(status).body(()).unwrap();
-        let mut send = respond.send_response(response, false).unwrap();
-        let mut body = request.into_body();
-        while let Some(Ok(data)) = body.data().await {
-            body.flow_control().release_capacity(data.len()).unwrap();
-            send.send_data(data, false).unwrap();
-        }
-        let _gone = send.send_data(Bytes::new(), true);
-    })));
-    let (sender, allows) = handshake_for_websocket(Stream::Virtual(Box::new(ours))).await.unwrap();
-    assert_eq!(allows.await, Ok(true));
-    BackendStream::new(sender, Scheme::Https, None, true)
-}
-
-#[tokio::test]
-async fn a_websocket_is_a_tunnel_both_ways() {
-    let mut stream = websocket(200).await;
-    let request = format!(
-        "GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
-    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
-    assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
-    for text in ["hello", "tunnel"] {
-        stream.write_all(text.as_bytes()).await.unwrap();
-        stream.flush().await.unwrap();
-        let mut echoed = vec![0; text.len()];
-        stream.read_exact(&mut echoed).await.unwrap();
-        assert_eq!(echoed, text.as_bytes());
-    }
-    stream.shutdown().await.unwrap();
-    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
-}
-
-#[tokio::test]
-async fn a_refused_websocket_is_passed_on() {
-    let mut stream = websocket(403).await;
-    let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\nSec-WebSocket-Key: {KEY}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = [0; 24];
-    stream.read_exact(&mut head).await.unwrap();
-    assert_eq!(&head, b"HTTP/1.1 403 Forbidden\r\n");
 }
