@@ -52,7 +52,9 @@ pub struct EdgeLimits {
 /// Serves a connection until it ends. `connection` is its state; each request gets one of its own, which is
 /// added to `connections`, and is answered by `answer`: it reads and writes the stream as a connection of
 /// HTTP/1.1. `answer` and what it returns run in one task with the library's part of the request, so that both
-/// directions move whichever of them is blocked; both are dropped when the client resets the stream.
+/// directions move whichever of them is blocked; both are dropped when the client resets the stream. `answer`
+/// flushes before it ends: a client that takes nothing of what is left is given up by the deadline that the state
+/// of the request has then, and never if there is none.
 ///
 /// # Errors
 ///
