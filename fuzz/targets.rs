@@ -103,31 +103,44 @@ pub(crate) fn marathon_answer(bytes: &[u8]) {
     }
 }
 
-fn headers(name: &'static str, bytes: &[u8]) -> Option<http::HeaderMap> {
-    let mut headers = http::HeaderMap::new();
+/// The head of a request with fields of one name, a line each, if they are any.
+fn request(name: &str, bytes: &[u8]) -> Option<(router::http1::head::RequestHead, Vec<u8>)> {
+    let mut buf = b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec();
     for line in bytes.split(|byte| *byte == b'\n') {
-        headers.append(name, http::HeaderValue::from_bytes(line).ok()?);
+        for part in [name.as_bytes(), b": ", line, b"\r\n"] {
+            buf.extend_from_slice(part);
+        }
     }
-    Some(headers)
+    buf.extend_from_slice(b"\r\n");
+    let limits =
+        router::http1::head::HeadLimits { max_bytes: usize::MAX, max_fields: 100, max_target: 1 };
+    let mut head = router::http1::head::RequestHead::default();
+    head.parse(&buf, &limits).ok()??;
+    Some((head, buf))
 }
 
 /// `Cookie` headers, a line each.
 pub(crate) fn cookie(bytes: &[u8]) {
-    let Some(headers) = headers("cookie", bytes) else { return };
-    for value in router::proxy::headers::cookies(&headers, "route") {
+    let Some((head, buf)) = request("cookie", bytes) else { return };
+    for value in router::message::host_options::cookies(&head, &buf, "route") {
         assert!(!value.contains(&b';'));
     }
 }
 
 /// `Forwarded` and `X-Forwarded-For` headers, a line each.
 pub(crate) fn forwarded(bytes: &[u8]) {
-    if let Some(headers) = headers("forwarded", bytes) {
-        let _elements = router::proxy::forwarded::parse(&headers);
-    }
-    if let Some(headers) = headers("x-forwarded-for", bytes) {
-        let nobody = router::proxy::headers::client_address(&headers, |_| false);
-        let everybody = router::proxy::headers::client_address(&headers, |_| true);
-        assert!(nobody.is_some() || everybody.is_none());
+    use router::message::client_info::{ClientInfo, Style, Trust};
+    let _elements = router::message::forwarded::parse(bytes.split(|byte| *byte == b'\n'));
+    let peer = "10.0.0.1:1".parse().expect("an address");
+    for name in ["forwarded", "x-forwarded-for"] {
+        let Some((head, buf)) = request(name, bytes) else { continue };
+        let style = Style { plain_ipv4: true, rfc_7239: true };
+        let info = ClientInfo::new(peer, peer, false, style, Trust::Append);
+        let everybody = info.resolve(&head, &buf, b"a", |_| true);
+        let _client = everybody.client_address(&head, &buf, |_| true);
+        let only_peer = |address: std::net::IpAddr| address == peer.ip();
+        let forwarding = info.resolve(&head, &buf, b"a", only_peer);
+        let _client = forwarding.client_address(&head, &buf, only_peer);
     }
 }
 

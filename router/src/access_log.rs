@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
@@ -35,79 +34,85 @@ const FLUSH_BYTES: usize = 256 * 1024;
 /// Bytes a worker may hold back for a slow disk: about 100,000 lines.
 const MAX_BUFFER: usize = 16 * 1024 * 1024;
 
-/// One request, as its log line needs it.
-#[derive(Debug)]
-pub struct Record {
-    /// Where the line goes.
-    pub sink: Arc<Sink>,
+/// One request, as its log line needs it: what the client sent is read where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
     /// `X-Real-IP` as the backend saw it: the client's address.
-    pub client: HeaderValue,
-    /// Of the request line.
-    pub method: Method,
-    /// Of the request line.
-    pub target: Uri,
-    /// Of the request line.
-    pub version: Version,
+    pub client: &'a [u8],
+    /// Of the request line; empty if none could be read.
+    pub method: &'a [u8],
+    /// Of the request line, as it was written.
+    pub target: &'a [u8],
+    /// Of the request line, such as `HTTP/1.1`.
+    pub version: &'static str,
     /// Of the response.
-    pub status: StatusCode,
+    pub status: u16,
+    /// Bytes written to the client for this request.
+    pub bytes: u64,
     /// `Referer`.
-    pub referer: Option<HeaderValue>,
+    pub referer: &'a [u8],
     /// `User-Agent`.
-    pub user_agent: Option<HeaderValue>,
+    pub user_agent: &'a [u8],
     /// `X-Request-Id`, where requests get one: a further field at the end.
-    pub request_id: Option<HeaderValue>,
+    pub request_id: Option<&'a [u8]>,
     /// Gives the identifier; none for what could not be routed.
-    pub route: Option<Arc<Route>>,
+    pub route: Option<&'a Route>,
     /// When the request head was complete.
     pub started: Millis,
     /// When a backend was first turned to.
     pub backend_started: Option<Millis>,
-    /// Bytes that the connection had written before this response.
-    pub written_before: u64,
 }
 
-impl Record {
-    /// Writes the line of a request whose connection has written `written` bytes in all.
-    pub fn emit(self: Box<Self>, written: u64) {
-        let now = self.sink.clock.now();
-        let sink = Arc::clone(&self.sink);
-        let bytes = written.saturating_sub(self.written_before);
-        sink.append(|timestamp, line| self.format(timestamp, now, bytes, line));
+impl Line<'_> {
+    /// Writes the line into the buffer of the worker's log.
+    pub fn emit(&self, sink: &Sink) {
+        let now = sink.clock.now();
+        sink.append(|timestamp, line| self.format(timestamp, now, line));
     }
 
-    fn format(&self, timestamp: &str, now: Millis, bytes: u64, line: &mut Vec<u8>) {
-        client_address(self.client.as_bytes(), line);
+    /// Keeps the line for a request that outlives the buffer of its head: a tunnel.
+    pub fn to_owned_line(&self, route: Option<Arc<Route>>) -> OwnedLine {
+        OwnedLine {
+            client: self.client.into(),
+            method: self.method.into(),
+            target: self.target.into(),
+            version: self.version,
+            status: self.status,
+            referer: self.referer.into(),
+            user_agent: self.user_agent.into(),
+            request_id: self.request_id.map(Into::into),
+            route,
+            started: self.started,
+            backend_started: self.backend_started,
+        }
+    }
+
+    fn format(&self, timestamp: &str, now: Millis, line: &mut Vec<u8>) {
+        client_address(self.client, line);
         line.extend_from_slice(b" - - [");
         line.extend_from_slice(timestamp.as_bytes());
         line.extend_from_slice(b"] \"");
-        line.extend_from_slice(self.method.as_str().as_bytes());
-        line.push(b' ');
-        match (self.target.authority(), self.target.scheme_str()) {
-            (Some(authority), Some(scheme)) => {
-                escape(scheme.as_bytes(), line);
-                line.extend_from_slice(b"://");
-                escape(authority.as_str().as_bytes(), line);
-            }
-            (Some(authority), None) => escape(authority.as_str().as_bytes(), line),
-            (None, _) => {}
+        if self.method.is_empty() {
+            // As Apache writes it, so that readers of such logs know it.
+            line.push(b'-');
+        } else {
+            escape(self.method, line);
+            line.push(b' ');
+            escape(self.target, line);
+            line.push(b' ');
+            line.extend_from_slice(self.version.as_bytes());
         }
-        let path = self.target.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-        escape(path.as_bytes(), line);
-        line.extend_from_slice(match self.version {
-            Version::HTTP_10 => b" HTTP/1.0\" ",
-            Version::HTTP_2 => b" HTTP/2.0\" ",
-            _ => b" HTTP/1.1\" ",
-        });
-        line.extend_from_slice(self.status.as_str().as_bytes());
+        line.extend_from_slice(b"\" ");
+        line.extend_from_slice(itoa::Buffer::new().format(self.status).as_bytes());
         line.push(b' ');
-        line.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
-        for value in [&self.referer, &self.user_agent] {
+        line.extend_from_slice(itoa::Buffer::new().format(self.bytes).as_bytes());
+        for value in [self.referer, self.user_agent] {
             line.extend_from_slice(b" \"");
-            escape(value.as_ref().map_or(&[][..], HeaderValue::as_bytes), line);
+            escape(value, line);
             line.push(b'"');
         }
         line.extend_from_slice(b" \"");
-        match self.route.as_deref().and_then(Route::frontend) {
+        match self.route.and_then(Route::frontend) {
             Some(frontend) => {
                 let (identifier, mark) = frontend.shown_identifier();
                 escape(identifier.as_bytes(), line);
@@ -119,17 +124,57 @@ impl Record {
         seconds(now.saturating_sub(self.started), line);
         line.push(b' ');
         seconds(self.backend_started.map_or(0, |started| now.saturating_sub(started)), line);
-        if let Some(id) = &self.request_id {
+        if let Some(id) = self.request_id {
             line.extend_from_slice(b" \"");
-            escape(id.as_bytes(), line);
+            escape(id, line);
             line.push(b'"');
         }
         line.push(b'\n');
     }
 }
 
+/// The line of a request that outlives the buffer of its head.
+#[derive(Debug)]
+pub struct OwnedLine {
+    client: Box<[u8]>,
+    method: Box<[u8]>,
+    target: Box<[u8]>,
+    version: &'static str,
+    status: u16,
+    referer: Box<[u8]>,
+    user_agent: Box<[u8]>,
+    request_id: Option<Box<[u8]>>,
+    route: Option<Arc<Route>>,
+    started: Millis,
+    backend_started: Option<Millis>,
+}
+
+impl OwnedLine {
+    /// Writes the line; `bytes` were written to the client.
+    pub fn emit(&self, sink: &Sink, bytes: u64) {
+        let line = Line {
+            client: &self.client,
+            method: &self.method,
+            target: &self.target,
+            version: self.version,
+            status: self.status,
+            bytes,
+            referer: &self.referer,
+            user_agent: &self.user_agent,
+            request_id: self.request_id.as_deref(),
+            route: self.route.as_deref(),
+            started: self.started,
+            backend_started: self.backend_started,
+        };
+        line.emit(sink);
+    }
+}
+
 /// Milliseconds divided by 1000 as JavaScript prints the quotient: `0.01`, `0.123`, `2`.
 fn seconds(millis: Millis, line: &mut Vec<u8>) {
+    if millis == 0 {
+        return line.push(b'0');
+    }
     line.extend_from_slice(itoa::Buffer::new().format(millis / 1000).as_bytes());
     let rest = millis % 1000;
     if rest > 0 {
@@ -142,11 +187,25 @@ fn seconds(millis: Millis, line: &mut Vec<u8>) {
     }
 }
 
+/// The bytes that stand in a line as they are.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        plain[byte] = byte != b'"' as usize && byte != b'\\' as usize;
+        byte += 1;
+    }
+    plain
+};
+
+fn is_plain(byte: u8) -> bool {
+    PLAIN[usize::from(byte)]
+}
+
 /// Writes a value that a client chose as nginx does: quotes, backslashes and what is not
 /// printable as `\xHH`, so that no value can end its field or its line.
 fn escape(value: &[u8], line: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let is_plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
     if value.iter().all(|byte| is_plain(*byte)) {
         line.extend_from_slice(value);
         return;
@@ -463,9 +522,7 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use std::sync::Arc;
 
-    use http::{HeaderValue, Method, StatusCode, Version};
-
-    use super::{AccessLog, Opened, Record, Sink, client_address, escape, seconds};
+    use super::{AccessLog, Line, Opened, Sink, client_address, escape, seconds};
     use crate::clock::Clock;
     use crate::config::AccessLogTarget;
 
@@ -477,40 +534,44 @@ mod tests {
         (log, Arc::clone(&sinks[0]), directory)
     }
 
-    fn record(sink: &Arc<Sink>) -> Record {
-        Record {
-            sink: Arc::clone(sink),
-            client: HeaderValue::from_static("::ffff:127.0.0.1"),
-            method: Method::GET,
-            target: "/x?y=1".parse().unwrap(),
-            version: Version::HTTP_11,
-            status: StatusCode::OK,
-            referer: None,
-            user_agent: None,
-            request_id: None,
-            route: None,
-            started: 0,
-            backend_started: Some(2),
-            written_before: 21,
-        }
-    }
+    const LINE: Line<'static> = Line {
+        client: b"::ffff:127.0.0.1",
+        method: b"GET",
+        target: b"/x?y=1",
+        version: "HTTP/1.1",
+        status: 200,
+        bytes: 179,
+        referer: b"",
+        user_agent: b"",
+        request_id: None,
+        route: None,
+        started: 0,
+        backend_started: Some(2),
+    };
 
-    fn line(record: &Record) -> String {
-        let mut line = Vec::new();
-        record.format("23/Nov/2026:09:24:35 +0000", 12, 179, &mut line);
-        String::from_utf8(line).unwrap()
+    fn text(line: &Line<'_>) -> String {
+        let mut text = Vec::new();
+        line.format("23/Nov/2026:09:24:35 +0000", 12, &mut text);
+        String::from_utf8(text).unwrap()
     }
 
     /// hipache-contract 3, the recorded line.
     #[test]
     fn the_line_is_hipaches() {
-        let (log, sink, _directory) = sink();
         assert_eq!(
-            line(&record(&sink)),
+            text(&LINE),
             "::ffff:127.0.0.1 - - [23/Nov/2026:09:24:35 +0000] \"GET /x?y=1 HTTP/1.1\" 200 179 \
              \"\" \"\" \"-\" 0.012 0.01\n"
         );
-        log.stop();
+    }
+
+    #[test]
+    fn unreadable_request_lines_are_a_dash() {
+        let line = Line { method: b"", target: b"", status: 400, backend_started: None, ..LINE };
+        assert_eq!(
+            text(&line),
+            "::ffff:127.0.0.1 - - [23/Nov/2026:09:24:35 +0000] \"-\" 400 179 \"\" \"\" \"-\" 0.012 0\n"
+        );
     }
 
     /// hipache-contract 3, the client.
@@ -543,20 +604,20 @@ mod tests {
     /// hipache-contract 3, "must not let a client forge a line".
     #[test]
     fn values_of_clients_cannot_forge_a_line() {
-        let (log, sink, _directory) = sink();
-        let mut record = record(&sink);
-        record.client = HeaderValue::from_static("1.2.3.4");
-        record.user_agent = Some(HeaderValue::from_bytes(b"a\" 200 0 \"\\\tx\xff").unwrap());
-        record.version = Version::HTTP_10;
-        record.client = HeaderValue::from_static("1.2.3.4 - - [x]");
-        assert!(line(&record).starts_with("::ffff:1.2.3.4\\x20-\\x20-\\x20[x] - - ["));
-        record.client = HeaderValue::from_static("1.2.3.4");
+        let forged = Line { client: b"1.2.3.4 - - [x]", ..LINE };
+        assert!(text(&forged).starts_with("::ffff:1.2.3.4\\x20-\\x20-\\x20[x] - - ["));
+        let forged = Line {
+            client: b"1.2.3.4",
+            target: b"/x\"y",
+            user_agent: b"a\" 200 0 \"\\\tx\xff",
+            version: "HTTP/1.0",
+            ..LINE
+        };
         assert_eq!(
-            line(&record),
-            "::ffff:1.2.3.4 - - [23/Nov/2026:09:24:35 +0000] \"GET /x?y=1 HTTP/1.0\" 200 179 \
+            text(&forged),
+            "::ffff:1.2.3.4 - - [23/Nov/2026:09:24:35 +0000] \"GET /x\\x22y HTTP/1.0\" 200 179 \
              \"\" \"a\\x22 200 0 \\x22\\x5C\\x09x\\xFF\" \"-\" 0.012 0.01\n"
         );
-        log.stop();
     }
 
     /// hipache-contract 3, "milliseconds divided by 1000, no padding".
@@ -581,11 +642,11 @@ mod tests {
     fn a_rotated_file_is_reopened_and_nothing_is_lost() {
         let (log, sink, directory) = sink();
         let path = directory.path().join("access.log");
-        Box::new(record(&sink)).emit(200);
+        LINE.emit(&sink);
         log.reopen();
         std::fs::rename(&path, directory.path().join("old.log")).unwrap();
         log.reopen();
-        Box::new(record(&sink)).emit(200);
+        LINE.emit(&sink);
         log.stop();
         let lines = |name: &str| {
             let text = std::fs::read_to_string(directory.path().join(name)).unwrap_or_default();

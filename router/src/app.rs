@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::access_log::{AccessLog, Opened, Sink};
 use crate::admin::{self, Admin};
+use crate::buffers::Buffers;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError, TimeoutMark};
@@ -26,20 +27,21 @@ use crate::descriptors::Descriptors;
 use crate::grace::Grace;
 use crate::host_failures::HostFailures;
 use crate::listen::{Bound, Purpose};
+use crate::message::client_info::Style;
 use crate::metrics::{Counters, Metrics, StandIn, State};
 use crate::passwords::Passwords;
+use crate::pool::Pools;
 use crate::privileges;
-use crate::proxy::headers::Style;
+use crate::proxy::date::Dates;
 use crate::proxy::pages::Pages;
 use crate::proxy::tunnel::Tunnels;
-use crate::proxy::{Settings, Shared};
+use crate::proxy::{FreeWork, Settings, Shared};
 use crate::route::sticky::StickyKey;
 use crate::route::trust::Authorities;
 use crate::seldom::Seldom;
 use crate::snapshot::Keeper;
 use crate::table::{self, Table};
 use crate::tls::{Certificates, Memory, Places, Terminator};
-use crate::upstream::Upstreams;
 use crate::upstream::connect::Connector;
 use crate::upstream::guard::Guard;
 use crate::upstream::names;
@@ -350,11 +352,10 @@ impl App {
                 sockets: sockets.iter_mut().filter_map(Iterator::next).collect(),
                 shared: Arc::new(Shared {
                     table: Arc::clone(&table),
-                    upstreams: Upstreams::new(
-                        Arc::clone(&connector),
-                        config.max_sockets,
-                        queue_time,
-                    ),
+                    pools: Pools::new(Arc::clone(&connector), config.max_sockets, queue_time),
+                    buffers: Buffers::default(),
+                    dates: Dates::default(),
+                    work: FreeWork::default(),
                     marks: marks.clone(),
                     pages: Arc::clone(&pages),
                     clock: Arc::clone(&clock),

@@ -1,9 +1,11 @@
-//! What a worker knows of each client connection: its limit in time, the bytes written to it, the
-//! access-log record that waits for the last byte, and answers that go out before the response.
+//! What a worker knows of each client connection: what it is doing, its deadline, and whom it waits for.
 //!
-//! Limits cost the hot path one memory write: a sweep of the worker's connections every
-//! [`crate::clock::TICK`] finds those whose deadline has passed and wakes them. Deadlines are set by
+//! Time limits cost the hot path one memory write: a sweep of the worker's connections every
+//! [`crate::clock::TICK`] finds those whose deadline has passed and wakes their tasks. Deadlines are set by
 //! [`Clock::running`], which a pause of the process does not move.
+//!
+//! Every field is written by the worker's own thread only; they are atomic because the state is shared by a
+//! task, which may be anywhere as far as the compiler knows, and the sweep.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -13,35 +15,26 @@ use std::time::Duration;
 
 use shared::lock::lock;
 
-use crate::access_log::Record;
 use crate::clients::Ticket;
 use crate::clock::Clock;
+use crate::http1::server::Awaited;
 use crate::limits::{Budget, Limits, Pace};
+use crate::permit::RequestPermit;
 use crate::route::{Millis, millis};
 
-mod counted;
-mod framing;
-mod socket;
 mod sweep;
-mod turn;
 
-pub use framing::BodyKind;
-use framing::Tracker;
-pub use socket::{ClientIo, write_vectored};
 pub use sweep::Connections;
-pub use turn::{Permit, Turn};
 
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
-/// Sweeps after which a running request's client is looked for, about three seconds: thousands of
+/// Sweeps after which the client of a running request is looked for, about three seconds: thousands of
 /// long polls must not cost a noticeable share of a core.
-const SWEEPS_PER_QUESTION: u8 = 60;
+const SWEEPS_PER_PEER_CHECK: u8 = 60;
 /// Requests that a client of HTTP/2 may give up at a time, and how many more each second: a page that is
 /// left while it loads gives up a few dozen, and a person leaves no more than one a second.
 const MAX_GIVEN_UP: u32 = 200;
 const GIVEN_UP_PER_SECOND: u32 = 20;
-/// Bytes of informational responses that may wait for one client.
-const MAX_EARLY_BYTES: usize = 64 * 1024;
 
 /// What a connection is doing, which decides what its deadline means.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,7 +46,7 @@ pub enum Phase {
     Head,
     /// Answering; the request decides what a missed deadline means.
     Busy,
-    /// Sending a response body.
+    /// Sending a response.
     Streaming,
 }
 
@@ -69,93 +62,72 @@ enum Lateness {
     Expired,
 }
 
-/// How far the body of the current request has come.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
-pub enum BodyState {
-    /// It was cut short or malformed.
-    Broken,
-    /// It is longer than allowed.
-    TooLarge,
-    /// All of it was read.
-    Complete,
-    /// There is more, or nobody has looked yet.
-    Moving,
-    /// The client is being waited for.
-    Waiting,
-}
-
-/// State of one client connection, shared by its socket, its requests and the sweep.
+/// State of one client connection, or of one request of an HTTP/2 connection, shared by its task and the
+/// sweep.
 #[derive(Debug)]
 pub struct Connection {
     /// The address of the client.
     pub peer: SocketAddr,
-    /// The address that the client connected to.
-    pub local: SocketAddr,
+    /// The slot of `maxSockets` that the current request holds.
+    pub permit: RequestPermit,
     /// Counts it among all connections, for as long as it lives: also as a tunnel.
     _ticket: Option<Ticket>,
     clock: Arc<Clock>,
-    phase: AtomicU8,
+    load: Arc<Load>,
+    waker: OnceLock<Waker>,
     deadline: AtomicU64,
-    /// Whether the deadline has passed.
+    idle_timeout: Millis,
+    head_timeout: Millis,
+    requests: AtomicU32,
+    phase: AtomicU8,
     lateness: AtomicU8,
-    /// The socket is to be asked whether the client is still there.
-    is_in_question: AtomicBool,
-    is_abandoned: AtomicBool,
+    awaited: AtomicU8,
     /// Sweeps since the current request began.
     age: AtomicU8,
+    /// The socket is to be asked whether the client is still there.
+    has_peer_check: AtomicBool,
     draining: AtomicBool,
     closing: AtomicBool,
-    /// Bytes written to the socket.
-    written: AtomicU64,
-    waker: OnceLock<Waker>,
-    /// The response is complete (or given up) but perhaps not yet in the socket.
-    is_finished: AtomicBool,
-    record: Mutex<Option<Box<Record>>>,
-    body_state: AtomicU8,
-    has_early: AtomicBool,
-    /// Informational responses that wait to be written.
-    early: Mutex<Vec<u8>>,
-    /// The connection that carries this request beside others, in HTTP/2.
-    parent: Option<Arc<Self>>,
-    /// It carries many requests, each with a state of its own.
-    is_multiplexed: AtomicBool,
+    /// Set for the connection that carries many requests, in HTTP/2.
+    multiplex: OnceLock<Box<Multiplex>>,
+    /// Set for one request of such a connection.
+    stream: Option<Box<StreamOf>>,
+}
+
+/// What a connection of HTTP/2 carries.
+#[derive(Debug, Default)]
+struct Multiplex {
     /// It is being shut down; requests that still begin or end change nothing about that.
     is_over: AtomicBool,
-    /// Requests that it carries.
     streams: AtomicUsize,
-    /// Bytes of the head of the request, or of the heads of all requests that it carries.
+    /// Bytes of the heads of all its requests.
     heads: AtomicUsize,
-    /// What the client may still give up before its answer is complete.
+    /// What the client may still give up before its response is complete.
     give_up: Mutex<Budget>,
     /// It has given up more than that.
     is_flooded: AtomicBool,
-    /// The client gave up the answer to this request while the backend was at it.
-    is_cut: AtomicBool,
-    /// Where in its requests the client is.
-    tracker: Mutex<Tracker>,
-    /// Requests so far.
-    requests: AtomicU32,
-    load: Arc<Load>,
-    /// With the backend of the current request.
-    pub turn: Turn,
-    idle_timeout: Millis,
-    /// Silence that is allowed while a response is being sent.
-    stream_timeout: AtomicU64,
-    head_timeout: Millis,
+}
+
+/// One request of a connection of HTTP/2.
+#[derive(Debug)]
+struct StreamOf {
+    parent: Arc<Connection>,
+    /// Bytes of its head, once they are counted.
+    head: AtomicUsize,
+    /// Its response was complete.
+    is_answered: AtomicBool,
 }
 
 impl Connection {
     /// State of a connection that was just accepted.
     pub fn new(
         peer: SocketAddr,
-        local: SocketAddr,
         clock: Arc<Clock>,
         load: Arc<Load>,
         limits: &Limits,
         ticket: Ticket,
     ) -> Arc<Self> {
-        let mut connection = Self::blank(peer, local, clock, load);
+        let mut connection = Self::blank(peer, clock, load);
         connection._ticket = Some(ticket);
         connection.idle_timeout = millis(limits.idle_timeout);
         connection.head_timeout = millis(limits.head_timeout);
@@ -163,101 +135,98 @@ impl Connection {
         Arc::new(connection)
     }
 
+    fn blank(peer: SocketAddr, clock: Arc<Clock>, load: Arc<Load>) -> Self {
+        Self {
+            peer,
+            permit: RequestPermit::default(),
+            _ticket: None,
+            clock,
+            load,
+            waker: OnceLock::new(),
+            deadline: AtomicU64::new(NEVER),
+            idle_timeout: NEVER,
+            head_timeout: NEVER,
+            requests: AtomicU32::new(0),
+            phase: AtomicU8::new(Phase::Idle as u8),
+            lateness: AtomicU8::new(Lateness::InTime as u8),
+            awaited: AtomicU8::new(Awaited::Request as u8),
+            age: AtomicU8::new(0),
+            has_peer_check: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            multiplex: OnceLock::new(),
+            stream: None,
+        }
+    }
+
     /// The state of one request on a connection of HTTP/2. While it is there, so is the request.
     pub fn stream_of(parent: &Arc<Self>) -> Arc<Self> {
         let (clock, load) = (Arc::clone(&parent.clock), Arc::clone(&parent.load));
-        let mut stream = Self::blank(parent.peer, parent.local, clock, load);
-        stream.parent = Some(Arc::clone(parent));
+        let mut stream = Self::blank(parent.peer, clock, load);
+        stream.stream = Some(Box::new(StreamOf {
+            parent: Arc::clone(parent),
+            head: AtomicUsize::new(0),
+            is_answered: AtomicBool::new(false),
+        }));
         stream.idle_timeout = parent.idle_timeout;
         stream.enter(Phase::Busy, NEVER);
         parent.count_request();
-        let was_idle = parent.streams.fetch_add(1, Ordering::Relaxed) == 0;
-        if was_idle && !parent.is_over.load(Ordering::Relaxed) {
+        let multiplex = parent.multiplexed();
+        let was_idle = multiplex.streams.fetch_add(1, Ordering::Relaxed) == 0;
+        if was_idle && !multiplex.is_over.load(Ordering::Relaxed) {
             parent.enter(Phase::Busy, NEVER);
         }
         Arc::new(stream)
     }
 
+    fn multiplexed(&self) -> &Multiplex {
+        self.multiplex.get_or_init(Box::default)
+    }
+
+    /// The connection carries many requests at a time.
+    pub fn multiplex(&self) {
+        self.multiplexed();
+    }
+
     /// Counts the head of this request among those that its connection carries, until it is over;
     /// `false`, and not counted, when they are more than `most` bytes together.
     pub fn carries_head(&self, size: usize, most: usize) -> bool {
-        let Some(parent) = &self.parent else { return true };
-        let others = parent.heads.load(Ordering::Relaxed);
-        let is_taken = takes_head(others, size, most);
+        let Some(stream) = &self.stream else { return true };
+        let heads = &stream.parent.multiplexed().heads;
+        let is_taken = takes_head(heads.load(Ordering::Relaxed), size, most);
         if is_taken {
-            self.heads.store(size, Ordering::Relaxed);
-            parent.heads.fetch_add(size, Ordering::Relaxed);
+            stream.head.store(size, Ordering::Relaxed);
+            heads.fetch_add(size, Ordering::Relaxed);
         }
         is_taken
-    }
-
-    /// Says that the connection carries many requests at a time.
-    pub fn multiplex(&self) {
-        self.is_multiplexed.store(true, Ordering::Relaxed);
     }
 
     /// Whether the client gives up so many requests that they can only be meant as work for us
     /// (CVE-2023-44487).
     pub fn is_flooded(&self) -> bool {
-        self.is_flooded.load(Ordering::Relaxed)
+        self.multiplex.get().is_some_and(|multiplex| multiplex.is_flooded.load(Ordering::Relaxed))
     }
 
-    /// Says that the client gave up the rest of an answer, and with it the connection to the backend.
-    pub fn note_cut(&self) {
-        self.is_cut.store(true, Ordering::Relaxed);
+    /// The response to a request of HTTP/2 is complete: its end is no reset by the client.
+    pub fn note_answered(&self) {
+        if let Some(stream) = &self.stream {
+            stream.is_answered.store(true, Ordering::Relaxed);
+        }
     }
 
     fn stream_ended(&self, was_given_up: bool) {
+        let multiplex = self.multiplexed();
         if was_given_up {
             let now = self.clock.running();
-            let is_within = lock(&self.give_up).spend(now, MAX_GIVEN_UP, GIVEN_UP_PER_SECOND);
+            let is_within = lock(&multiplex.give_up).spend(now, MAX_GIVEN_UP, GIVEN_UP_PER_SECOND);
             if !is_within {
-                self.is_flooded.store(true, Ordering::Relaxed);
+                multiplex.is_flooded.store(true, Ordering::Relaxed);
                 self.wake();
             }
         }
-        let was_last = self.streams.fetch_sub(1, Ordering::Relaxed) == 1;
-        if was_last && !self.is_over.load(Ordering::Relaxed) {
+        let was_last = multiplex.streams.fetch_sub(1, Ordering::Relaxed) == 1;
+        if was_last && !multiplex.is_over.load(Ordering::Relaxed) {
             self.enter(Phase::Idle, self.idle_timeout);
-        }
-    }
-
-    fn blank(peer: SocketAddr, local: SocketAddr, clock: Arc<Clock>, load: Arc<Load>) -> Self {
-        Self {
-            peer,
-            local,
-            _ticket: None,
-            clock,
-            phase: AtomicU8::new(Phase::Idle as u8),
-            deadline: AtomicU64::new(NEVER),
-            lateness: AtomicU8::new(Lateness::InTime as u8),
-            is_in_question: AtomicBool::new(false),
-            is_abandoned: AtomicBool::new(false),
-            age: AtomicU8::new(0),
-            draining: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            written: AtomicU64::new(0),
-            waker: OnceLock::new(),
-            is_finished: AtomicBool::new(false),
-            record: Mutex::new(None),
-            body_state: AtomicU8::new(BodyState::Moving as u8),
-            has_early: AtomicBool::new(false),
-            early: Mutex::new(Vec::new()),
-            parent: None,
-            is_multiplexed: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
-            streams: AtomicUsize::new(0),
-            heads: AtomicUsize::new(0),
-            give_up: Mutex::default(),
-            is_flooded: AtomicBool::new(false),
-            is_cut: AtomicBool::new(false),
-            tracker: Mutex::default(),
-            requests: AtomicU32::new(0),
-            load,
-            turn: Turn::default(),
-            idle_timeout: NEVER,
-            stream_timeout: AtomicU64::new(NEVER),
-            head_timeout: NEVER,
         }
     }
 
@@ -276,10 +245,15 @@ impl Connection {
         self.allow(limit);
     }
 
-    /// The first request is waited for, from now on: what came before, such as a TLS handshake, had a
+    /// The first request is waited for from now on: what came before, such as a TLS handshake, had a
     /// limit of its own.
     pub fn await_first_request(&self) {
         self.enter(Phase::Idle, self.head_timeout);
+    }
+
+    /// The response is over; another request is waited for.
+    pub fn await_next_request(&self) {
+        self.enter(Phase::Idle, self.idle_timeout);
     }
 
     /// The first bytes of a request head are there.
@@ -291,19 +265,21 @@ impl Connection {
     pub fn begin_request(&self) {
         self.enter(Phase::Busy, NEVER);
         self.age.store(0, Ordering::Relaxed);
-        self.set_body_state(BodyState::Moving);
-        self.count_request();
+        // Those of HTTP/2 are counted by their connection.
+        if self.stream.is_none() {
+            self.count_request();
+        }
         self.load.begin();
+    }
+
+    /// The request is over, answered or not.
+    pub fn end_request(&self) {
+        self.load.end();
+        self.permit.release();
     }
 
     fn count_request(&self) {
         self.requests.store(self.requests().saturating_add(1), Ordering::Relaxed);
-    }
-
-    /// To be called once for each request: whether what came of it could not be read in another
-    /// way.
-    pub fn is_clear(&self, body: BodyKind) -> bool {
-        lock(&self.tracker).begin_body(body)
     }
 
     /// Time for a request head.
@@ -321,11 +297,17 @@ impl Connection {
         self.load.running()
     }
 
-    /// The response body begins; `limit` is for silence while it is being sent.
+    /// The response is being sent; `limit` is for silence meanwhile.
     pub fn begin_streaming(&self, limit: Option<Duration>) {
-        let limit = limit.map_or(NEVER, millis);
-        self.stream_timeout.store(limit, Ordering::Relaxed);
-        self.enter(Phase::Streaming, limit);
+        self.enter(Phase::Streaming, limit.map_or(NEVER, millis));
+    }
+
+    /// Nothing but the end of the connection is waited for, for `limit` at most.
+    pub fn begin_lingering(&self, limit: Duration) {
+        if let Some(multiplex) = self.multiplex.get() {
+            multiplex.is_over.store(true, Ordering::Relaxed);
+        }
+        self.enter(Phase::Busy, millis(limit));
     }
 
     /// Sets the deadline `limit` from now.
@@ -389,34 +371,50 @@ impl Connection {
         self.clock.running()
     }
 
-    /// Whether the client closed its side while its request was being answered.
-    pub fn is_abandoned(&self) -> bool {
-        self.is_abandoned.load(Ordering::Relaxed)
-    }
-
-    /// One sweep: what began to wait for the client while turns were not scarce gives its own up now.
-    fn check_turn(&self) {
-        let awaits_client = match self.phase() {
-            Phase::Busy => self.body_state() == BodyState::Waiting,
-            Phase::Streaming => !self.turn.awaits_backend(),
-            Phase::Idle | Phase::Head => false,
-        };
-        if awaits_client {
-            self.turn.await_client();
+    /// Notes whom the request waits for. One that waits for nothing but its own client gives its permit up
+    /// when fewer than half of them are left.
+    pub fn set_awaited(&self, awaited: Awaited) {
+        self.awaited.store(awaited as u8, Ordering::Relaxed);
+        if awaited != Awaited::Backend {
+            self.permit.release_while_blocked();
         }
     }
 
-    /// One sweep of a request that takes its time. hyper does not see a client go away while bytes
-    /// of its next request wait to be read, so now and then the socket itself is asked.
+    /// Whom the request waits for.
+    pub fn awaited(&self) -> Awaited {
+        match self.awaited.load(Ordering::Relaxed) {
+            0 => Awaited::Backend,
+            1 => Awaited::Request,
+            _ => Awaited::Response,
+        }
+    }
+
+    /// One sweep: a request that began to wait for its client while permits were not scarce gives its own
+    /// up now.
+    fn check_permit(&self) {
+        let is_running = matches!(self.phase(), Phase::Busy | Phase::Streaming);
+        if is_running && self.awaited() != Awaited::Backend {
+            self.permit.release_while_blocked();
+        }
+    }
+
+    /// One sweep of a request that takes its time. Its task does not see the client go away while bytes of
+    /// further requests fill the buffer, so now and then the socket itself is asked.
     fn grow_older(&self) {
         let age = self.age.load(Ordering::Relaxed) + 1;
-        if age < SWEEPS_PER_QUESTION {
+        if age < SWEEPS_PER_PEER_CHECK {
             self.age.store(age, Ordering::Relaxed);
         } else {
             self.age.store(0, Ordering::Relaxed);
-            self.is_in_question.store(true, Ordering::Relaxed);
+            self.has_peer_check.store(true, Ordering::Relaxed);
             self.wake();
         }
+    }
+
+    /// Whether the socket is to be asked now if the client is still there; `true` once.
+    pub fn take_peer_check(&self) -> bool {
+        self.has_peer_check.load(Ordering::Relaxed)
+            && self.has_peer_check.swap(false, Ordering::Relaxed)
     }
 
     /// Whether no further request is wanted on this connection.
@@ -427,11 +425,6 @@ impl Connection {
     /// Whether the connection is to end as soon as it carries no request.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
-    }
-
-    /// Bytes written to the client so far.
-    pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
     }
 
     /// Registers the task that runs the connection. Tokio wakes a task alike by any of its
@@ -446,76 +439,6 @@ impl Connection {
     pub fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
-        }
-    }
-
-    /// Says that the response body is complete or given up. The access-log record is written once
-    /// the last byte has left, so that it can say how many there were.
-    pub fn finish(&self, record: Option<Box<Record>>) {
-        self.emit_record();
-        self.load.end();
-        self.turn.end();
-        if record.is_some() {
-            *lock(&self.record) = record;
-        }
-        self.is_finished.store(true, Ordering::Relaxed);
-    }
-
-    fn emit_record(&self) {
-        if self.is_finished.load(Ordering::Relaxed) {
-            self.is_finished.store(false, Ordering::Relaxed);
-            if let Some(record) = lock(&self.record).take() {
-                record.emit(self.written());
-            }
-        }
-    }
-
-    /// Notes how far the body of the current request has come.
-    pub fn set_body_state(&self, state: BodyState) {
-        self.body_state.store(state as u8, Ordering::Relaxed);
-    }
-
-    /// How far the body of the current request has come.
-    pub fn body_state(&self) -> BodyState {
-        match self.body_state.load(Ordering::Relaxed) {
-            0 => BodyState::Broken,
-            1 => BodyState::TooLarge,
-            2 => BodyState::Complete,
-            3 => BodyState::Moving,
-            _ => BodyState::Waiting,
-        }
-    }
-
-    /// Queues an informational response; `false` when too many wait.
-    pub fn send_early(&self, head: &[u8]) -> bool {
-        let mut early = lock(&self.early);
-        if early.len() + head.len() > MAX_EARLY_BYTES {
-            return false;
-        }
-        early.extend_from_slice(head);
-        self.has_early.store(true, Ordering::Relaxed);
-        true
-    }
-
-    /// Notes that part of a body was handed on. On a connection of its own the socket counts; on a
-    /// shared one bodies are all that can be told apart.
-    pub fn body_handed_on(&self, count: usize) {
-        if self.parent.is_some() {
-            self.count_written(count);
-            self.allow(self.stream_timeout.load(Ordering::Relaxed));
-        }
-    }
-
-    fn count_written(&self, count: usize) {
-        // Only the connection's own task writes: no read-modify-write needed.
-        self.written.store(self.written() + count as u64, Ordering::Relaxed);
-    }
-
-    /// Everything of the last response is in the socket.
-    fn flushed(&self) {
-        if self.is_finished.load(Ordering::Relaxed) {
-            self.emit_record();
-            self.enter(Phase::Idle, self.idle_timeout);
         }
     }
 }
@@ -557,7 +480,7 @@ impl Paced {
             self.waiting_since = Some(connection.clock.running());
             match self.pace.left() {
                 // It was read a moment ago and is behind with all that it brought: no sweep has to find that
-                // twice. A byte now and then would begin the count anew each time.
+                // twice. A byte now and then would begin the count again each time.
                 0 => connection.expire(),
                 left => connection.tighten(left),
             }
@@ -579,13 +502,11 @@ fn takes_head(others: usize, size: usize, most: usize) -> bool {
 }
 
 impl Drop for Connection {
-    /// A request that was given up with its connection is logged, too.
     fn drop(&mut self) {
-        self.emit_record();
-        if let Some(parent) = &self.parent {
-            parent.heads.fetch_sub(self.heads.load(Ordering::Relaxed), Ordering::Relaxed);
-            let is_cut = self.is_cut.load(Ordering::Relaxed);
-            parent.stream_ended(is_cut || self.phase() != Phase::Streaming);
+        if let Some(stream) = &self.stream {
+            let head = stream.head.load(Ordering::Relaxed);
+            stream.parent.multiplexed().heads.fetch_sub(head, Ordering::Relaxed);
+            stream.parent.stream_ended(!stream.is_answered.load(Ordering::Relaxed));
         }
     }
 }

@@ -135,6 +135,8 @@ fn bind(address: SocketAddr, reuse_port: bool, only_v6: bool) -> io::Result<std:
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it: small writes must not wait for the acknowledgement of the one before.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     if reuse_port {
         socket.listen(BACKLOG)?;

@@ -1,55 +1,96 @@
-//! One request, from top to bottom: admit, route, choose, send, respond, record.
+//! One request, from top to bottom: [`answer`] is its way.
 //!
-//! Runs in the task of the client's connection. Decisions are made by the pure modules
-//! [`crate::route`], [`headers`] and [`error`]; what is here puts them in order.
+//! Runs in the task of the client's connection. Decisions are made by the pure modules [`crate::http1`],
+//! [`crate::message`], [`crate::route`], [`error`] and [`retry`]; the phases put them in order.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use ipnet::IpNet;
 
 use crate::access_log::Sink;
+use crate::buffers::Buffers;
+use crate::client_io::ClientIo;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::dead_marks::DeadMarks;
 use crate::host_failures::HostFailures;
+use crate::http1::error::RequestError;
+use crate::http1::server::{self, Accepted};
 use crate::limits::Limits;
+use crate::message::client_info::{ClientInfo, Style, Trust};
 use crate::metrics::Counters;
 use crate::passwords::Passwords;
-use crate::route::options::Options;
+use crate::pool::{BoundConnection, Pools};
+use crate::route::Route;
 use crate::route::sticky::StickyKey;
-use crate::route::{Millis, Route};
 use crate::seldom::Seldom;
 use crate::table::Table;
 use crate::tls::Session;
-use crate::upstream::{Bound, Upstreams};
 
-mod admit;
-pub mod body;
+mod accept;
+mod balance;
+pub mod context;
+pub mod date;
+mod download;
 pub mod error;
-mod forward;
-pub mod forwarded;
-pub mod headers;
-pub mod hops;
-mod http2;
+mod exchange;
+mod flow;
+mod host_options;
+mod look_up;
+mod marks;
+mod own_response;
 pub mod pages;
-pub mod request_id;
-pub mod request_kind;
 mod respond;
-mod rules;
+pub mod retry;
+pub mod serve;
 pub mod tunnel;
+mod upload;
+mod watch;
+mod work;
 
-use body::{RequestLog, ResponseBody};
-use headers::{Forwarded, Scan, Style, Trust};
+use context::RequestContext;
+use date::Dates;
+use error::ProxyError;
 use pages::Pages;
-use request_id::{Ids, X_REQUEST_ID};
-use respond::pong;
+use respond::Finished;
+pub use serve::{Ended, serve};
 use tunnel::Tunnels;
+pub use work::FreeWork;
+
+/// Answers one request, of which the head is in `cx`, or why it could not be read.
+async fn answer(
+    io: &mut ClientIo,
+    state: &mut server::Connection,
+    cx: &mut RequestContext<'_>,
+    head: Result<Accepted, RequestError>,
+) -> Finished {
+    let result = match head {
+        Ok(_) => forward(io, state, cx).await,
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(finished) => finished,
+        Err(error) => own_response::refuse(io, state, cx, &error).await,
+    }
+}
+
+/// The way of a request, phase by phase. Once its response has begun, nothing is an error any more.
+async fn forward(
+    io: &mut ClientIo,
+    state: &mut server::Connection,
+    cx: &mut RequestContext<'_>,
+) -> Result<Finished, ProxyError> {
+    let Some(lookup) = accept::accept(cx)? else {
+        return Ok(own_response::pong(io, state, cx).await);
+    };
+    let route = look_up::look_up(io, cx, lookup).await?;
+    host_options::enforce(io, cx, &route).await?;
+    accept::limit_body(cx, state, &route)?;
+    let response = balance::balance(io, state, cx, &route).await?;
+    respond::respond(io, state, cx, &route, response).await
+}
 
 /// What may change while the router runs; a connection keeps what it began with.
 #[derive(Clone, Debug)]
@@ -87,15 +128,14 @@ impl Settings {
         }
     }
 
-    /// What the backends are told of a client.
-    pub fn forwarded(&self, peer: SocketAddr, local: SocketAddr, over_tls: bool) -> Forwarded {
-        let address = headers::canonical(peer.ip());
+    /// What backends are told of a client.
+    pub fn client_info(&self, peer: SocketAddr, local: SocketAddr, over_tls: bool) -> ClientInfo {
         let trust = match &self.trusted_proxies {
             None => Trust::Keep,
-            Some(_) if self.is_trusted(address) => Trust::Append,
+            Some(_) if self.is_trusted(peer.ip().to_canonical()) => Trust::Append,
             Some(_) => Trust::Overwrite,
         };
-        Forwarded::new(peer, local, over_tls, self.style, trust)
+        ClientInfo::new(peer, local, over_tls, self.style, trust)
     }
 
     /// Whether this is the address of a proxy that carries the requests of others.
@@ -111,7 +151,13 @@ pub struct Shared {
     /// Routes.
     pub table: Arc<Table>,
     /// Connections to backends.
-    pub upstreams: Upstreams,
+    pub pools: Pools,
+    /// Buffers for bytes under way.
+    pub buffers: Buffers,
+    /// What requests take while they are under way.
+    pub work: FreeWork,
+    /// The text of `Date`.
+    pub dates: Dates,
     /// Hosts that are answered 502 or 504.
     pub failures: Arc<HostFailures>,
     /// Failures to be written down.
@@ -146,117 +192,53 @@ pub struct Client {
     /// The connection's state.
     pub connection: Arc<Connection>,
     /// What backends are told of the client.
-    pub forwarded: Forwarded,
+    pub info: ClientInfo,
     /// What the TLS handshake agreed on, if there was one.
     pub tls: Option<Arc<Session>>,
-    /// The backend connection that belongs to this client connection. A connection of HTTP/2 has none:
-    /// its requests run at the same time, often for several users of one proxy.
-    pub bound: Option<Arc<Bound>>,
+    /// The backend connection that belongs to this client connection, once the client has logged in on one.
+    pub bound: OnceLock<Arc<BoundConnection>>,
+    /// How the client speaks.
+    pub protocol: Protocol,
+}
+
+/// The protocol of a client.
+#[derive(Debug)]
+pub enum Protocol {
+    /// HTTP/1. `may_begin_http2`: it may also begin with the preface of HTTP/2 (h2c).
+    Http1 {
+        /// See above.
+        may_begin_http2: bool,
+    },
+    /// One request of many on a connection of HTTP/2, and why it is refused, if HTTP/2 itself forbids it.
+    Http2 {
+        /// See above.
+        refusal: Box<Mutex<Option<ProxyError>>>,
+    },
 }
 
 impl Client {
     /// The same client as one of many requests sees it that a connection of HTTP/2 carries.
     #[must_use]
-    pub fn for_stream(&self, stream: Arc<Connection>) -> Self {
+    pub fn for_stream(&self, stream: Arc<Connection>, refusal: Option<ProxyError>) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
             settings: Arc::clone(&self.settings),
             connection: stream,
-            forwarded: self.forwarded.clone(),
+            info: self.info,
             tls: self.tls.clone(),
-            bound: None,
+            bound: OnceLock::new(),
+            protocol: Protocol::Http2 { refusal: Box::new(Mutex::new(refusal)) },
         }
     }
-}
 
-/// What is learnt on the way and told in the answer: to `X-Debug`, and by the host's options.
-struct Debugging {
-    is_wanted: bool,
-    started: Millis,
-    backend_started: Option<Millis>,
-    /// Where an attempt failed.
-    failed: Option<Failed>,
-    options: Option<Arc<Options>>,
-    /// The client's connection, or that to a proxy of ours before it, is encrypted.
-    is_https: bool,
-    /// The client speaks HTTP/1.1 and takes trailers.
-    takes_trailers: bool,
-}
-
-/// Where a request failed: the route, and the backend that was tried last, if any.
-#[derive(Clone)]
-struct Failed {
-    route: Arc<Route>,
-    position: Option<usize>,
-}
-
-/// Answers one request. Never fails: every error is a response.
-///
-/// # Errors
-///
-/// None.
-pub async fn answer(
-    client: Arc<Client>,
-    mut request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    client.connection.begin_request();
-    let is_http2 = request.version() == Version::HTTP_2;
-    let translated = match is_http2 {
-        true => http2::hold(&mut request, &client.connection).and_then(|()| {
-            http2::translate(&mut request, || std::array::from_fn(|_| fastrand::u8(..)))
-        }),
-        false => Ok(()),
-    };
-    let scan = Scan::new(request.headers());
-    let mut debugging = Debugging {
-        is_wanted: scan.wants_debug,
-        started: client.shared.clock.now(),
-        backend_started: None,
-        failed: None,
-        options: None,
-        is_https: false,
-        takes_trailers: scan.takes_trailers && request.version() == Version::HTTP_11,
-    };
-    let mut limit = client.settings.tcp_timeout;
-    let ids = client
-        .settings
-        .request_ids
-        .then(|| Ids::of(request.headers(), client.forwarded.trust(), || fastrand::u64(..)));
-    let record = client.record(&request, debugging.started, ids.as_ref());
-    let mut log = RequestLog::new(&client.connection, record);
-    let is_head = request.method() == Method::HEAD;
-    let admitted = translated.and_then(|()| client.admit(request, &scan, ids.as_ref(), &mut log));
-    let mut response = match admitted {
-        Ok(None) => {
-            log.forget();
-            log.answer(StatusCode::OK);
-            pong(log)
-        }
-        Ok(Some(admitted)) => match client.forward(admitted, &mut debugging, &mut log).await {
-            Ok(forwarded) => {
-                limit = client.settings.read_timeout(&forwarded.route);
-                client.respond(forwarded, &debugging, log)
-            }
-            Err(error) => {
-                client.refuse(&error, &debugging, debugging.failed.as_ref(), is_head, log)
-            }
-        },
-        Err(error) => client.refuse(&error, &debugging, None, is_head, log),
-    };
-    rules::add_headers(&mut response, &debugging);
-    if let Some(ids) = ids {
-        response.headers_mut().insert(X_REQUEST_ID, ids.request);
+    /// Whether the client speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.protocol, Protocol::Http2 { .. })
     }
-    client.shared.counters.answered(response.status());
-    // From here on a client that takes nothing for too long is given up.
-    client.connection.begin_streaming(limit);
-    let most = client.settings.limits.max_requests_per_connection;
-    let is_last = most.is_some_and(|most| client.connection.requests() >= most)
-        || client.connection.is_draining();
-    if is_http2 {
-        http2::strip_response(response.headers_mut());
-    } else if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+
+    /// Whether the next response is the last one of this connection.
+    fn is_last(&self) -> bool {
+        let most = self.settings.limits.max_requests_per_connection;
+        most.is_some_and(|most| self.connection.requests() >= most) || self.connection.is_draining()
     }
-    Ok(response)
 }

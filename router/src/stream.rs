@@ -4,8 +4,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -17,8 +15,6 @@ pub enum Stream {
     Plain(TcpStream),
     /// Inside TLS.
     Tls(Box<TlsStream<TcpStream>>),
-    /// One of many inside a connection of HTTP/2.
-    Http2(TokioIo<Upgraded>),
     /// A stream of HTTP/2 that is presented as a connection of HTTP/1.1.
     Virtual(Box<dyn Transport>),
 }
@@ -34,7 +30,17 @@ impl Stream {
         match self {
             Self::Plain(stream) => Some(stream),
             Self::Tls(stream) => Some(stream.get_ref().0),
-            Self::Http2(_) | Self::Virtual(_) => None,
+            Self::Virtual(_) => None,
+        }
+    }
+
+    /// Waits until the socket underneath has something to read. A stream that has none is always ready to be
+    /// asked, and so is TLS that has decrypted more than was read; the caller has to know that.
+    pub fn poll_readable(&self, task: &mut Context<'_>) -> Poll<()> {
+        match self.socket() {
+            // An error shows at the read, too.
+            Some(socket) => socket.poll_read_ready(task).map(|_result| ()),
+            None => Poll::Ready(()),
         }
     }
 
@@ -42,7 +48,7 @@ impl Stream {
     pub fn speaks_http2(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-            Self::Plain(_) | Self::Http2(_) | Self::Virtual(_) => false,
+            Self::Plain(_) | Self::Virtual(_) => false,
         }
     }
 }
@@ -62,7 +68,6 @@ impl AsyncRead for Stream {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Http2(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Virtual(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -77,7 +82,6 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Http2(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Virtual(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -90,7 +94,6 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Http2(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Virtual(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -99,7 +102,6 @@ impl AsyncWrite for Stream {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
-            Self::Http2(stream) => stream.is_write_vectored(),
             Self::Virtual(stream) => stream.is_write_vectored(),
         }
     }
@@ -108,7 +110,6 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
             Self::Virtual(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -117,8 +118,24 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Virtual(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Writes two parts as one, of which either may be empty.
+pub fn write_parts(
+    stream: &mut Stream,
+    task: &mut Context<'_>,
+    first: &[u8],
+    second: &[u8],
+) -> Poll<io::Result<usize>> {
+    let stream = Pin::new(stream);
+    match (first, second) {
+        (first, []) => stream.poll_write(task, first),
+        ([], second) => stream.poll_write(task, second),
+        (first, second) => {
+            stream.poll_write_vectored(task, &[IoSlice::new(first), IoSlice::new(second)])
         }
     }
 }

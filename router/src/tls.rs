@@ -8,7 +8,6 @@
 use std::io;
 use std::sync::Arc;
 
-use http::Version;
 use rustls::ProtocolVersion;
 use shared::host;
 use tokio::net::TcpStream;
@@ -74,9 +73,9 @@ impl Session {
     /// Clients of HTTP/2 use one connection for every host that its certificate covers. Those of
     /// HTTP/1.1 do not; balancers among them often name no host, or one of their own, and get the
     /// default certificate.
-    pub fn serves(&self, host: &str, version: Version) -> bool {
+    pub fn serves(&self, host: &str, is_http2: bool) -> bool {
         self.server_name.as_deref() == Some(host)
-            || (version < Version::HTTP_2 && (self.is_default || self.server_name.is_none()))
+            || (!is_http2 && (self.is_default || self.server_name.is_none()))
             || self.identity.covers(host)
     }
 }

@@ -3,33 +3,29 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Weak};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::StatusCode;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use shared::accept::accept_loop;
 use socket2::SockRef;
-use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::client_io::ClientIo;
 use crate::clients::{Clients, Refusal};
 use crate::clock::TICK;
-use crate::connection::{ClientIo, Connection, Connections, Load, Phase};
+use crate::connection::{Connection, Connections, Load};
 use crate::descriptors::{Descriptors, Room};
-use crate::limits::DEFAULT_MAX_HEADERS;
 use crate::listen::preface;
 use crate::listen::proxy_protocol::Addresses;
 use crate::metrics::{Counters, HandshakeFailure};
-use crate::proxy::{Client, Settings, Shared, answer};
+use crate::proxy::{Client, Ended, Protocol, Settings, Shared, serve};
 use crate::tls::{HandshakeError, Session, Terminator};
 
 /// Time for a TLS handshake.
@@ -120,6 +116,7 @@ impl Worker {
                 descriptors: self.descriptors,
                 load: Arc::clone(&load),
                 tracker: tracker.clone(),
+                local: listener.local_addr()?,
                 has_preface,
                 tls,
                 h2c: self.h2c,
@@ -189,7 +186,7 @@ async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
         }
         count = count.wrapping_add(1);
         if count.is_multiple_of(TICKS_PER_POOL_SWEEP) {
-            shared.upstreams.sweep(now);
+            shared.pools.sweep(now);
         }
     }
 }
@@ -226,6 +223,8 @@ struct Acceptor {
     descriptors: Descriptors,
     load: Arc<Load>,
     tracker: TaskTracker,
+    /// The address that is listened on; its port is that of every connection.
+    local: SocketAddr,
     /// Connections begin with a PROXY header.
     has_preface: bool,
     tls: Option<Terminator>,
@@ -246,24 +245,14 @@ impl Acceptor {
     }
 
     fn accepted(&self, stream: TcpStream, peer: SocketAddr) {
-        // Small writes must not wait for the acknowledgement of the one before; a connection on
-        // which this fails is about to fail anyway.
-        let _is_set = stream.set_nodelay(true);
-        let local = match stream.local_addr() {
-            Ok(local) => local,
-            Err(error) => {
-                debug!(client.addr = %peer, %error, "connection was gone at once");
-                return;
-            }
-        };
         match self.has_preface {
-            false => self.serve(stream, peer, local),
-            true => self.read_preface(stream, peer, local),
+            false => self.serve(stream, peer, self.local),
+            true => self.read_preface(stream, peer),
         }
     }
 
     /// Serves a connection once its balancer has said whose it is.
-    fn read_preface(&self, mut stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+    fn read_preface(&self, mut stream: TcpStream, peer: SocketAddr) {
         if !self.settings.load().is_trusted(peer.ip().to_canonical()) {
             let reason =
                 "it is not in server.trustedProxies, and only those may send PROXY headers";
@@ -273,7 +262,7 @@ impl Acceptor {
         let acceptor = self.clone();
         drop(self.tracker.spawn(async move {
             match preface::read(&mut stream).await {
-                Ok(None) => acceptor.serve(stream, peer, local),
+                Ok(None) => acceptor.serve(stream, peer, acceptor.local),
                 Ok(Some(Addresses { source, destination })) => {
                     acceptor.serve(stream, source, destination);
                 }
@@ -316,7 +305,6 @@ impl Acceptor {
         }
         let connection = Connection::new(
             peer,
-            local,
             Arc::clone(&self.shared.clock),
             Arc::clone(&self.load),
             &settings.limits,
@@ -325,24 +313,21 @@ impl Acceptor {
         self.connections.add(&connection);
         let client = Client {
             shared: Arc::clone(&self.shared),
-            forwarded: settings.forwarded(peer, local, self.tls.is_some()),
+            info: settings.client_info(peer, local, self.tls.is_some()),
             settings,
             connection,
             tls: None,
-            bound: Some(Arc::default()),
+            bound: OnceLock::new(),
+            protocol: Protocol::Http1 { may_begin_http2: self.h2c && self.tls.is_none() },
         };
         let connections = Arc::clone(&self.connections);
         match self.tls.clone() {
-            None if self.h2c => {
-                drop(self.tracker.spawn(serve_either(stream, client, connections)));
-            }
-            None => {
-                let io = ClientIo::new(stream.into(), Bytes::new(), Arc::clone(&client.connection));
-                drop(self.tracker.spawn(serve_http1(io, client)));
-            }
-            Some(tls) => {
-                drop(self.tracker.spawn(serve_tls(stream, client, tls, connections)));
-            }
+            None => drop(self.tracker.spawn(converse(
+                ClientIo::new(stream.into()),
+                client,
+                connections,
+            ))),
+            Some(tls) => drop(self.tracker.spawn(serve_tls(stream, client, tls, connections))),
         }
     }
 
@@ -415,121 +400,46 @@ async fn serve_tls(
         Some(Ok((stream, session))) => {
             client.tls = Some(Arc::new(session));
             client.connection.await_first_request();
-            let is_http2 = stream.speaks_http2();
-            let io = ClientIo::new(stream, Bytes::new(), Arc::clone(&client.connection));
-            // Of the two states, which are large, only one is ever needed.
-            match is_http2 {
-                true => Box::pin(http2::serve(io, client, connections)).await,
-                false => Box::pin(serve_http1(io, client)).await,
-            }
-        }
-    }
-}
-
-/// What a client of HTTP/2 sends first; no request of HTTP/1 begins so (RFC 9113 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Serves HTTP/2 to those who begin with its preface, and HTTP/1 to all others.
-async fn serve_either(mut stream: TcpStream, client: Client, connections: Arc<Connections>) {
-    let connection = Arc::clone(&client.connection);
-    let mut early = bytes::BytesMut::with_capacity(PREFACE.len());
-    std::future::poll_fn(|cx| {
-        connection.register(cx.waker());
-        loop {
-            let is_open = PREFACE.starts_with(&early) && early.len() < PREFACE.len();
-            if !is_open || connection.has_expired() || connection.is_closing() {
-                return Poll::Ready(());
-            }
-            let mut rest = [0; PREFACE.len()];
-            let missing = PREFACE.len() - early.len();
-            let mut buf = ReadBuf::new(rest.get_mut(..missing).unwrap_or_default());
-            match Pin::new(&mut stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    if early.is_empty() {
-                        connection.begin_head();
-                    }
-                    early.extend_from_slice(buf.filled());
+            match stream.speaks_http2() {
+                true => {
+                    let _open = Open::new(&client.shared.counters);
+                    Box::pin(http2::serve(stream, Vec::new(), client, connections)).await;
                 }
-                // Whoever serves it sees the end, too.
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+                false => Box::pin(converse(ClientIo::new(stream), client, connections)).await,
             }
         }
-    })
-    .await;
-    if connection.has_expired() && connection.phase() == Phase::Head {
-        let _open = Open::new(&client.shared.counters);
-        // hyper would take what there is for a request, and answer it as well.
-        return refuse::end_late(&stream, &client);
-    }
-    let is_http2 = early == PREFACE;
-    let io = ClientIo::new(stream.into(), early.freeze(), connection);
-    match is_http2 {
-        true => Box::pin(http2::serve(io, client, connections)).await,
-        false => Box::pin(serve_http1(io, client)).await,
     }
 }
 
-async fn serve_http1(io: ClientIo, client: Client) {
-    let client = Arc::new(client);
-    let connection = Arc::clone(&client.connection);
+/// Serves a connection that begins as one of HTTP/1, whatever becomes of it.
+async fn converse(mut io: ClientIo, client: Client, connections: Arc<Connections>) {
     let _open = Open::new(&client.shared.counters);
-    let (max_head, max_headers) =
-        (client.settings.limits.max_head, client.settings.limits.max_headers);
-    let refused = Arc::clone(&client);
-    let service = service_fn(move |request| answer(Arc::clone(&client), request));
-    let mut builder = http1::Builder::new();
-    builder.header_read_timeout(None).max_buf_size(max_head);
-    // What is more than hyper's default costs it an allocation for each request.
-    if max_headers != DEFAULT_MAX_HEADERS {
-        builder.max_headers(max_headers);
+    match serve(&mut io, &client).await {
+        Ended::Closed => {}
+        Ended::Http2(early) => {
+            Box::pin(http2::serve(io.into_stream(), early, client, connections)).await;
+        }
+        Ended::Tunnel(tunnel) => {
+            let (shared, connection) = (&client.shared, Arc::clone(&client.connection));
+            shared.tunnels.spawn(io.into_stream(), *tunnel, connection, shared.sink.clone());
+        }
     }
-    let http = builder.serve_connection(io, service).with_upgrades();
-    let mut http = pin!(http);
-    let mut is_ending = false;
-    let result = std::future::poll_fn(|cx| {
-        connection.register(cx.waker());
-        if connection.is_closing() && !is_ending {
-            is_ending = true;
-            http.as_mut().graceful_shutdown();
-        }
-        if connection.is_abandoned() {
-            return Poll::Ready(Ok(()));
-        }
-        if connection.has_expired() {
-            match connection.phase() {
-                // The request itself sees to it.
-                Phase::Busy => {}
-                Phase::Head => {
-                    let before = connection.written();
-                    let _is_queued = connection.send_early(refuse::REQUEST_TIMEOUT);
-                    let _written = http.as_mut().poll(cx);
-                    let bytes = connection.written().saturating_sub(before);
-                    let waited = connection.head_timeout();
-                    refuse::log_for(&refused, StatusCode::REQUEST_TIMEOUT, bytes, waited);
-                    return Poll::Ready(Ok(()));
-                }
-                Phase::Idle => return Poll::Ready(Ok(())),
-                Phase::Streaming => {
-                    // The socket learns that it is the client that everything waits for, if it is.
-                    let _stalled = http.as_mut().poll(cx);
-                    return Poll::Ready(Ok(()));
-                }
-            }
-        }
-        http.as_mut().poll(cx)
-    })
-    .await;
-    report_end(&connection, result);
 }
 
-/// Says why a connection ended, if it was by an error: ours is a warning, the client's is not.
-fn report_end(connection: &Connection, result: hyper::Result<()>) {
-    if let Err(error) = result {
-        if error.is_user() {
-            warn!(client.addr = %connection.peer, %error, "response could not be sent");
-        } else {
-            debug!(client.addr = %connection.peer, %error, "client connection ended");
-        }
+#[cfg(test)]
+mod tests {
+    use super::{Connection, converse};
+
+    fn task_size<A, B, C, F>(_task: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What an idle client costs besides its socket.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let (task, state) = (task_size(converse), size_of::<Connection>());
+        println!("task {task} bytes, state {state} bytes");
+        assert!(task <= 512, "{task}");
+        assert!(state <= 208, "{state}");
     }
 }

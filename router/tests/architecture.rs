@@ -9,7 +9,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &[]),
     ("clients", &["limits", "route"]),
     ("descriptors", &[]),
-    ("fields", &[]),
     ("route", &["suggest"]),
     ("healthcheck", &[]),
     ("http1", &[]),
@@ -29,28 +28,32 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("access_log", &["clock", "config", "route"]),
     ("table", &["clock", "config", "grace", "route"]),
     ("tls", &["clock", "config", "grace", "route", "stream"]),
-    ("connection", &["access_log", "clients", "clock", "limits", "route", "stream"]),
+    ("buffers", &[]),
+    ("permit", &[]),
+    ("client_io", &["stream"]),
+    ("connection", &["clients", "clock", "http1", "limits", "permit", "route"]),
     ("dead_marks", &["clock", "route", "table"]),
     ("snapshot", &["clock", "route", "table"]),
     ("http2", &["connection", "http1", "route", "stream", "upstream"]),
-    ("request_body", &["connection", "fields"]),
-    (
-        "upstream",
-        &["clock", "connection", "descriptors", "request_body", "route", "seldom", "stream"],
-    ),
+    ("upstream", &["clock", "descriptors", "route", "seldom", "stream"]),
+    ("pool", &["http1", "http2", "permit", "route", "stream", "upstream"]),
     (
         "proxy",
         &[
             "access_log",
+            "buffers",
+            "client_io",
             "clock",
             "connection",
             "dead_marks",
-            "fields",
             "host_failures",
+            "http1",
+            "http2",
             "limits",
+            "message",
             "metrics",
             "passwords",
-            "request_body",
+            "pool",
             "route",
             "seldom",
             "stream",
@@ -63,13 +66,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "worker",
         &[
             "access_log",
+            "client_io",
             "clients",
             "clock",
             "connection",
             "descriptors",
+            "http1",
+            "http2",
             "limits",
             "listen",
             "metrics",
+            "pool",
             "proxy",
             "route",
             "stream",
@@ -81,6 +88,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "access_log",
             "admin",
+            "buffers",
             "clients",
             "clock",
             "config",
@@ -89,8 +97,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "grace",
             "host_failures",
             "listen",
+            "message",
             "metrics",
             "passwords",
+            "pool",
             "privileges",
             "proxy",
             "route",
@@ -150,13 +160,9 @@ const PURE: &[&str] = &[
     "upstream/guard.rs",
     "upstream/names/queue.rs",
     "upstream/names/state.rs",
-    "proxy/forwarded.rs",
-    "proxy/headers.rs",
-    "proxy/headers/evidence.rs",
-    "proxy/http2.rs",
-    "proxy/request_id.rs",
-    "proxy/request_kind.rs",
+    "pool/reuse.rs",
     "proxy/error.rs",
+    "proxy/retry.rs",
     "config/locate.rs",
     "config/openssl.rs",
 ];
@@ -254,5 +260,22 @@ fn the_message_layer_knows_no_other_one() {
             relative == "http1.rs" || PURE.contains(&relative),
             "{relative} is not listed as pure"
         );
+    }
+}
+
+/// HTTP/1 on the data path is ours: the library speaks HTTP/2, and HTTP/1 to whoever asks the admin listener.
+#[test]
+fn nothing_on_the_data_path_names_http1_of_the_library() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    assert!(found.len() > 100);
+    for path in found {
+        let name = path.strip_prefix(&root).expect("below the sources").display().to_string();
+        let source = std::fs::read_to_string(&path).expect("a source");
+        assert!(!source.contains("conn::http1"), "{name}");
+        let may_use = ["http2", "worker/http2.rs", "stream.rs", "upstream/connect.rs"];
+        let is_edge = may_use.iter().any(|edge| name.starts_with(edge));
+        assert!(is_edge || !source.contains("hyper::"), "{name}");
     }
 }

@@ -41,7 +41,7 @@ impl Connections {
                 continue;
             };
             place += 1;
-            connection.check_turn();
+            connection.check_permit();
             if connection.phase() == Phase::Busy {
                 connection.grow_older();
             }
@@ -84,7 +84,7 @@ impl Connections {
     pub fn drain(&self) {
         for connection in lock(&self.list).iter().filter_map(Weak::upgrade) {
             connection.draining.store(true, Ordering::Relaxed);
-            if connection.is_multiplexed.load(Ordering::Relaxed) {
+            if connection.multiplex.get().is_some() {
                 // It says so at once (GOAWAY); clients know what that means for what is on its way.
                 connection.wake();
             }
@@ -113,7 +113,7 @@ mod tests {
         let connections = Connections::default();
         let make = |limit: Millis, phase: Phase| {
             let (clock, load) = (Arc::clone(&clock), Arc::new(Load::default()));
-            let connection = Arc::new(Connection::blank(address, address, clock, load));
+            let connection = Arc::new(Connection::blank(address, clock, load));
             connection.enter(phase, limit);
             connections.add(&connection);
             connection
@@ -141,7 +141,7 @@ mod tests {
         let connections = Connections::default();
         let make = || {
             let (clock, load) = (Arc::clone(&clock), Arc::new(Load::default()));
-            let connection = Arc::new(Connection::blank(address, address, clock, load));
+            let connection = Arc::new(Connection::blank(address, clock, load));
             connection.allow(10);
             connections.add(&connection);
             connection
@@ -167,7 +167,7 @@ mod tests {
         let address = "127.0.0.1:1".parse().unwrap();
         let (clock, load) = (Arc::new(Clock::new()), Arc::new(Load::default()));
         let connections = Connections::default();
-        let connection = Arc::new(Connection::blank(address, address, clock, load));
+        let connection = Arc::new(Connection::blank(address, clock, load));
         connections.add(&connection);
         let expires = |now| !connections.sweep(now, 0, 1).is_empty();
         connection.allow(10);

@@ -46,6 +46,10 @@ pub struct Options {
 }
 
 impl Options {
+    /// Of a message that says nothing.
+    pub const NONE: Self =
+        Self { close: false, keep_alive: false, upgrade: false, names_fields: false };
+
     /// Reads every `Connection` line of a head.
     pub fn of(fields: &Fields, buf: &[u8]) -> Self {
         let mut options = Self::default();
@@ -158,7 +162,7 @@ pub fn keep_alive_timeout(fields: &Fields, buf: &[u8]) -> Option<u32> {
 }
 
 /// The items of a comma-separated list (RFC 9110 5.6.1), empty ones left out.
-pub(super) fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
 }
 

@@ -152,7 +152,8 @@ impl Fields {
                 value_end: value.end,
                 name_len,
                 known,
-                is_plain: between == Some(b": ") && behind == Some(b"\r\n"),
+                is_plain: matches!(between, Some([b':', b' ']))
+                    && matches!(behind, Some([b'\r', b'\n'])),
             });
         }
         Ok(ends_in_crlf)

@@ -151,7 +151,8 @@ impl RequestHead {
         }
     }
 
-    fn clear(&mut self) {
+    /// Forgets what was read.
+    pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
         *self = Self { fields, ..Self::default() };

@@ -101,68 +101,85 @@ known_fields! {
 }
 
 impl KnownField {
-    /// Recognises a name.
+    /// Recognises a name, which is a token (RFC 9110 5.6.2).
     pub fn of(name: &[u8]) -> Self {
-        let Some(first) = name.first() else { return Self::Other };
-        // The lower-case form of a letter. What is none is told apart by the comparison.
-        let candidates: &[Self] = match (name.len(), first | 0x20) {
-            (2, b't') => &[Self::Te],
-            (4, b'h') => &[Self::Host],
-            (4, b'd') => &[Self::Date],
-            (5, b'p') => &[Self::Proxy],
-            (5, b'r') => &[Self::Range],
-            (6, b'c') => &[Self::Cookie],
-            (6, b'e') => &[Self::Expect],
-            (6, b's') => &[Self::Server],
-            (7, b'r') => &[Self::Referer],
-            (7, b't') => &[Self::Trailer],
-            (7, b'u') => &[Self::Upgrade],
-            (7, b'x') => &[Self::XDebug],
-            (8, b'i') => &[Self::IfRange],
-            (8, b'l') => &[Self::Location],
-            (9, b'f') => &[Self::Forwarded],
-            (9, b'x') => &[Self::XRealIp],
-            (10, b'c') => &[Self::Connection],
-            (10, b'k') => &[Self::KeepAlive],
-            (10, b's') => &[Self::SetCookie],
-            (10, b't') => &[Self::Tracestate],
-            (10, b'u') => &[Self::UserAgent],
-            (11, b'r') => &[Self::RetryAfter],
-            (11, b't') => &[Self::Traceparent],
-            (12, b'c') => &[Self::ContentType],
-            (12, b'm') => &[Self::MaxForwards],
-            (12, b'x') => &[Self::XRequestId],
-            (13, b'a') => &[Self::Authorization],
-            (13, b'c') => &[Self::ContentRange],
-            (13, b'x') => &[Self::XRouterHops, Self::XHttpMethod],
-            (14, b'c') => &[Self::ContentLength],
-            (14, b'h') => &[Self::Http2Settings],
-            (15, b'x') => &[Self::XForwardedFor],
-            (16, b'c') => &[Self::ContentEncoding],
-            (16, b'p') => &[Self::ProxyConnection],
-            (16, b'w') => &[Self::WwwAuthenticate],
-            (16, b'x') => &[Self::XForwardedPort],
-            (17, b's') => &[Self::SecWebSocketKey],
-            (17, b't') => &[Self::TransferEncoding],
-            (17, b'x') => &[Self::XForwardedProto, Self::XMethodOverride],
-            (18, b'p') => &[Self::ProxyAuthenticate],
-            (19, b'p') => &[Self::ProxyAuthorization],
-            (20, b's') => &[Self::SecWebSocketAccept],
-            (20, b'x') => &[Self::XForwardedProtocol],
-            (22, b'x') => &[Self::XHttpMethodOverride],
-            (25, b's') => &[Self::StrictTransportSecurity],
-            _ => &[],
-        };
-        // Most clients write names as the router does, which is found out in a few instructions.
-        let is_name = |known: &&Self| {
-            let expected = known.name().as_bytes();
-            expected == name || expected.eq_ignore_ascii_case(name)
-        };
-        match candidates.iter().find(is_name) {
-            Some(known) => *known,
-            None if first | 0x20 == b'x' => lookalike(name),
-            None => Self::Other,
+        // The names are constants here, so that each comparison is a few instructions.
+        macro_rules! is {
+            ($($known:ident),*) => {
+                $(if is_name(name, Self::$known.name().as_bytes()) { Self::$known } else)* { other(name) }
+            };
         }
+        let Some(first) = name.first() else { return Self::Other };
+        match (name.len(), first | CASE) {
+            (2, b't') => is!(Te),
+            (4, b'h') => is!(Host),
+            (4, b'd') => is!(Date),
+            (5, b'p') => is!(Proxy),
+            (5, b'r') => is!(Range),
+            (6, b'c') => is!(Cookie),
+            (6, b'e') => is!(Expect),
+            (6, b's') => is!(Server),
+            (7, b'r') => is!(Referer),
+            (7, b't') => is!(Trailer),
+            (7, b'u') => is!(Upgrade),
+            (7, b'x') => is!(XDebug),
+            (8, b'i') => is!(IfRange),
+            (8, b'l') => is!(Location),
+            (9, b'f') => is!(Forwarded),
+            (9, b'x') => is!(XRealIp),
+            (10, b'c') => is!(Connection),
+            (10, b'k') => is!(KeepAlive),
+            (10, b's') => is!(SetCookie),
+            (10, b't') => is!(Tracestate),
+            (10, b'u') => is!(UserAgent),
+            (11, b'r') => is!(RetryAfter),
+            (11, b't') => is!(Traceparent),
+            (12, b'c') => is!(ContentType),
+            (12, b'm') => is!(MaxForwards),
+            (12, b'x') => is!(XRequestId),
+            (13, b'a') => is!(Authorization),
+            (13, b'c') => is!(ContentRange),
+            (13, b'x') => is!(XRouterHops, XHttpMethod),
+            (14, b'c') => is!(ContentLength),
+            (14, b'h') => is!(Http2Settings),
+            (15, b'x') => is!(XForwardedFor),
+            (16, b'c') => is!(ContentEncoding),
+            (16, b'p') => is!(ProxyConnection),
+            (16, b'w') => is!(WwwAuthenticate),
+            (16, b'x') => is!(XForwardedPort),
+            (17, b's') => is!(SecWebSocketKey),
+            (17, b't') => is!(TransferEncoding),
+            (17, b'x') => is!(XForwardedProto, XMethodOverride),
+            (18, b'p') => is!(ProxyAuthenticate),
+            (19, b'p') => is!(ProxyAuthorization),
+            (20, b's') => is!(SecWebSocketAccept),
+            (20, b'x') => is!(XForwardedProtocol),
+            (22, b'x') => is!(XHttpMethodOverride),
+            (25, b's') => is!(StrictTransportSecurity),
+            _ => other(name),
+        }
+    }
+}
+
+/// The bit that tells lower-case letters of ASCII from upper-case ones. In a hyphen and in digits it is set.
+const CASE: u8 = 0x20;
+
+/// Whether `name` is `known`, which consists of letters, digits and hyphens, without regard to case. No other
+/// byte of a token becomes one of these by setting the bit.
+#[inline(always)]
+fn is_name(name: &[u8], known: &[u8]) -> bool {
+    let fold = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes) | u64::from_ne_bytes([CASE; 8]);
+    let (words, rest) = name.as_chunks::<8>();
+    let (known_words, known_rest) = known.as_chunks::<8>();
+    name.len() == known.len()
+        && words.iter().zip(known_words).all(|(word, known)| fold(word) == fold(known))
+        && rest.iter().zip(known_rest).all(|(byte, known)| byte | CASE == known | CASE)
+}
+
+fn other(name: &[u8]) -> KnownField {
+    match name.first() {
+        Some(b'x' | b'X') => lookalike(name),
+        _ => KnownField::Other,
     }
 }
 

@@ -1,47 +1,48 @@
-//! What can go wrong with one request, and what follows from it: which status, another try or
-//! not, a dead mark or not, whose fault. Decided here and nowhere else.
+//! What can go wrong with one request, and everything that follows from it. Decided here and nowhere else:
+//! [`ProxyError::consequences`] is the table.
 
-use http::{HeaderValue, StatusCode};
+use std::io;
+
 use shared::store::{KeyProblem, StoreError};
 
 use super::tunnel::count::Refusal as TunnelRefusal;
-use crate::request_body::RequestBodyError;
+use crate::http1::error::{RequestError, ResponseError};
+use crate::pool::CheckoutError;
 use crate::route::Route;
-use crate::upstream::LeaseError;
 use crate::upstream::connect::ConnectError;
+
+/// nginx's status for a client that went away before its response; it is only ever logged.
+pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// Why a request was not answered by a backend.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The request breaks a rule of HTTP.
+    /// The backend was silent for too long.
+    #[error("the backend did not answer in time")]
+    BackendTimedOut,
+    /// The request breaks a rule of HTTP that is not one of its message layer.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
-    /// The body is longer than `maxBody`, or than the options of the host allow.
-    #[error("the body of the request is longer than allowed")]
-    BodyTooLarge,
     /// The `frontend:` key of the host cannot be read.
     #[error(transparent)]
     BrokenFrontend(KeyProblem),
-    /// The client sent nothing of its body for too long.
-    #[error("the client stopped sending its request")]
-    ClientTimedOut,
-    /// The client's request body ended early or was malformed.
-    #[error("the body of the request is broken")]
-    ClientBody,
-    /// The options of the host want HTTPS.
+    /// No connection to the chosen backend.
+    #[error(transparent)]
+    Checkout(CheckoutError),
+    /// The client closed its connection before the response.
+    #[error("the client went away")]
+    ClientGone,
+    /// The options of the host require HTTPS.
     #[error("the host is served by HTTPS only")]
     HttpsOnly {
         /// 301 or 308.
-        status: StatusCode,
+        status: u16,
         /// The same by HTTPS.
-        location: HeaderValue,
+        location: Vec<u8>,
     },
     /// Not one of the backends is a usable URL.
     #[error("no backend is a usable URL")]
     InvalidBackends,
-    /// No connection to the chosen backend.
-    #[error(transparent)]
-    Lease(LeaseError),
     /// The request has passed through as many routers as one may.
     #[error("the request goes round in a circle of routers")]
     Loop,
@@ -51,204 +52,185 @@ pub enum ProxyError {
     /// A method that is not forwarded.
     #[error("method not allowed")]
     MethodNotAllowed,
-    /// The connection's certificate is for other hosts.
+    /// The certificate of the connection is for other hosts.
     #[error("this connection is for another host")]
     Misdirected,
     /// No backend that is not dead.
     #[error("no backend is alive")]
     NoBackend,
-    /// The options of the host keep this client's address out.
+    /// The options of the host do not allow this client's address.
     #[error("the address of the client is not allowed")]
     NotAllowed,
-    /// No `Host` header.
-    #[error("no host header")]
-    NoHost,
     /// More requests are running than `maxRequests`.
     #[error("more requests are running than maxRequests")]
     Overloaded,
     /// Too many passwords are being checked.
     #[error("too many passwords are being checked")]
     PasswordsBusy,
+    /// The request is malformed, too large or too slow.
+    #[error("{0}")]
+    Request(RequestError),
+    /// What the backend sent is no response to this request, or it broke off.
+    #[error("{error}")]
+    Response {
+        /// What is wrong with it.
+        error: ResponseError,
+        /// What the system said of the connection.
+        #[source]
+        source: Option<io::Error>,
+    },
     /// Redis gave no answer, and the host is not in memory.
     #[error(transparent)]
     Store(StoreError),
-    /// The options of the host want a password, and this is none.
-    #[error("no password, or a wrong one")]
-    Unauthorized,
+    /// The headers of the requests on one connection of HTTP/2 are too large together.
+    #[error("the headers of all requests on this connection exceed 1 MiB")]
+    TooLargeHeads,
     /// More tunnels than a limit allows.
     #[error("no more tunnels: {} is reached", .0.setting())]
     TooManyTunnels(TunnelRefusal),
-    /// Heads of the requests on one connection of HTTP/2 are too large together.
-    #[error("the requests at a time on this connection have too large heads together")]
-    TooLargeHeads,
-    /// More header lines than `maxHeaders`.
-    #[error("the request has more header lines than maxHeaders")]
-    TooManyHeaders,
+    /// The options of the host require a password, and this is none.
+    #[error("no password, or a wrong one")]
+    Unauthorized,
     /// No list for the host.
     #[error("no frontend for this host")]
     UnknownHost,
-    /// The target is longer than `maxUri`.
-    #[error("the request target is longer than maxUri")]
-    UriTooLong,
-    /// The backend closed the connection or sent what is not HTTP, before a response.
-    #[error("the backend broke off")]
-    Upstream(#[source] hyper::Error),
-    /// The backend sent something that is HTTP but not an answer to this request.
-    #[error("the backend sent an answer that does not fit: {0}")]
-    UpstreamProtocol(&'static str),
-    /// The backend was silent for too long.
-    #[error("the backend did not answer in time")]
-    UpstreamTimedOut,
+    /// The backend sent HTTP that is no response to this request.
+    #[error("the backend sent a response that does not fit: {0}")]
+    UnfitResponse(&'static str),
 }
 
-impl From<RequestBodyError> for ProxyError {
-    fn from(error: RequestBodyError) -> Self {
-        match error {
-            RequestBodyError::Broken(_) => Self::ClientBody,
-            RequestBodyError::TooLarge => Self::BodyTooLarge,
-        }
+impl From<RequestError> for ProxyError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<ResponseError> for ProxyError {
+    fn from(error: ResponseError) -> Self {
+        Self::Response { error, source: None }
     }
 }
 
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
-    /// The backend's, or its entry in Redis.
+    /// The backend's, or that of its entry in Redis.
     Backend,
     /// The client's.
     Client,
-    /// Ours, or Redis'.
+    /// Ours, or that of Redis.
     Router,
 }
 
-impl ProxyError {
+/// Whether an error marks the backend dead.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mark {
+    /// It says nothing about the backend.
+    No,
+    /// Only if silence after this request does (`server.deadBackendOnTimeout`, and its kind).
+    IfSilenceMarks,
+    /// It does.
+    Yes,
+}
+
+/// Everything that follows from an error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Consequences {
     /// The status that the client gets.
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::HttpsOnly { status, .. } => *status,
-            Self::NotAllowed => StatusCode::FORBIDDEN,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::BadRequest(_) | Self::ClientBody | Self::NoHost | Self::UnknownHost => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLargeHeads | Self::TooManyHeaders => {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-            }
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Maintenance(_)
-            | Self::Overloaded
-            | Self::PasswordsBusy
-            | Self::Store(_)
-            | Self::TooManyTunnels(_)
-            | Self::Lease(
-                LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
-            ) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::UpstreamTimedOut => StatusCode::GATEWAY_TIMEOUT,
-            Self::BrokenFrontend(_)
-            | Self::InvalidBackends
-            | Self::Lease(
-                LeaseError::Connect(_) | LeaseError::NoTunnel | LeaseError::UnreadableTrust,
-            )
-            | Self::NoBackend
-            | Self::Upstream(_)
-            | Self::UpstreamProtocol(_) => StatusCode::BAD_GATEWAY,
-        }
-    }
-
-    /// Whether another backend may be tried: only when nothing of the request can have reached
-    /// this one.
-    pub fn may_retry(&self) -> bool {
-        match self {
-            Self::Lease(LeaseError::Connect(error)) => {
-                !matches!(error, ConnectError::Exhausted { .. })
-            }
-            // Another backend may have fewer.
-            Self::TooManyTunnels(TunnelRefusal::PerBackend) => true,
-            // Another backend may have no certificate to be verified.
-            Self::Lease(LeaseError::UnreadableTrust) => true,
-            _ => false,
-        }
-    }
-
-    /// Whether this counts against the backend. `silence_marks`: silence after this request does.
-    pub fn marks_dead(&self, silence_marks: bool) -> bool {
-        match self {
-            Self::Lease(LeaseError::Connect(error)) => match error {
-                ConnectError::Forbidden { .. }
-                | ConnectError::Refused { .. }
-                | ConnectError::TimedOut(_)
-                | ConnectError::Tls { .. } => true,
-                // What we lack or cannot speak is no failure of the backend, and a resolver that
-                // is away would mark them all.
-                ConnectError::Exhausted { .. }
-                | ConnectError::Handshake(_)
-                | ConnectError::Resolve { .. } => false,
-            },
-            Self::UpstreamTimedOut => silence_marks,
-            _ => false,
-        }
-    }
-
-    /// Seconds after which another try may help.
-    pub fn retry_after(&self) -> Option<u32> {
-        match self {
-            Self::Maintenance(seconds) => Some(*seconds),
-            Self::Overloaded
-            | Self::PasswordsBusy
-            | Self::Store(_)
-            | Self::TooManyTunnels(_)
-            | Self::Lease(LeaseError::QueueTimedOut(_)) => Some(1),
-            _ => None,
-        }
-    }
-
+    pub status: u16,
     /// Whose fault it is.
-    pub fn side(&self) -> Side {
-        match self {
-            Self::BadRequest(_)
-            | Self::BodyTooLarge
-            | Self::ClientBody
-            | Self::ClientTimedOut
-            | Self::HttpsOnly { .. }
-            | Self::MethodNotAllowed
-            | Self::Misdirected
-            | Self::NoHost
-            | Self::NotAllowed
-            | Self::TooLargeHeads
-            | Self::TooManyHeaders
-            | Self::Unauthorized
-            | Self::UnknownHost
-            | Self::UriTooLong => Side::Client,
-            Self::Maintenance(_)
-            | Self::Overloaded
-            | Self::PasswordsBusy
-            | Self::Store(_)
-            | Self::TooManyTunnels(_)
-            | Self::Lease(
-                LeaseError::QueueTimedOut(_) | LeaseError::Connect(ConnectError::Exhausted { .. }),
-            ) => Side::Router,
-            Self::BrokenFrontend(_)
-            | Self::InvalidBackends
-            | Self::Lease(
-                LeaseError::Connect(_) | LeaseError::NoTunnel | LeaseError::UnreadableTrust,
-            )
-            | Self::Loop
-            | Self::NoBackend
-            | Self::Upstream(_)
-            | Self::UpstreamProtocol(_)
-            | Self::UpstreamTimedOut => Side::Backend,
+    pub side: Side,
+    /// Whether another backend may be tried: only if nothing of the request can have reached this one.
+    pub may_try_another: bool,
+    /// Whether it marks the backend dead.
+    pub mark: Mark,
+    /// Seconds after which another try of the client may help: `Retry-After`.
+    pub retry_after: Option<u32>,
+    /// The connection ends: what follows on it cannot be trusted to be a request.
+    pub closes: bool,
+    /// Operators have to hear of it: it is what the backends of the host, or its entry in Redis, lack.
+    pub is_outage: bool,
+    /// Hipache's words for it, in `x-debug-error`, and ours beyond Hipache.
+    pub debug_text: &'static str,
+}
+
+impl Consequences {
+    const fn of(status: u16, side: Side, debug_text: &'static str) -> Self {
+        Self {
+            status,
+            side,
+            may_try_another: false,
+            mark: Mark::No,
+            retry_after: None,
+            closes: false,
+            is_outage: matches!(side, Side::Backend),
+            debug_text,
         }
     }
 
-    /// Whether operators have to hear of it: what the host's backends, or its entry in Redis, lack.
-    pub fn is_outage(&self) -> bool {
-        self.side() == Side::Backend
-            || matches!(self, Self::Lease(LeaseError::QueueTimedOut(_) | LeaseError::Connect(_)))
+    const fn client(status: u16, debug_text: &'static str) -> Self {
+        Self::of(status, Side::Client, debug_text)
+    }
+
+    const fn backend(status: u16, debug_text: &'static str) -> Self {
+        Self::of(status, Side::Backend, debug_text)
+    }
+
+    /// Ours: later it may work.
+    const fn router(debug_text: &'static str) -> Self {
+        Self { retry_after: Some(1), ..Self::of(503, Side::Router, debug_text) }
+    }
+
+    const fn closing(self) -> Self {
+        Self { closes: true, ..self }
+    }
+
+    const fn try_another(self) -> Self {
+        Self { may_try_another: true, ..self }
+    }
+
+    const fn marking(self, mark: Mark) -> Self {
+        Self { mark, ..self }
+    }
+}
+
+impl ProxyError {
+    /// Everything that follows. `retries` is the configured number, which Hipache's words depend on.
+    pub fn consequences(&self, retries: u32) -> Consequences {
+        use Consequences as C;
+        match self {
+            Self::BackendTimedOut => {
+                C::backend(504, "backend timed out").marking(Mark::IfSilenceMarks)
+            }
+            Self::BadRequest(reason) => C::client(400, reason).closing(),
+            Self::BrokenFrontend(_) => C::backend(502, "frontend cannot be read"),
+            Self::Checkout(error) => of_checkout(error, retries),
+            Self::ClientGone => C::client(CLIENT_CLOSED_REQUEST, "client is gone").closing(),
+            Self::HttpsOnly { status, .. } => C::client(*status, "https only"),
+            Self::InvalidBackends => C::backend(502, "backend is invalid"),
+            Self::Loop => C::backend(508, "request goes round in a circle"),
+            Self::Maintenance(seconds) => {
+                C { retry_after: Some(*seconds), ..C::router("under maintenance") }
+            }
+            Self::MethodNotAllowed => C::client(405, "method not allowed").closing(),
+            Self::Misdirected => C::client(421, "connection is for another host"),
+            Self::NoBackend => C::backend(502, "Cannot find a valid backend"),
+            Self::NotAllowed => C::client(403, "address not allowed"),
+            Self::Overloaded => C::router("too many requests"),
+            Self::PasswordsBusy => C::router("too many passwords to check"),
+            Self::Request(error) => C::client(error.status(), error.reason()).closing(),
+            Self::Response { error, .. } => C::backend(error.status(), error.reason()),
+            Self::Store(_) => C::router("Redis is not available"),
+            Self::TooLargeHeads => C::client(431, "headers of all requests are too large"),
+            // Another backend may have fewer.
+            Self::TooManyTunnels(TunnelRefusal::PerBackend) => {
+                C::router("too many tunnels").try_another()
+            }
+            Self::TooManyTunnels(TunnelRefusal::Tunnels) => C::router("too many tunnels"),
+            Self::Unauthorized => C::client(401, "password needed"),
+            Self::UnfitResponse(reason) => C::backend(502, reason),
+            Self::UnknownHost => C::client(400, "frontend not found"),
+        }
     }
 
     /// What happened, with all that the system and libraries said of it (such as `os error 111`), for a
@@ -266,56 +248,60 @@ impl ProxyError {
                 Some(Err(error)) => format!("{self}: of the first, {error}"),
                 Some(Ok(_)) | None => self.to_string(),
             },
-            Self::Upstream(error) if error.is_parse_too_large() => {
-                "the head of the backend's answer is too large".to_owned()
-            }
-            Self::Upstream(error) if error.is_parse() => {
-                format!("the backend's answer is not valid HTTP: {}", with_sources(error))
-            }
-            Self::Upstream(error) if error.is_incomplete_message() => {
-                "the backend closed the connection before its answer was complete".to_owned()
-            }
+            Self::Response { error, source } => of_response(*error, source.as_ref()),
             error => with_sources(error),
         }
     }
+}
 
-    /// Hipache's words for it, in `x-debug-error`. `retries` is the configured number.
-    pub fn debug_text(&self, retries: u32) -> &'static str {
-        match self {
-            Self::NoHost => "no host header",
-            Self::UnknownHost => "frontend not found",
-            Self::NoBackend => "Cannot find a valid backend",
-            Self::InvalidBackends => "backend is invalid",
-            Self::Lease(LeaseError::Connect(_)) if retries == 0 => "Retry on error is disabled",
-            Self::Lease(LeaseError::Connect(_)) => "Reached max retries limit",
-            // Beyond Hipache.
-            Self::BadRequest(reason) | Self::UpstreamProtocol(reason) => reason,
-            Self::BodyTooLarge => "request body too large",
-            Self::BrokenFrontend(_) => "frontend cannot be read",
-            Self::ClientBody => "request body is broken",
-            Self::ClientTimedOut => "request timed out",
-            Self::HttpsOnly { .. } => "https only",
-            Self::Maintenance(_) => "under maintenance",
-            Self::NotAllowed => "address not allowed",
-            Self::PasswordsBusy => "too many passwords to check",
-            Self::Unauthorized => "password needed",
-            Self::Lease(LeaseError::NoTunnel) => "backend speaks HTTP/2 only, without this upgrade",
-            Self::Lease(LeaseError::QueueTimedOut(_)) => "too many connections to the backend",
-            Self::Lease(LeaseError::UnreadableTrust) => {
-                "backend-ca, backend-name or backend-verify of options cannot be read"
+/// What happened to a response, in words.
+fn of_response(error: ResponseError, source: Option<&io::Error>) -> String {
+    let what = match error {
+        ResponseError::HeadTooLarge => "the head of the backend's answer is too large".to_owned(),
+        ResponseError::BodyCut | ResponseError::HeadCut | ResponseError::NoResponse => {
+            "the backend closed the connection before its answer was complete".to_owned()
+        }
+        error => format!("the backend's answer is not valid HTTP: {error}"),
+    };
+    match source {
+        Some(source) => format!("{what}: {}", with_sources(source)),
+        None => what,
+    }
+}
+
+fn of_checkout(error: &CheckoutError, retries: u32) -> Consequences {
+    use Consequences as C;
+    let hipaches = match retries {
+        0 => "Retry on error is disabled",
+        _ => "Reached max retries limit",
+    };
+    match error {
+        CheckoutError::Connect(error) => match error {
+            // What this process lacks is no failure of the backend, and another one would fail alike.
+            ConnectError::Exhausted { .. } => {
+                C { is_outage: true, retry_after: None, ..C::router(hipaches) }
             }
-            Self::Loop => "request goes round in a circle",
-            Self::MethodNotAllowed => "method not allowed",
-            Self::Misdirected => "connection is for another host",
-            Self::Overloaded => "too many requests",
-            Self::Store(_) => "Redis is not available",
-            Self::Upstream(error) if error.is_parse() => "backend sent no valid HTTP",
-            Self::Upstream(_) => "backend closed the connection",
-            Self::TooLargeHeads => "heads of the requests at a time too large",
-            Self::TooManyHeaders => "too many headers",
-            Self::TooManyTunnels(_) => "too many tunnels",
-            Self::UpstreamTimedOut => "backend timed out",
-            Self::UriTooLong => "request target too long",
+            ConnectError::Forbidden { .. }
+            | ConnectError::Refused { .. }
+            | ConnectError::TimedOut(_)
+            | ConnectError::Tls { .. } => {
+                C::backend(502, hipaches).try_another().marking(Mark::Yes)
+            }
+            // A resolver that is away would mark them all.
+            ConnectError::Handshake(_) | ConnectError::Resolve { .. } => {
+                C::backend(502, hipaches).try_another()
+            }
+        },
+        CheckoutError::NoTunnel => {
+            C::backend(502, "backend speaks HTTP/2 only, without this upgrade")
+        }
+        CheckoutError::QueueTimedOut(_) => {
+            C { is_outage: true, ..C::router("too many connections to the backend") }
+        }
+        // Another backend may have no certificate to be verified.
+        CheckoutError::UnreadableTrust => {
+            C::backend(502, "backend-ca, backend-name or backend-verify of options cannot be read")
+                .try_another()
         }
     }
 }
@@ -342,81 +328,116 @@ mod tests {
 
     use shared::store::{KeyProblem, StoreError};
 
-    use super::{ConnectError, LeaseError, ProxyError, Side, TunnelRefusal};
+    use super::{CheckoutError, ConnectError, Mark, ProxyError, Side, TunnelRefusal};
+    use crate::http1::error::{RequestError, ResponseError};
+
+    fn connect(error: ConnectError) -> ProxyError {
+        ProxyError::Checkout(CheckoutError::Connect(error))
+    }
 
     #[test]
     fn the_consequences_of_every_error() {
+        use Mark::{IfSilenceMarks, No, Yes};
         let problem = KeyProblem { key: "frontend:a".into(), detail: "x".into() };
-        let timed_out = || ConnectError::TimedOut(Duration::from_secs(1));
-        let exhausted = ConnectError::Exhausted {
-            address: "127.0.0.1:1".parse().unwrap(),
-            source: std::io::Error::from_raw_os_error(24),
-        };
-        for (error, status, retry, dead, side) in [
-            (ProxyError::Lease(LeaseError::Connect(exhausted)), 503, false, false, Side::Router),
-            (ProxyError::BadRequest("x"), 400, false, false, Side::Client),
-            (ProxyError::NoHost, 400, false, false, Side::Client),
-            (ProxyError::TooManyTunnels(TunnelRefusal::PerBackend), 503, true, false, Side::Router),
-            (ProxyError::TooManyTunnels(TunnelRefusal::Tunnels), 503, false, false, Side::Router),
-            (ProxyError::UnknownHost, 400, false, false, Side::Client),
-            (ProxyError::ClientBody, 400, false, false, Side::Client),
-            (ProxyError::Unauthorized, 401, false, false, Side::Client),
-            (ProxyError::NotAllowed, 403, false, false, Side::Client),
-            (ProxyError::BodyTooLarge, 413, false, false, Side::Client),
-            (ProxyError::Maintenance(60), 503, false, false, Side::Router),
-            (ProxyError::PasswordsBusy, 503, false, false, Side::Router),
-            (ProxyError::MethodNotAllowed, 405, false, false, Side::Client),
-            (ProxyError::Misdirected, 421, false, false, Side::Client),
-            (ProxyError::UriTooLong, 414, false, false, Side::Client),
-            (ProxyError::TooLargeHeads, 431, false, false, Side::Client),
-            (ProxyError::TooManyHeaders, 431, false, false, Side::Client),
-            (ProxyError::Overloaded, 503, false, false, Side::Router),
-            (ProxyError::ClientTimedOut, 408, false, false, Side::Client),
-            (ProxyError::BrokenFrontend(problem), 502, false, false, Side::Backend),
-            (ProxyError::InvalidBackends, 502, false, false, Side::Backend),
-            (ProxyError::Loop, 508, false, false, Side::Backend),
-            (ProxyError::NoBackend, 502, false, false, Side::Backend),
-            (ProxyError::UpstreamProtocol("x"), 502, false, false, Side::Backend),
-            (ProxyError::Lease(LeaseError::Connect(timed_out())), 502, true, true, Side::Backend),
+        let source = || std::io::Error::from_raw_os_error(24);
+        let address = "127.0.0.1:1".parse().unwrap();
+        let (client, backend, router) = (Side::Client, Side::Backend, Side::Router);
+        for (error, status, another, mark, side, closes) in [
             (
-                ProxyError::Lease(LeaseError::Connect(ConnectError::Tls {
-                    name: "a".into(),
-                    source: std::io::ErrorKind::InvalidData.into(),
-                })),
+                connect(ConnectError::Exhausted { address, source: source() }),
+                503,
+                false,
+                No,
+                router,
+                false,
+            ),
+            (
+                connect(ConnectError::Refused { address, source: source() }),
                 502,
                 true,
-                true,
-                Side::Backend,
+                Yes,
+                backend,
+                false,
             ),
-            (ProxyError::Lease(LeaseError::NoTunnel), 502, false, false, Side::Backend),
-            (ProxyError::Lease(LeaseError::UnreadableTrust), 502, true, false, Side::Backend),
-            (ProxyError::Lease(LeaseError::QueueTimedOut(1)), 503, false, false, Side::Router),
-            (ProxyError::Store(StoreError::Unavailable), 503, false, false, Side::Router),
-            (ProxyError::UpstreamTimedOut, 504, false, true, Side::Backend),
+            (connect(ConnectError::TimedOut(Duration::ZERO)), 502, true, Yes, backend, false),
+            (
+                connect(ConnectError::Tls { name: "a".into(), source: source() }),
+                502,
+                true,
+                Yes,
+                backend,
+                false,
+            ),
+            (
+                connect(ConnectError::Resolve { name: "a".into(), source: source() }),
+                502,
+                true,
+                No,
+                backend,
+                false,
+            ),
+            (ProxyError::Checkout(CheckoutError::NoTunnel), 502, false, No, backend, false),
+            (ProxyError::Checkout(CheckoutError::QueueTimedOut(1)), 503, false, No, router, false),
+            (ProxyError::Checkout(CheckoutError::UnreadableTrust), 502, true, No, backend, false),
+            (ProxyError::BackendTimedOut, 504, false, IfSilenceMarks, backend, false),
+            (ProxyError::BadRequest("x"), 400, false, No, client, true),
+            (ProxyError::BrokenFrontend(problem), 502, false, No, backend, false),
+            (ProxyError::ClientGone, 499, false, No, client, true),
+            (
+                ProxyError::HttpsOnly { status: 308, location: Vec::new() },
+                308,
+                false,
+                No,
+                client,
+                false,
+            ),
+            (ProxyError::InvalidBackends, 502, false, No, backend, false),
+            (ProxyError::Loop, 508, false, No, backend, false),
+            (ProxyError::Maintenance(60), 503, false, No, router, false),
+            (ProxyError::MethodNotAllowed, 405, false, No, client, true),
+            (ProxyError::Misdirected, 421, false, No, client, false),
+            (ProxyError::NoBackend, 502, false, No, backend, false),
+            (ProxyError::NotAllowed, 403, false, No, client, false),
+            (ProxyError::Overloaded, 503, false, No, router, false),
+            (ProxyError::PasswordsBusy, 503, false, No, router, false),
+            (RequestError::BodyTooLarge.into(), 413, false, No, client, true),
+            (RequestError::BodyTimedOut.into(), 408, false, No, client, true),
+            (RequestError::HostMissing.into(), 400, false, No, client, true),
+            (RequestError::TooManyFields.into(), 431, false, No, client, true),
+            (ResponseError::NoResponse.into(), 502, false, No, backend, false),
+            (ProxyError::Store(StoreError::Unavailable), 503, false, No, router, false),
+            (ProxyError::TooLargeHeads, 431, false, No, client, false),
+            (ProxyError::TooManyTunnels(TunnelRefusal::PerBackend), 503, true, No, router, false),
+            (ProxyError::TooManyTunnels(TunnelRefusal::Tunnels), 503, false, No, router, false),
+            (ProxyError::Unauthorized, 401, false, No, client, false),
+            (ProxyError::UnfitResponse("x"), 502, false, No, backend, false),
+            (ProxyError::UnknownHost, 400, false, No, client, false),
         ] {
-            assert_eq!(error.status().as_u16(), status, "{error}");
-            assert_eq!(error.may_retry(), retry, "{error}");
-            assert_eq!(error.marks_dead(true), dead, "{error}");
-            let is_silence = matches!(error, ProxyError::UpstreamTimedOut);
-            assert_eq!(error.marks_dead(false), dead && !is_silence, "{error}");
-            assert_eq!(error.side(), side, "{error}");
+            let follows = error.consequences(3);
+            let seen = (
+                follows.status,
+                follows.may_try_another,
+                follows.mark,
+                follows.side,
+                follows.closes,
+            );
+            assert_eq!(seen, (status, another, mark, side, closes), "{error}");
         }
     }
 
     /// hipache-contract 2, the values of `x-debug-error`.
     #[test]
     fn debug_texts_are_hipaches() {
-        let refused =
-            ProxyError::Lease(LeaseError::Connect(ConnectError::TimedOut(Duration::ZERO)));
+        let refused = connect(ConnectError::TimedOut(Duration::ZERO));
         for (error, retries, text) in [
             (&ProxyError::UnknownHost, 3, "frontend not found"),
             (&ProxyError::NoBackend, 3, "Cannot find a valid backend"),
             (&ProxyError::InvalidBackends, 3, "backend is invalid"),
-            (&ProxyError::NoHost, 3, "no host header"),
+            (&RequestError::HostMissing.into(), 3, "no host header"),
             (&refused, 3, "Reached max retries limit"),
             (&refused, 0, "Retry on error is disabled"),
         ] {
-            assert_eq!(error.debug_text(retries), text);
+            assert_eq!(error.consequences(retries).debug_text, text);
         }
     }
 }

@@ -7,9 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use shared::time_limit;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +14,8 @@ use tracing::debug;
 
 pub mod count;
 
-use crate::access_log::Record;
-use crate::connection::{ClientIo, Connection};
+use crate::access_log::{OwnedLine, Sink};
+use crate::connection::Connection;
 use crate::route::Millis;
 use crate::seldom::Seldom;
 use crate::stream::Stream;
@@ -30,63 +27,41 @@ const BUFFER: usize = 16 * 1024;
 /// just like one that only has nothing more to say.
 const HALF_CLOSED: Duration = Duration::from_secs(60);
 
-/// The backend's side of a tunnel.
+/// A tunnel that is about to begin, but for the client's stream.
 #[derive(Debug)]
-pub enum Upstream {
-    /// A stream of HTTP/2.
-    Http2(OnUpgrade),
-    /// A connection, and what the backend sent right behind its 101.
-    Socket(Stream, Bytes),
-}
-
-/// The client's side of a tunnel that is about to begin.
-#[derive(Debug)]
-pub struct Downstream {
-    /// Its connection, or the stream of HTTP/2 that it is.
-    pub upgrade: OnUpgrade,
-    /// The state of it, which lives as long as the tunnel does.
-    pub connection: Arc<Connection>,
-    /// What the tunnel is counted by.
+pub struct Tunnel {
+    /// The backend's stream.
+    pub backend: Stream,
+    /// What the client sent right behind its request.
+    pub from_client: Vec<u8>,
+    /// What the backend sent right behind its 101.
+    pub from_backend: Vec<u8>,
+    /// Silence after which it ends.
+    pub idle_timeout: Option<Duration>,
+    /// What it is counted by.
     pub slot: Option<count::Slot>,
+    /// Bytes that were written to the client before.
+    pub bytes_sent: u64,
+    /// The log line, written at its end.
+    pub line: Option<Box<OwnedLine>>,
 }
 
-/// Waits for the client's side and then pipes. Writes the access-log `record` at the end.
+/// Pipes until the end. `connection` is the state of the client's connection, which lives as long as the
+/// tunnel does.
 pub async fn run(
-    client: Downstream,
-    upstream: Upstream,
-    idle_timeout: Option<Duration>,
+    client: Stream,
+    tunnel: Tunnel,
+    connection: Arc<Connection>,
     shutdown: CancellationToken,
-    record: Option<Box<Record>>,
+    sink: Option<Arc<Sink>>,
 ) {
-    let Downstream { upgrade, connection, slot: _counted } = client;
-    let upgraded = match upgrade.await {
-        Ok(upgraded) => upgraded,
-        Err(error) => {
-            debug!(%error, "client went away before its tunnel began");
-            return;
-        }
-    };
-    let (stream, early) = match upgraded.downcast::<ClientIo>() {
-        Ok(parts) => (parts.io.into_stream(), parts.read_buf),
-        Err(upgraded) => (Stream::Http2(TokioIo::new(upgraded)), Bytes::new()),
-    };
-    let (backend, first) = match upstream {
-        Upstream::Socket(stream, early) => (stream, early),
-        Upstream::Http2(upgrade) => match upgrade.await {
-            Ok(upgraded) => (Stream::Http2(TokioIo::new(upgraded)), Bytes::new()),
-            Err(error) => {
-                debug!(%error, "backend went away before its tunnel began");
-                return;
-            }
-        },
-    };
     let mut pipe = Pipe {
-        client: stream,
-        backend,
-        to_backend: Direction::new(early),
-        to_client: Direction::new(first),
-        idle_timeout,
-        idle: Box::pin(time_limit::sleep(idle_timeout.unwrap_or(Duration::ZERO))),
+        client,
+        backend: tunnel.backend,
+        to_backend: Direction::new(tunnel.from_client),
+        to_client: Direction::new(tunnel.from_backend),
+        idle_timeout: tunnel.idle_timeout,
+        idle: Box::pin(time_limit::sleep(tunnel.idle_timeout.unwrap_or(Duration::ZERO))),
         last_activity: connection.running(),
         connection: Arc::clone(&connection),
         was_half_closed: false,
@@ -96,9 +71,10 @@ pub async fn run(
         client.addr = %connection.peer, to_client = pipe.to_client.total,
         to_backend = pipe.to_backend.total, ?result, "tunnel ended"
     );
-    if let Some(record) = record {
-        record.emit(connection.written() + pipe.to_client.total);
+    if let (Some(line), Some(sink)) = (tunnel.line, sink) {
+        line.emit(&sink, tunnel.bytes_sent + pipe.to_client.total);
     }
+    drop(tunnel.slot);
 }
 
 /// How a tunnel ended.
@@ -142,8 +118,7 @@ struct Direction {
 }
 
 impl Direction {
-    fn new(early: Bytes) -> Self {
-        let buffer = Vec::from(early);
+    fn new(buffer: Vec<u8>) -> Self {
         Self { buffer, sent: 0, total: 0, read_closed: false, write_closed: false }
     }
 
@@ -252,13 +227,13 @@ pub struct Tunnels {
 impl Tunnels {
     /// Runs `tunnel` as a task that the drain knows of.
     pub fn spawn(
-        self: &Arc<Self>,
-        client: Downstream,
-        upstream: Upstream,
-        idle_timeout: Option<Duration>,
-        record: Option<Box<Record>>,
+        &self,
+        client: Stream,
+        tunnel: Tunnel,
+        connection: Arc<Connection>,
+        sink: Option<Arc<Sink>>,
     ) {
         let shutdown = self.shutdown.clone();
-        drop(self.tracker.spawn(run(client, upstream, idle_timeout, shutdown, record)));
+        drop(self.tracker.spawn(run(client, tunnel, connection, shutdown, sink)));
     }
 }

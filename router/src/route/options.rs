@@ -39,6 +39,7 @@ pub struct Options {
     pub connect_timeout: Option<Duration>,
     read_timeout: Option<Duration>,
     tunnel_timeout: Option<Duration>,
+    keep_alive: Option<KeepAlive>,
     /// Every request gets 503 with this `Retry-After`, in seconds.
     pub maintenance: Option<u32>,
     /// Clients elsewhere get 403.
@@ -52,6 +53,19 @@ pub struct Options {
     /// What could not be used.
     pub problems: Box<[Problem]>,
     raw: Option<Box<RawOptions>>,
+}
+
+/// Which requests may use a connection to a backend that has carried another one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum KeepAlive {
+    /// None: each has a new connection, which is closed behind its response.
+    Off,
+    /// Those that can be sent again when the backend closes the connection at that moment: idempotent ones
+    /// without a body (RFC 9110 9.2.2, RFC 9112 9.3.1).
+    Safe,
+    /// All of them.
+    #[default]
+    On,
 }
 
 /// A user and the bcrypt hash of the password.
@@ -90,6 +104,7 @@ const FIELDS: &[&str] = &[
     "basic-auth",
     "hsts",
     "https-redirect",
+    "keep-alive",
     "maintenance",
     "max-body",
     "sticky",
@@ -134,6 +149,11 @@ impl Options {
         or_never(self.tunnel_timeout, default)
     }
 
+    /// Which requests use connections to backends again, where the server's setting is `default`.
+    pub fn keep_alive(&self, default: KeepAlive) -> KeepAlive {
+        self.keep_alive.unwrap_or(default)
+    }
+
     /// Whether a client with this address may come in; one whose address is not known may only if
     /// everybody may.
     pub fn allows(&self, client: Option<IpAddr>) -> bool {
@@ -175,6 +195,14 @@ impl Options {
             }
             "timeout-read" => self.read_timeout = Some(seconds(value)?),
             "timeout-tunnel" => self.tunnel_timeout = Some(seconds(value)?),
+            "keep-alive" => {
+                self.keep_alive = Some(match (switch(value), value) {
+                    (Some(true), _) => KeepAlive::On,
+                    (Some(false), _) => KeepAlive::Off,
+                    (None, "safe") => KeepAlive::Safe,
+                    (None, _) => return Err("expected on, safe or off".to_owned()),
+                });
+            }
             "maintenance" => {
                 self.maintenance = match (switch(value), value.parse()) {
                     (Some(false), _) => None,
@@ -356,7 +384,7 @@ mod tests {
     use proptest::prelude::*;
     use shared::store::RawOptions;
 
-    use super::{FIELDS, Options};
+    use super::{FIELDS, KeepAlive, Options};
 
     /// `htpasswd -nbBC 4 user secret`, in form.
     const HASH: &str = "$2y$04$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234";
@@ -376,6 +404,7 @@ mod tests {
             "timeout-connect" => format!("{:?}", options.connect_timeout),
             "timeout-read" => format!("{:?}", options.read_timeout(Some(Duration::MAX))),
             "timeout-tunnel" => format!("{:?}", options.tunnel_timeout(Some(Duration::MAX))),
+            "keep-alive" => format!("{:?}", options.keep_alive(KeepAlive::default())),
             "maintenance" => format!("{:?}", options.maintenance),
             "allow" => format!("{:?}", options.allow.map(|list| list.len())),
             "basic-auth" => format!("{:?}", options.basic_auth.map(|list| list.len())),
@@ -410,6 +439,9 @@ mod tests {
             ("timeout-read", "120", "Some(120s)"),
             ("timeout-read", "0", "None"),
             ("timeout-tunnel", "0", "None"),
+            ("keep-alive", "on", "On"),
+            ("keep-alive", " safe\n", "Safe"),
+            ("keep-alive", "off", "Off"),
             ("maintenance", "on", "Some(300)"),
             ("maintenance", "60", "Some(60)"),
             ("maintenance", "0", "None"),
@@ -441,6 +473,7 @@ mod tests {
             ("timeout-connect", "0", "None", "more than 0"),
             ("timeout-read", "-1", "Some(18446744073709551615.999999999s)", "number of seconds"),
             ("timeout-read", "soon", "Some(18446744073709551615.999999999s)", "number of seconds"),
+            ("keep-alive", "unsafe", "On", "expected on, safe or off"),
             ("maintenance", "soon", "None", "Retry-After"),
             ("allow", "10.0.0.0/33", "Some(0)", "entry 1 is not a network"),
             ("allow", "10.0.0.0/8 x y", "Some(1)", "entry 2, 3 is not a network"),

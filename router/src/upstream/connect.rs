@@ -15,13 +15,12 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tracing::warn;
 
-use super::Peer;
 use super::guard::{Forbidden, Guard};
 use super::names::{Lookup, Names};
 use super::trust::Trusts;
 use crate::clock::Clock;
 use crate::descriptors::Descriptors;
-use crate::route::trust::{Authorities, Id, Signers};
+use crate::route::trust::{Authorities, Id, Signers, Trust};
 use crate::seldom::Seldom;
 use crate::stream::Stream;
 
@@ -85,6 +84,17 @@ pub enum ConnectError {
     },
 }
 
+/// Where a connection leads to.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// The backend.
+    pub origin: &'a Origin,
+    /// By what its certificate is verified, where it is not by what the configuration says.
+    pub trust: Option<&'a Trust>,
+    /// Time for connecting, TLS included, where it is not `server.connectTimeout`.
+    pub connect_timeout: Option<Duration>,
+}
+
 /// Makes connections. Shared by all workers, and so are the names it has resolved.
 #[derive(Debug)]
 pub struct Connector {
@@ -120,13 +130,13 @@ impl Connector {
     }
 
     /// The names of backends.
-    pub(super) fn names(&self) -> &Names {
+    pub fn names(&self) -> &Names {
         &self.names
     }
 
     /// Time for connecting to a backend.
-    pub(super) fn limit(&self, peer: Peer<'_>) -> Duration {
-        peer.connect_timeout.unwrap_or(self.timeout)
+    pub fn limit(&self, to: Destination<'_>) -> Duration {
+        to.connect_timeout.unwrap_or(self.timeout)
     }
 
     /// Connects to a backend. Over TLS HTTP/1.1 is offered, and HTTP/2 if `offers_http2`.
@@ -136,16 +146,16 @@ impl Connector {
     /// [`ConnectError`] once every address failed or the time is over.
     pub async fn connect(
         &self,
-        peer: Peer<'_>,
+        to: Destination<'_>,
         offers_http2: bool,
     ) -> Result<Stream, ConnectError> {
-        let origin = peer.origin;
-        let limit = self.limit(peer);
+        let origin = to.origin;
+        let limit = self.limit(to);
         let connected = async {
             let stream = self.connect_any(origin, limit).await?;
             match origin.scheme {
                 Scheme::H2c | Scheme::Http => Ok(Stream::Plain(stream)),
-                Scheme::Https => Box::pin(self.encrypt(stream, peer, offers_http2)).await,
+                Scheme::Https => Box::pin(self.encrypt(stream, to, offers_http2)).await,
             }
         };
         match time_limit::timeout(limit, connected).await {
@@ -157,16 +167,16 @@ impl Connector {
     async fn encrypt(
         &self,
         stream: TcpStream,
-        peer: Peer<'_>,
+        to: Destination<'_>,
         offers_http2: bool,
     ) -> Result<Stream, ConnectError> {
-        let origin = peer.origin;
+        let origin = to.origin;
         let name = origin.host.to_string();
         let failed = |source| ConnectError::Tls { name: name.as_str().into(), source };
-        let signers = peer.trust.map_or(&Signers::Configured, |trust| &trust.signers);
+        let signers = to.trust.map_or(&Signers::Configured, |trust| &trust.signers);
         let configs = self.trusts.config(signers).await.map_err(failed)?;
         let config = if offers_http2 { configs.any } else { configs.http1 };
-        let own = peer.trust.and_then(|trust| trust.name.clone());
+        let own = to.trust.and_then(|trust| trust.name.clone());
         let server = match (own, &origin.host) {
             (Some(name), _) => Ok(name),
             (None, BackendHost::Ip(address)) => Ok(ServerName::from(*address)),
@@ -176,15 +186,15 @@ impl Connector {
         let result = TlsConnector::from(config).connect(server, stream).await;
         // One that does not want HTTP/1.1 may well be fine.
         if offers_http2 {
-            self.report(peer, result.as_ref().err());
+            self.report(to, result.as_ref().err());
         }
         Ok(Stream::Tls(Box::new(result.map_err(failed)?.into())))
     }
 
     /// Says once that there is no TLS with a backend: where it is the only one of its frontend, it
     /// is never marked dead, and nothing else would say so.
-    fn report(&self, peer: Peer<'_>, error: Option<&io::Error>) {
-        let key = (peer.origin.clone(), peer.trust.map(|trust| *trust.id()));
+    fn report(&self, to: Destination<'_>, error: Option<&io::Error>) {
+        let key = (to.origin.clone(), to.trust.map(|trust| *trust.id()));
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
             None => {
@@ -193,7 +203,7 @@ impl Connector {
             Some(error) => {
                 if reported.len() < MAX_REPORTED && reported.insert(key) {
                     warn!(
-                        backend = %peer.origin, %error,
+                        backend = %to.origin, %error,
                         "no TLS with the backend; its certificate has to be valid for the host of its \
                          URL (or backend-name of the options), and signed by an authority of the \
                          system or of server.backendCa (or backend-ca), or be listed there itself"
@@ -302,7 +312,7 @@ fn is_local(address: IpAddr) -> bool {
 }
 
 /// Whether a backend refused TLS because none of the protocols offered is one of its own.
-pub(super) fn refuses_protocols(error: &ConnectError) -> bool {
+pub fn refuses_protocols(error: &ConnectError) -> bool {
     let ConnectError::Tls { source, .. } = error else { return false };
     let error = source.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     let alert = rustls::AlertDescription::NoApplicationProtocol;
@@ -325,12 +335,11 @@ mod tests {
 
     use shared::backend::BackendUrl;
 
-    use super::{Clock, ConnectError, Connector, Guard, Peer};
+    use super::{Clock, ConnectError, Connector, Destination, Guard};
     use crate::descriptors::Descriptors;
-    use crate::upstream::Purpose;
 
-    fn peer(origin: &shared::backend::Origin) -> Peer<'_> {
-        Peer { origin, trust: None, purpose: Purpose::Exchange, connect_timeout: None, bound: None }
+    fn to(origin: &shared::backend::Origin) -> Destination<'_> {
+        Destination { origin, trust: None, connect_timeout: None }
     }
 
     fn connector() -> Connector {
@@ -348,7 +357,7 @@ mod tests {
         let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
         for _ in 0..2 {
-            let stream = connector.connect(peer(&origin), true).await.unwrap();
+            let stream = connector.connect(to(&origin), true).await.unwrap();
             assert_eq!(
                 stream.socket().unwrap().peer_addr().unwrap(),
                 listener.local_addr().unwrap()
@@ -363,10 +372,10 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let origin = BackendUrl::parse(url.as_bytes()).unwrap().origin;
-        let error = connector.connect(peer(&origin), true).await.unwrap_err();
+        let error = connector.connect(to(&origin), true).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
         let origin = BackendUrl::parse(b"http://no-such-host.invalid").unwrap().origin;
-        let error = connector.connect(peer(&origin), true).await.unwrap_err();
+        let error = connector.connect(to(&origin), true).await.unwrap_err();
         assert!(
             matches!(error, ConnectError::Resolve { .. } | ConnectError::TimedOut(_)),
             "{error:?}"

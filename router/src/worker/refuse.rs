@@ -15,11 +15,6 @@ use crate::listen::preface::PrefaceError;
 use crate::proxy::{Client, Settings, Shared};
 use crate::route::Millis;
 
-/// The answer to a client that began a request and did not finish its head in time. Written
-/// past hyper, which has no response to a request that is not there.
-pub(super) const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\
-    Connection: close\r\n\r\n";
-
 /// The answer to a connection beyond a limit, as far as a socket takes it at once.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
     Retry-After: 1\r\nConnection: close\r\n\r\n";
@@ -43,13 +38,6 @@ impl Acceptor {
     pub(super) fn log_refusal(&self, peer: SocketAddr, status: StatusCode, bytes: u64) {
         log(&self.shared, &self.settings.load(), peer, (status, bytes, 0));
     }
-}
-
-/// Answers 408 to a client that began the first line and did not go on.
-pub(super) fn end_late(stream: &TcpStream, client: &Client) {
-    let written = stream.try_write(REQUEST_TIMEOUT).unwrap_or(0);
-    let waited = client.connection.head_timeout();
-    log_for(client, StatusCode::REQUEST_TIMEOUT, written as u64, waited);
 }
 
 /// Writes the line of a request that was refused before its head was read.

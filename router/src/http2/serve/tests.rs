@@ -38,7 +38,7 @@ fn state() -> Arc<Connection> {
     let address: std::net::SocketAddr = "127.0.0.1:1".parse().unwrap();
     let ticket = Arc::new(Clients::default()).admit(address.ip(), true, &limits).unwrap();
     let (clock, load) = (Arc::new(Clock::new()), Arc::new(Load::default()));
-    Connection::new(address, address, clock, load, &limits, ticket)
+    Connection::new(address, clock, load, &limits, ticket)
 }
 
 /// A connection whose requests are answered by `answer`.
@@ -150,6 +150,7 @@ async fn read_request(stream: &mut ClientStream) -> io::Result<String> {
 async fn echo(mut opened: Opened, state: Arc<Connection>) {
     // Or it would count as given up.
     state.begin_streaming(None);
+    state.note_answered();
     let stream = &mut opened.stream;
     let request = read_request(stream).await.unwrap();
     let size = request.split_once("?").unwrap().1.split_once(' ').unwrap().0.parse().unwrap();

@@ -213,18 +213,17 @@ impl State {
 
     /// Those that requests take turns with: the ones of the family that the resolver puts first (RFC 6724),
     /// as far as they answer.
-    fn preferred(&self, now: Millis) -> Vec<IpAddr> {
-        let answering = self.addresses.iter().copied().filter(|a| !self.is_avoided(*a, now));
-        let mut preferred: Vec<IpAddr> = answering.collect();
-        if let Some(first) = preferred.first().copied() {
-            preferred.retain(|address| address.is_ipv4() == first.is_ipv4());
-        }
-        preferred
+    fn preferred(&self, now: Millis) -> impl Iterator<Item = IpAddr> {
+        let mut family = None;
+        self.addresses.iter().copied().filter(move |address| {
+            !self.is_avoided(*address, now)
+                && *family.get_or_insert_with(|| address.is_ipv4()) == address.is_ipv4()
+        })
     }
 
     /// All addresses, the one whose `turn` it is first and those that do not answer last.
     pub(super) fn in_order(&self, turn: usize, now: Millis) -> Vec<IpAddr> {
-        let mut order = self.preferred(now);
+        let mut order: Vec<IpAddr> = self.preferred(now).collect();
         if !order.is_empty() {
             let start = turn % order.len();
             order.rotate_left(start);
@@ -241,11 +240,12 @@ impl State {
 
     /// The address whose `turn` it is, if there are several to take turns with.
     pub(super) fn target(&self, turn: usize, now: Millis) -> Option<IpAddr> {
-        let preferred = self.preferred(now);
-        if preferred.len() < 2 {
+        // Asked for each request: two passes allocate nothing.
+        let count = self.preferred(now).count();
+        if count < 2 {
             return None;
         }
-        preferred.get(turn % preferred.len()).copied()
+        self.preferred(now).nth(turn % count)
     }
 }
 

@@ -11,13 +11,12 @@ use std::sync::{Arc, Mutex, Weak};
 use shared::backend::Origin;
 use shared::lock::lock;
 
-use super::Exchange;
-use super::pool::Pool;
+use super::backend::{BackendConnection, Pool};
 
 /// The idle backend connection that belongs to a client connection, if there is one. One is enough: a client
 /// that logs in at a second backend logs in again when it returns to the first.
 #[derive(Debug, Default)]
-pub struct Bound {
+pub struct BoundConnection {
     /// Whether `held` is worth its lock: most clients never log in. Both are changed by the worker's own
     /// thread only.
     is_held: AtomicBool,
@@ -26,7 +25,7 @@ pub struct Bound {
 
 #[derive(Debug)]
 struct Held {
-    exchange: Box<Exchange>,
+    connection: Box<BackendConnection>,
     pool: Arc<Pool>,
     /// Its slot in `pool`.
     slot: Slot,
@@ -51,7 +50,7 @@ struct Slot {
 #[derive(Debug, Default)]
 struct Holders {
     next: u64,
-    by_slot: BTreeMap<Slot, Weak<Bound>>,
+    by_slot: BTreeMap<Slot, Weak<BoundConnection>>,
 }
 
 impl Slots {
@@ -61,7 +60,11 @@ impl Slots {
 
     /// A slot for `holder`, and who has to give up its own for that, if anybody. None when all belong to clients
     /// that have logged in and `holder` has not.
-    fn take(&self, holder: &Arc<Bound>, has_logged_in: bool) -> Option<(Slot, Option<Arc<Bound>>)> {
+    fn take(
+        &self,
+        holder: &Arc<BoundConnection>,
+        has_logged_in: bool,
+    ) -> Option<(Slot, Option<Arc<BoundConnection>>)> {
         let mut holders = lock(&self.holders);
         let mut first = None;
         if holders.by_slot.len() >= self.most {
@@ -80,7 +83,7 @@ impl Slots {
     }
 }
 
-impl Bound {
+impl BoundConnection {
     /// What `find` makes of the backend that the connection leads to.
     pub fn at<T>(&self, find: impl FnOnce(&Origin) -> Option<T>) -> Option<T> {
         if !self.is_held.load(Ordering::Relaxed) {
@@ -91,29 +94,29 @@ impl Bound {
 
     /// The connection, if it is one of `pool`. A pool stands for a backend and the rule that its certificate
     /// is verified by.
-    pub(super) fn take(&self, pool: &Arc<Pool>) -> Option<Box<Exchange>> {
+    pub(super) fn take(&self, pool: &Arc<Pool>) -> Option<Box<BackendConnection>> {
         if !self.is_held.load(Ordering::Relaxed) {
             return None;
         }
         let mut held = lock(&self.held);
-        let Held { exchange, pool, slot } = held.take_if(|held| Arc::ptr_eq(&held.pool, pool))?;
+        let Held { connection, pool, slot } = held.take_if(|held| Arc::ptr_eq(&held.pool, pool))?;
         self.is_held.store(false, Ordering::Relaxed);
         pool.bound.put_back(slot);
-        Some(exchange)
+        Some(connection)
     }
 
     /// Keeps a connection until the client's next request, in place of one that is kept already. When
     /// clients hold as many as `maxSockets` allows, another one is closed, and its client has to log in again:
     /// idle clients must not keep others from logging in.
-    pub(super) fn keep(self: &Arc<Self>, exchange: Box<Exchange>, pool: &Arc<Pool>) {
-        let slot = pool.bound.take(self, exchange.has_logged_in);
+    pub(super) fn keep(self: &Arc<Self>, connection: Box<BackendConnection>, pool: &Arc<Pool>) {
+        let slot = pool.bound.take(self, connection.has_logged_in);
         if let Some((_, Some(other))) = &slot {
             // It has its slot no more.
             let closed = lock(&other.held).take();
             other.is_held.store(false, Ordering::Relaxed);
             drop(closed);
         }
-        let held = slot.map(|(slot, _)| Held { exchange, pool: Arc::clone(pool), slot });
+        let held = slot.map(|(slot, _)| Held { connection, pool: Arc::clone(pool), slot });
         self.is_held.store(held.is_some(), Ordering::Relaxed);
         let replaced = std::mem::replace(&mut *lock(&self.held), held);
         if let Some(replaced) = replaced {
@@ -122,7 +125,7 @@ impl Bound {
     }
 }
 
-impl Drop for Bound {
+impl Drop for BoundConnection {
     fn drop(&mut self) {
         if let Some(held) = lock(&self.held).take() {
             held.pool.bound.put_back(held.slot);
@@ -134,12 +137,12 @@ impl Drop for Bound {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Bound, Slots};
+    use super::{BoundConnection, Slots};
 
     #[test]
     fn slots_are_bounded_and_those_who_lose_least_make_room() {
         let slots = Slots::new(2);
-        let clients = [(); 5].map(|()| Arc::new(Bound::default()));
+        let clients = [(); 5].map(|()| Arc::new(BoundConnection::default()));
         let [one, two, three, four, five] = &clients;
         let take = |client, has_logged_in| {
             let (slot, other) = slots.take(client, has_logged_in)?;
