@@ -109,8 +109,9 @@ impl Conn {
             Ok(()) => body.complete = true,
             Err(error) if is_cut(&error) => {
                 // What came before the cut still counts as seen.
+                let mut rest = std::mem::take(&mut self.unread);
                 if framing != Framing::Chunked {
-                    body.data.append(&mut self.unread);
+                    body.data.append(&mut rest);
                     body.raw.clone_from(&body.data);
                 }
                 body.complete =

@@ -349,15 +349,20 @@ fn ours_refused_connections_are_logged() {
 
     let late = |builder: Builder| builder.set("server.headTimeout", 0.2).start();
     let router = late(Router::builder(&redis).set("http.h2c", true));
-    for start in ["GET / HTTP/1.1\r\nHost: a.te", "P", "PRI * HTTP/2.0\r\n"] {
+    for (start, request) in [
+        ("GET / HTTP/1.1\r\nHost: a.te", "GET / HTTP/1.1"),
+        ("P", "-"),
+        ("PRI * HTTP/2.0\r\n", "-"),
+    ] {
         let before = std::fs::read_to_string(router.path("access.log")).unwrap_or_default();
         let mut client = Client::connect(router.addr());
         let answer = client.send(start).response();
         assert_eq!(answer.status(), 408, "{start:?}");
         let lines = router.access_log(before.lines().count() + 1);
         let line = parse(lines.last().expect("a line"));
-        assert_eq!((line.request.as_str(), line.status), ("-", 408), "{start:?}");
-        assert_eq!((line.bytes, line.total.as_str()), (answer.wire_size(), "0.2"), "{start:?}");
+        assert_eq!((line.request.as_str(), line.status), (request, 408), "{start:?}");
+        assert_eq!(line.bytes, answer.wire_size(), "{start:?}");
+        assert!(line.total.starts_with("0.2"), "{start:?}: {}", line.total);
     }
     // Who says nothing at all has asked for nothing.
     let router = late(Router::builder(&redis).set("server.firstByteTimeout", 0.2));
@@ -379,7 +384,6 @@ fn ours_a_refused_connection_has_the_field_of_the_request_id() {
 
 /// Each with its line, whatever is wrong with it.
 #[test]
-#[ignore = "hyper answers these before any code of ours sees a request; the message layer (`http1`) brings the line"]
 fn ours_malformed_requests_are_logged() {
     let (_redis, _backend, router) = stage();
     let long = format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "x".repeat(70_000));

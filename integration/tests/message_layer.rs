@@ -1,6 +1,4 @@
-//! What nginx does with messages of HTTP/1 and the router cannot while hyper reads and writes them: each wish
-//! as a test that is ignored with its reason, until the data path has a message layer of its own
-//! (`router::http1`).
+//! What nginx does with messages of HTTP/1, and libraries between the socket and the proxy often do not.
 
 use integration::backend::Backend;
 use integration::client::Client;
@@ -30,7 +28,6 @@ fn close_beside_keep_alive_closes_and_is_the_only_option() {
 /// RFC 9112 6.3: an answer of unknown length ends with the connection, so a client of HTTP/1.0 must not be
 /// told that it goes on.
 #[test]
-#[ignore = "hyper says keep-alive to a client of HTTP/1.0 and closes after a body of unknown length"]
 fn http_1_0_keep_alive_is_not_promised_with_a_body_of_unknown_length() {
     let raw = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let backend = Backend::answering("b", raw);
@@ -45,7 +42,6 @@ fn http_1_0_keep_alive_is_not_promised_with_a_body_of_unknown_length() {
 
 /// nginx and HAProxy pass it on as it came.
 #[test]
-#[ignore = "the type of hyper's targets refuses quotes and braces in a query with 400"]
 fn quotes_and_braces_in_a_query_are_passed_on() {
     let backend = Backend::start("b");
     let (_redis, router) = stage(&backend);
@@ -56,7 +52,6 @@ fn quotes_and_braces_in_a_query_are_passed_on() {
 
 /// RFC 9110 8.6: a 304 may say how long the answer 200 would have been.
 #[test]
-#[ignore = "hyper removes Content-Length from a 304"]
 fn a_304_keeps_its_content_length() {
     let backend =
         Backend::answering("b", "HTTP/1.1 304 Not Modified\r\nContent-Length: 42\r\n\r\n");
@@ -68,7 +63,6 @@ fn a_304_keeps_its_content_length() {
 
 /// Some clients and servers of old depend on it.
 #[test]
-#[ignore = "hyper writes the names of header fields in lower case and moves lines of one name together"]
 fn names_of_fields_keep_their_case_and_order() {
     let backend = Backend::answering(
         "b",
@@ -89,7 +83,6 @@ fn names_of_fields_keep_their_case_and_order() {
 
 /// RFC 9110 15.5.15: a target that is larger than the buffer of heads.
 #[test]
-#[ignore = "hyper answers 431 to a head that fills its buffer, whatever part of it is long"]
 fn a_target_above_the_buffer_gets_414() {
     let backend = Backend::start("b");
     let (_redis, router) = stage(&backend);
@@ -101,7 +94,6 @@ fn a_target_above_the_buffer_gets_414() {
 
 /// RFC 9112 3.2.4: the asterisk form stays one, and is what the absolute form without a path becomes.
 #[test]
-#[ignore = "hyper's targets make `/` of `OPTIONS http://host`"]
 fn options_for_the_whole_server_stay_so() {
     let backend = Backend::start("b");
     let (_redis, router) = stage(&backend);
@@ -117,7 +109,6 @@ fn options_for_the_whole_server_stay_so() {
 
 /// RFC 9112 6.3: two lengths that are written differently may be read differently.
 #[test]
-#[ignore = "hyper joins `Content-Length: 3` and `003`"]
 fn lengths_that_are_written_differently_are_refused() {
     let backend = Backend::start("b");
     let (_redis, router) = stage(&backend);
