@@ -353,6 +353,7 @@ impl App {
                 shared: Arc::new(Shared {
                     table: Arc::clone(&table),
                     pools: Pools::new(Arc::clone(&connector), config.max_sockets, queue_time),
+                    connections: Arc::default(),
                     buffers: Buffers::default(),
                     dates: Dates::default(),
                     work: FreeWork::default(),

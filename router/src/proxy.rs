@@ -13,7 +13,7 @@ use crate::access_log::Sink;
 use crate::buffers::Buffers;
 use crate::client_io::ClientIo;
 use crate::clock::Clock;
-use crate::connection::Connection;
+use crate::connection::{Connection, Connections};
 use crate::dead_marks::DeadMarks;
 use crate::host_failures::HostFailures;
 use crate::http1::error::RequestError;
@@ -152,6 +152,8 @@ pub struct Shared {
     pub table: Arc<Table>,
     /// Connections to backends.
     pub pools: Pools,
+    /// The client connections of the worker.
+    pub connections: Arc<Connections>,
     /// Buffers for bytes under way.
     pub buffers: Buffers,
     /// What requests take while they are under way.
@@ -217,6 +219,26 @@ pub enum Protocol {
 }
 
 impl Client {
+    /// A client that has connected just now; it is counted as long as its connection is one of HTTP.
+    pub fn new(
+        shared: &Arc<Shared>,
+        settings: Arc<Settings>,
+        connection: Arc<Connection>,
+        info: ClientInfo,
+        may_begin_http2: bool,
+    ) -> Self {
+        shared.counters.connections.add();
+        Self {
+            shared: Arc::clone(shared),
+            settings,
+            connection,
+            info,
+            tls: None,
+            bound: OnceLock::new(),
+            protocol: Protocol::Http1 { may_begin_http2 },
+        }
+    }
+
     /// The same client as one of many requests sees it that a connection of HTTP/2 carries.
     #[must_use]
     pub fn for_stream(&self, stream: Arc<Connection>, refusal: Option<ProxyError>) -> Self {
@@ -240,5 +262,13 @@ impl Client {
     fn is_last(&self) -> bool {
         let most = self.settings.limits.max_requests_per_connection;
         most.is_some_and(|most| self.connection.requests() >= most) || self.connection.is_draining()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.is_http2() {
+            self.shared.counters.connections_ended.add();
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use tracing::{debug, warn};
 use crate::client_io::ClientIo;
 use crate::clients::{Clients, Refusal};
 use crate::clock::TICK;
-use crate::connection::{Connection, Connections, Load};
+use crate::connection::{Connection, Load};
 use crate::descriptors::{Descriptors, Room};
 use crate::listen::preface;
 use crate::listen::proxy_protocol::Addresses;
-use crate::metrics::{Counters, HandshakeFailure};
-use crate::proxy::{Client, Ended, Protocol, Settings, Shared, serve};
+use crate::metrics::HandshakeFailure;
+use crate::proxy::{Client, Ended, Settings, Shared, serve};
 use crate::tls::{HandshakeError, Session, Terminator};
 
 /// Time for a TLS handshake.
@@ -102,8 +102,7 @@ impl Worker {
 
     async fn serve(self) -> io::Result<()> {
         let tracker = TaskTracker::new();
-        let connections = Arc::new(Connections::default());
-        drop(tokio::spawn(sweep(Arc::clone(&self.shared), Arc::clone(&connections))));
+        drop(tokio::spawn(sweep(Arc::clone(&self.shared))));
         let acceptors = TaskTracker::new();
         let load = Arc::<Load>::default();
         for Listening { socket, has_preface, tls } in self.sockets {
@@ -111,7 +110,6 @@ impl Worker {
             let acceptor = Acceptor {
                 shared: Arc::clone(&self.shared),
                 settings: Arc::clone(&self.settings),
-                connections: Arc::clone(&connections),
                 clients: Arc::clone(&self.clients),
                 descriptors: self.descriptors,
                 load: Arc::clone(&load),
@@ -126,13 +124,13 @@ impl Worker {
         }
         acceptors.close();
         acceptors.wait().await;
-        connections.drain();
+        self.shared.connections.drain();
         tracker.close();
         // A request that is on its way to an idle connection would be lost by closing it now. For
         // a moment such requests are answered, with `Connection: close`.
         let idle = async {
             let _all_ended = tokio::time::timeout(IDLE_GRACE, tracker.wait()).await;
-            connections.close_idle();
+            self.shared.connections.close_idle();
             std::future::pending::<()>().await;
         };
         let tunnels = &self.shared.tunnels.tracker;
@@ -154,7 +152,8 @@ impl Worker {
 }
 
 /// Enforces the time limits of client connections and of idle connections to backends.
-async fn sweep(shared: Arc<Shared>, connections: Arc<Connections>) {
+async fn sweep(shared: Arc<Shared>) {
+    let connections = &shared.connections;
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut count = 0_u32;
@@ -218,7 +217,6 @@ mod refuse;
 struct Acceptor {
     shared: Arc<Shared>,
     settings: Arc<ArcSwap<Settings>>,
-    connections: Arc<Connections>,
     clients: Arc<Clients>,
     descriptors: Descriptors,
     load: Arc<Load>,
@@ -310,57 +308,25 @@ impl Acceptor {
             &settings.limits,
             ticket,
         );
-        self.connections.add(&connection);
-        let client = Client {
-            shared: Arc::clone(&self.shared),
-            info: settings.client_info(peer, local, self.tls.is_some()),
-            settings,
-            connection,
-            tls: None,
-            bound: OnceLock::new(),
-            protocol: Protocol::Http1 { may_begin_http2: self.h2c && self.tls.is_none() },
-        };
-        let connections = Arc::clone(&self.connections);
+        self.shared.connections.add(&connection);
+        let info = settings.client_info(peer, local, self.tls.is_some());
+        let may_begin_http2 = self.h2c && self.tls.is_none();
+        let client = Client::new(&self.shared, settings, connection, info, may_begin_http2);
         match self.tls.clone() {
-            None => drop(self.tracker.spawn(converse(
-                ClientIo::new(stream.into()),
-                client,
-                connections,
-            ))),
-            Some(tls) => drop(self.tracker.spawn(serve_tls(stream, client, tls, connections))),
+            None => drop(self.tracker.spawn(converse(ClientIo::new(stream.into()), client))),
+            Some(tls) => drop(self.tracker.spawn(serve_tls(stream, client, tls))),
         }
     }
 
     /// Ends the connections of this worker that have been idle for longest, once a tick.
     fn make_room(&self) {
         let count = self.descriptors.given_way_at_once();
-        wake(&self.connections.give_way(self.shared.clock.coarse(), count));
-    }
-}
-
-/// Counts a connection as long as it lives.
-struct Open(Arc<Counters>);
-
-impl Open {
-    fn new(counters: &Arc<Counters>) -> Self {
-        counters.connections.add();
-        Self(Arc::clone(counters))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.connections_ended.add();
+        wake(&self.shared.connections.give_way(self.shared.clock.coarse(), count));
     }
 }
 
 /// Makes the connection an encrypted one, which costs nobody else's connection a wait.
-async fn serve_tls(
-    stream: TcpStream,
-    mut client: Client,
-    tls: Terminator,
-    connections: Arc<Connections>,
-) {
+async fn serve_tls(stream: TcpStream, mut client: Client, tls: Terminator) {
     let accepted = {
         let connection = &client.connection;
         connection.allow_for(Some(HANDSHAKE_TIMEOUT));
@@ -401,27 +367,27 @@ async fn serve_tls(
             client.tls = Some(Arc::new(session));
             client.connection.await_first_request();
             match stream.speaks_http2() {
-                true => {
-                    let _open = Open::new(&client.shared.counters);
-                    Box::pin(http2::serve(stream, Vec::new(), client, connections)).await;
-                }
-                false => Box::pin(converse(ClientIo::new(stream), client, connections)).await,
+                true => Box::pin(http2::serve(stream, Vec::new(), client)).await,
+                false => Box::pin(converse(ClientIo::new(stream), client)).await,
             }
         }
     }
 }
 
 /// Serves a connection that begins as one of HTTP/1, whatever becomes of it.
-async fn converse(mut io: ClientIo, client: Client, connections: Arc<Connections>) {
-    let _open = Open::new(&client.shared.counters);
-    match serve(&mut io, &client).await {
-        Ended::Closed => {}
-        Ended::Http2(early) => {
-            Box::pin(http2::serve(io.into_stream(), early, client, connections)).await;
-        }
-        Ended::Tunnel(tunnel) => {
-            let (shared, connection) = (&client.shared, Arc::clone(&client.connection));
-            shared.tunnels.spawn(io.into_stream(), *tunnel, connection, shared.sink.clone());
+// A block, not an async function: the parameters of those are kept twice.
+#[allow(clippy::manual_async_fn, reason = "said above")]
+fn converse(mut io: ClientIo, client: Client) -> impl Future<Output = ()> + Send {
+    async move {
+        match serve(&mut io, &client).await {
+            Ended::Closed => {}
+            Ended::Http2(early) => {
+                Box::pin(http2::serve(io.into_stream(), early, client)).await;
+            }
+            Ended::Tunnel(tunnel) => {
+                let (shared, connection) = (&client.shared, Arc::clone(&client.connection));
+                shared.tunnels.spawn(io.into_stream(), *tunnel, connection, shared.sink.clone());
+            }
         }
     }
 }
@@ -430,7 +396,7 @@ async fn converse(mut io: ClientIo, client: Client, connections: Arc<Connections
 mod tests {
     use super::{Connection, converse};
 
-    fn task_size<A, B, C, F>(_task: impl Fn(A, B, C) -> F) -> usize {
+    fn task_size<A, B, F>(_task: impl Fn(A, B) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -74,7 +74,7 @@ pub(super) async fn balance(
             let pausing = tokio::time::sleep(pause);
             while_client_waits(io, cx.client, &mut cx.work.input, pausing).await?;
         }
-        cx.backend_started.get_or_insert_with(|| shared.clock.now());
+        cx.note_backend();
         match attempt(io, state, cx, route, url).await {
             Ok((backend, head, tunnel)) => {
                 let cookie = sticky_cookie(cx, route, index, sticky);
@@ -276,8 +276,7 @@ fn begin(cx: &mut RequestContext<'_>, route: &Route, backend: &mut PooledConnect
     if cx.facts.logs_in {
         backend.log_in(bound(cx));
     }
-    let head = encode(cx, route);
-    cx.work.upload.attempt(head, cx.accepted.consumed, backend.is_http2());
+    encode(cx, route, backend.is_http2());
     cx.work.download.attempt();
 }
 
@@ -293,27 +292,27 @@ fn closes(cx: &RequestContext<'_>, route: &Route) -> bool {
 }
 
 /// Encodes the head for the backend.
-fn encode(cx: &RequestContext<'_>, route: &Route) -> Vec<u8> {
-    let (head, buf) = (&cx.work.head, &cx.work.input[..]);
-    let mut out = cx.client.shared.buffers.small();
+fn encode(cx: &mut RequestContext<'_>, route: &Route, keeps_body: bool) {
+    let close = closes(cx, route);
+    let work = &mut *cx.work;
+    let (head, buf) = (&work.head, &work.input[..]);
+    let out = work.upload.attempt(cx.accepted.consumed, keeps_body);
     // Every accepted request has it.
-    let Some(forwarding) = &cx.forwarding else { return out };
-    write_request(
-        &mut out,
-        &Outgoing {
-            head,
-            buf,
-            options: cx.accepted.options,
-            body: cx.accepted.body,
-            host: cx.has_authority.then(|| cx.host_text()),
-            forwarding,
-            ids: cx.ids.as_ref(),
-            hops: cx.hops,
-            upgrade: cx.facts.upgrade.map(|upgrade| upgrade.of(buf)),
-            close: closes(cx, route),
-        },
-    );
-    out
+    let Some(forwarding) = &cx.forwarding else { return };
+    let authority = || head.target.authority().of(buf);
+    let outgoing = Outgoing {
+        head,
+        buf,
+        options: cx.accepted.options,
+        body: cx.accepted.body,
+        host: cx.has_authority.then(authority),
+        forwarding,
+        ids: cx.ids.as_ref(),
+        hops: cx.hops,
+        upgrade: cx.facts.upgrade.map(|upgrade| upgrade.of(buf)),
+        close,
+    };
+    write_request(out, &outgoing);
 }
 
 /// Counts the tunnel that an upgrade would become.

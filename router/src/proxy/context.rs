@@ -46,6 +46,8 @@ pub struct RequestContext<'w> {
     pub failed_index: Option<usize>,
     /// When its head was complete.
     pub started: Millis,
+    /// Something was waited for since.
+    pub has_waited: bool,
     /// When a backend was first turned to.
     pub backend_started: Option<Millis>,
     /// Of the response; 0 before there is one.
@@ -104,6 +106,7 @@ impl<'w> RequestContext<'w> {
             is_https: false,
             failed_index: None,
             started: shared.clock.now().saturating_sub(waited),
+            has_waited: false,
             backend_started: None,
             status: 0,
             bytes_sent: 0,
@@ -129,6 +132,15 @@ impl<'w> RequestContext<'w> {
         let work = &mut *self.work;
         self.consumed = work.upload.finish(&mut work.input, &self.client.shared.buffers);
         work.download.attempt();
+    }
+
+    /// A backend is turned to.
+    pub fn note_backend(&mut self) {
+        if self.backend_started.is_none() {
+            // To read the clock twice in a few microseconds is not worth its instructions.
+            let now = if self.has_waited { self.client.shared.clock.now() } else { self.started };
+            self.backend_started = Some(now);
+        }
     }
 
     /// Takes the log line over, for a tunnel that logs its own end.

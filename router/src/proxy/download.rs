@@ -9,6 +9,7 @@ use bytes::BufMut as _;
 use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
+use super::upload::MAX_KEPT;
 use crate::buffers::{Buffers, LARGE};
 use crate::client_io::ClientIo;
 use crate::http1::body::{End, Output};
@@ -106,18 +107,12 @@ impl Download {
     }
 
     /// Where heads are encoded to.
-    pub fn out(&mut self, buffers: &Buffers) -> &mut Vec<u8> {
-        if self.pending.capacity() == 0 {
-            self.pending = buffers.small();
-        }
+    pub fn out(&mut self) -> &mut Vec<u8> {
         &mut self.pending
     }
 
     /// Both: what was read and is not decoded, and where heads are encoded to.
-    pub fn rest_and_out(&mut self, buffers: &Buffers) -> (&[u8], &mut Vec<u8>) {
-        if self.pending.capacity() == 0 {
-            self.pending = buffers.small();
-        }
+    pub fn rest_and_out(&mut self) -> (&[u8], &mut Vec<u8>) {
         (self.input.get(self.at..).unwrap_or_default(), &mut self.pending)
     }
 
@@ -135,10 +130,22 @@ impl Download {
 
     /// Hands the buffers back.
     pub fn finish(&mut self, buffers: &Buffers) {
-        buffers.give_back(std::mem::take(&mut self.input));
-        buffers.give_back(std::mem::take(&mut self.pending));
+        if self.input.capacity() > 0 {
+            buffers.give_back(std::mem::take(&mut self.input));
+        }
+        self.pending.clear();
         self.written = 0;
         self.attempt();
+    }
+
+    /// Forgets everything but a buffer for ordinary heads.
+    pub fn reset(&mut self) {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.clear();
+        if pending.capacity() > MAX_KEPT {
+            pending = Vec::new();
+        }
+        *self = Self { pending, ..Self::default() };
     }
 
     /// Reads a head, informational or not. Its bytes are those of [`Download::rest`].

@@ -166,8 +166,7 @@ impl Exchange<'_, '_> {
         } else {
             let work = &mut *self.cx.work;
             if self.state.takes_informational() && work.download.takes_informational() {
-                let buffers = &self.cx.client.shared.buffers;
-                let (buf, out) = work.download.rest_and_out(buffers);
+                let (buf, out) = work.download.rest_and_out();
                 write_informational(out, &work.response, buf);
             }
         }
@@ -180,8 +179,7 @@ impl Exchange<'_, '_> {
         if work.upload.is_held() {
             work.upload.release();
             if self.state.take_continue() {
-                let buffers = &self.cx.client.shared.buffers;
-                work.download.out(buffers).extend_from_slice(CONTINUE);
+                work.download.out().extend_from_slice(CONTINUE);
             }
         }
     }

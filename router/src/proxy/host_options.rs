@@ -51,6 +51,7 @@ async fn authenticate(
 ) -> Result<(), ProxyError> {
     let credentials = credentials(&cx.work.head, &cx.work.input);
     let Some((name, password)) = credentials else { return Err(ProxyError::Unauthorized) };
+    cx.has_waited = true;
     let checking = cx.client.shared.passwords.check(users, &name, &password);
     match while_client_waits(io, cx.client, &mut cx.work.input, checking).await? {
         Verdict::Right => Ok(()),

@@ -42,6 +42,7 @@ pub(super) async fn look_up(
     let route = match lookup {
         Lookup::Hit(route) => route,
         Lookup::Miss(host) => {
+            cx.has_waited = true;
             let loading = Box::pin(cx.client.shared.table.load(&host));
             let loaded = while_client_waits(io, cx.client, &mut cx.work.input, loading).await?;
             loaded.map_err(ProxyError::Store)?

@@ -175,7 +175,7 @@ async fn answer(
     cx.client.connection.begin_streaming(cx.client.settings.tcp_timeout);
     let shared = &cx.client.shared;
     // Behind informational responses that the client has not taken yet.
-    let out = cx.work.download.out(&shared.buffers);
+    let out = cx.work.download.out();
     let reason = StatusCode::from_u16(page.status).ok();
     let reason = reason.and_then(|status| status.canonical_reason()).unwrap_or_default();
     let mut writer = HeadWriter::response(out, page.status, reason.as_bytes(), plan.announce);

@@ -151,7 +151,7 @@ fn encode(
             && !cx.client.is_http2(),
         extra: &debug,
     };
-    let (buf, out) = work.download.rest_and_out(&shared.buffers);
+    let (buf, out) = work.download.rest_and_out();
     write_response(out, head, buf, options, &edits);
 }
 

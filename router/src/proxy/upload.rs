@@ -18,6 +18,8 @@ use crate::http1::server::{self, Awaited, EndOfInput};
 use crate::pool::BackendConnection;
 use crate::stream::write_parts;
 
+/// A buffer for heads that has grown beyond this is freed.
+pub(super) const MAX_KEPT: usize = 4 * 1024;
 /// Parts of a body up to this many bytes are copied behind the head, to be sent with it in one plain write.
 const MAX_COPIED: usize = 2 * 1024;
 
@@ -78,12 +80,13 @@ impl Upload {
         self.rewind(body_at);
     }
 
-    /// Begins an attempt with `head`, encoded in a buffer of the worker. `keeps`: the backend may refuse the
+    /// Begins an attempt; its head is to be encoded into what is returned. `keeps`: the backend may refuse the
     /// request after all of it was written, so what fits is kept. What an attempt before has read of the body
     /// is read again.
-    pub fn attempt(&mut self, head: Vec<u8>, body_at: usize, keeps: bool) {
+    pub fn attempt(&mut self, body_at: usize, keeps: bool) -> &mut Vec<u8> {
         self.rewind(body_at);
-        (self.pending, self.keeps) = (head, keeps);
+        self.keeps = keeps;
+        &mut self.pending
     }
 
     fn rewind(&mut self, body_at: usize) {
@@ -118,11 +121,22 @@ impl Upload {
         self.is_whole && (self.source == Source::Input || self.at == self.body.len())
     }
 
+    /// Forgets everything but a buffer for ordinary heads.
+    pub fn reset(&mut self) {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.clear();
+        if pending.capacity() > MAX_KEPT {
+            pending = Vec::new();
+        }
+        *self = Self { pending, ..Self::default() };
+    }
+
     /// Hands the buffers back. Returns how far `input` was decoded; what was read beyond the body is behind it.
     pub fn finish(&mut self, input: &mut Vec<u8>, buffers: &Buffers) -> usize {
         let at = self.return_rest(input);
-        buffers.give_back(std::mem::take(&mut self.body));
-        buffers.give_back(std::mem::take(&mut self.pending));
+        if self.body.capacity() > 0 {
+            buffers.give_back(std::mem::take(&mut self.body));
+        }
         at
     }
 
@@ -173,7 +187,6 @@ impl Upload {
                 if !self.keeps {
                     self.return_rest(sides.input);
                 }
-                sides.buffers.give_back(std::mem::take(&mut self.pending));
             } else if self.is_held {
                 // What is held back is not the backend's fault; its deadline is the patience with it.
                 ready!(self.poll_flush(task, sides));

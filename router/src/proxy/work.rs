@@ -60,8 +60,8 @@ impl FreeWork {
         if work.input.capacity() == SMALL && free.len() < MAX_FREE {
             work.input.clear();
             work.head.clear();
-            work.upload = Upload::default();
-            work.download = Download::default();
+            work.upload.reset();
+            work.download.reset();
             free.push(work);
         }
     }

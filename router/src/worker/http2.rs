@@ -7,7 +7,6 @@ use hyper_util::rt::TokioIo;
 use tracing::debug;
 
 use crate::client_io::ClientIo;
-use crate::connection::Connections;
 use crate::http1::error::RequestError;
 use crate::http2::{EdgeError, EdgeLimits, Opened, Rewound, serve as serve_connection};
 use crate::proxy::error::ProxyError;
@@ -15,12 +14,7 @@ use crate::proxy::{Client, Ended, serve as serve_stream};
 use crate::stream::Stream;
 
 /// Serves the connection until it ends. `early` was read from it before.
-pub(super) async fn serve(
-    stream: Stream,
-    early: Vec<u8>,
-    client: Client,
-    connections: Arc<Connections>,
-) {
+pub(super) async fn serve(stream: Stream, early: Vec<u8>, client: Client) {
     let client = Arc::new(client);
     let limits = &client.settings.limits;
     let limits = EdgeLimits {
@@ -34,6 +28,7 @@ pub(super) async fn serve(
         let client = parent.for_stream(state, opened.refusal.map(refusal));
         answer(ClientIo::new(Stream::Virtual(Box::new(opened.stream))), client)
     };
+    let connections = Arc::clone(&client.shared.connections);
     let result = serve_connection(io, connection, connections, limits, answer).await;
     if let Err(error) = result {
         debug!(client.addr = %connection.peer, %error, "client connection ended");
