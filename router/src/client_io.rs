@@ -1,7 +1,7 @@
 //! The client's side of a connection: bytes in and out, without a system call or a buffer where there is
 //! nothing to read.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,29 +19,20 @@ pub struct ClientIo {
     stream: Stream,
     /// The last read filled its buffer: the stream may hold more that its socket knows nothing of (TLS).
     may_hold_more: bool,
-    /// It was accepted a moment ago, and has not been read.
-    is_fresh: bool,
 }
-
-/// Bytes of the first read of a connection: an ordinary head.
-const FIRST_READ: usize = 2 * 1024;
 
 impl ClientIo {
     /// Of a connection, or of one request of HTTP/2.
     pub fn new(stream: Stream) -> Self {
         // What a client sent right behind its handshake is decrypted already.
         let may_hold_more = matches!(stream, Stream::Tls(_));
-        let is_fresh = matches!(stream, Stream::Plain(_));
-        Self { stream, may_hold_more, is_fresh }
+        Self { stream, may_hold_more }
     }
 
     /// Waits until there is something to read, without a buffer. Now and then there is nothing after all:
     /// the read tells.
     pub fn poll_readable(&mut self, task: &mut Context<'_>) -> Poll<()> {
-        match self.may_hold_more || self.is_fresh {
-            true => Poll::Ready(()),
-            false => self.stream.poll_readable(task),
-        }
+        if self.may_hold_more { Poll::Ready(()) } else { self.stream.poll_readable(task) }
     }
 
     /// Reads at most `room` bytes, which `buffer` has to have room for, to its end. 0 is the end of the stream.
@@ -55,29 +46,9 @@ impl ClientIo {
         buffer: &mut Vec<u8>,
         room: usize,
     ) -> Poll<io::Result<usize>> {
-        if std::mem::take(&mut self.is_fresh)
-            && let Some(result) = self.read_at_once(buffer, room)
-        {
-            return Poll::Ready(result);
-        }
         let polled = poll_read_buf(Pin::new(&mut self.stream), task, &mut buffer.limit(room));
         self.may_hold_more = matches!(polled, Poll::Ready(Ok(count)) if count == room);
         polled
-    }
-
-    /// Reads what came with the connection, without waiting for the news that there is something. `None` if
-    /// there is nothing yet.
-    fn read_at_once(&self, buffer: &mut Vec<u8>, room: usize) -> Option<io::Result<usize>> {
-        let mut bytes = [0; FIRST_READ];
-        let window = bytes.get_mut(..room.min(FIRST_READ))?;
-        match (&*SockRef::from(self.stream.socket()?)).read(window) {
-            Ok(count) => {
-                buffer.extend_from_slice(window.get(..count).unwrap_or_default());
-                Some(Ok(count))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => Some(Err(error)),
-        }
     }
 
     /// The stream, to be written to.
