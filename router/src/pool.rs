@@ -161,9 +161,6 @@ impl Pools {
 
     /// A connection that was used before and is alive as far as can be known, if one is at hand.
     pub fn checkout_idle(&self, peer: Peer<'_>, now: Millis) -> Option<PooledConnection> {
-        if peer.keep_alive == KeepAlive::Off {
-            return None;
-        }
         let pool = self.pool(peer.to);
         let permit = Arc::clone(&pool.permits).try_acquire_owned().ok()?;
         let (connection, kept_for) = pool.take_idle(peer, now)?;
@@ -205,7 +202,8 @@ impl Pools {
             }
         };
         let mut sharing_soon = None;
-        if peer.purpose == Purpose::Exchange && pool.shares.load(Ordering::Relaxed) {
+        let may_share = peer.purpose == Purpose::Exchange && peer.keep_alive != KeepAlive::Off;
+        if may_share && pool.shares.load(Ordering::Relaxed) {
             sharing_soon = pool.sharing_soon.try_lock().ok();
             if sharing_soon.is_none() {
                 // For one connection only: should it fail or be full at once, everybody makes one.
@@ -216,6 +214,7 @@ impl Pools {
                 }
             }
         }
+        pool.make_room();
         let connection = match peer.purpose {
             Purpose::WebSocket => Box::pin(pool.connect_for_websocket(peer)).await?,
             Purpose::Dedicated | Purpose::Exchange | Purpose::Login | Purpose::Upgrade => {
@@ -324,3 +323,6 @@ impl PooledConnection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

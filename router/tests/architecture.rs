@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("snapshot", &["clock", "route", "table"]),
     ("http2", &["connection", "http1", "route", "stream", "upstream"]),
     ("upstream", &["clock", "descriptors", "route", "seldom", "stream"]),
-    ("pool", &["http1", "http2", "permit", "route", "stream", "upstream"]),
+    ("pool", &["clock", "descriptors", "http1", "http2", "permit", "route", "stream", "upstream"]),
     (
         "proxy",
         &[

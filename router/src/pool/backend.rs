@@ -19,6 +19,7 @@ use crate::http1::client;
 use crate::http2::sharing::{Shared, StreamSlot, StreamUsage};
 use crate::http2::{self, BackendStream};
 use crate::route::Millis;
+use crate::route::options::KeepAlive;
 use crate::stream::Stream;
 use crate::upstream::connect::{ConnectError, Connector, refuses_protocols};
 use crate::upstream::names::{Name, Reached};
@@ -77,8 +78,8 @@ pub(super) struct Pool {
     connector: Arc<Connector>,
     /// Of a backend that is no address.
     name: Option<Arc<Name>>,
-    /// One permit for each connection in use or being made. As a new connection is made only when
-    /// none is idle, this bounds all connections of the pool.
+    /// One permit for each connection in use or being made. With the idle ones there are never more: see
+    /// [`Pool::make_room`].
     pub(super) permits: Arc<Semaphore>,
     /// All that `permits` has.
     pub(super) max_sockets: usize,
@@ -159,6 +160,9 @@ impl Pool {
         peer: Peer<'_>,
         now: Millis,
     ) -> Option<(Box<BackendConnection>, KeptFor)> {
+        if peer.keep_alive == KeepAlive::Off {
+            return None;
+        }
         if let Some(bound) = peer.bound
             && let Some(mut connection) = bound.take(self)
             && !connection.is_stale()
@@ -215,6 +219,17 @@ impl Pool {
         }
     }
 
+    /// A connection is about to be made, with a permit: closes the one that has been idle for longest if there
+    /// would be more than `maxSockets` with those that the request does not take.
+    pub(super) fn make_room(&self) {
+        let mut idle = lock(&self.idle);
+        let is_full = idle.len() > self.permits.available_permits();
+        let closed = is_full.then(|| idle.remove(0));
+        // The socket is closed without the lock.
+        drop(idle);
+        drop(closed);
+    }
+
     /// Whether a connection leads to where the backend is by now.
     pub(super) fn is_current(&self, reached: &mut Reached) -> bool {
         self.name.as_ref().is_none_or(|name| name.is_current(reached))
@@ -250,18 +265,23 @@ impl Pool {
             }
             stream => stream?,
         };
-        let reached = self.reached(&stream);
         if self.origin.scheme == Scheme::H2c || stream.speaks_http2() {
+            let reached = self.reached(&stream);
             let usage = StreamUsage::new();
             let sender = Box::pin(http2::handshake(stream, Arc::clone(&usage))).await?;
             let slot = StreamSlot::new(&usage);
             self.shares.store(true, Ordering::Relaxed);
-            if peer.purpose == Purpose::Exchange {
+            if peer.purpose == Purpose::Exchange && peer.keep_alive != KeepAlive::Off {
                 lock(&self.shared).add(&sender, &usage, reached);
             }
             return Ok(self.multiplexed(sender, Some(slot), reached));
         }
-        Ok(BackendConnection::new(stream, reached))
+        Ok(self.over_http1(stream))
+    }
+
+    fn over_http1(&self, stream: Stream) -> Box<BackendConnection> {
+        let reached = self.reached(&stream);
+        BackendConnection::new(stream, reached)
     }
 
     /// A connection for a WebSocket: of HTTP/2 if the backend chooses that and allows WebSockets over it,
@@ -273,7 +293,7 @@ impl Pool {
         if !self.wants_http1_for_websocket.load(Ordering::Relaxed) {
             let stream = self.connector.connect(peer.to, true).await?;
             if self.origin.scheme != Scheme::H2c && !stream.speaks_http2() {
-                return Ok(BackendConnection::new(stream, Reached::default()));
+                return Ok(self.over_http1(stream));
             }
             let (sender, allows) = http2::handshake_for_websocket(stream).await?;
             let limit = self.connector.limit(peer.to);
@@ -289,7 +309,7 @@ impl Pool {
             self.wants_http1_for_websocket.store(true, Ordering::Relaxed);
         }
         match self.connector.connect(peer.to, false).await {
-            Ok(stream) => Ok(BackendConnection::new(stream, Reached::default())),
+            Ok(stream) => Ok(self.over_http1(stream)),
             // With HTTP/2 there was TLS: the backend does not want HTTP/1.1, or has changed since.
             Err(ConnectError::Tls { .. }) => {
                 self.wants_http1_for_websocket.store(false, Ordering::Relaxed);
