@@ -21,7 +21,8 @@ use crate::admin::{self, Admin};
 use crate::buffers::Buffers;
 use crate::clients::Clients;
 use crate::clock::Clock;
-use crate::config::{AccessLogTarget, CachePolicy, Config, ConfigError, TimeoutMark};
+use crate::coherence::CachePolicy;
+use crate::config::{AccessLogTarget, Config, ConfigError, TimeoutMark};
 use crate::dead_marks;
 use crate::descriptors::Descriptors;
 use crate::grace::Grace;
@@ -41,7 +42,7 @@ use crate::route::trust::Authorities;
 use crate::seldom::Seldom;
 use crate::snapshot::Keeper;
 use crate::table::{self, Table};
-use crate::tls::{Certificates, Memory, Places, Terminator};
+use crate::tls::{self, Certificates, Places, Terminator};
 use crate::upstream::connect::Connector;
 use crate::upstream::guard::Guard;
 use crate::upstream::names;
@@ -53,7 +54,7 @@ mod observers;
 mod signals;
 
 pub use check::missing_here;
-use observers::{Observed, Watchers};
+use observers::{Caches, Observed};
 use signals::{Reloadable, Signals};
 
 /// The longest that a request waits for an answer of Redis.
@@ -95,7 +96,6 @@ pub struct App {
     access_log: Opened,
     clock: Arc<Clock>,
     grace: Arc<Grace>,
-    memory: Arc<Memory>,
     certificates: Option<Certificates>,
     authorities: Option<Authorities>,
 }
@@ -105,7 +105,6 @@ pub struct App {
 pub struct Files {
     clock: Arc<Clock>,
     grace: Arc<Grace>,
-    memory: Arc<Memory>,
     certificates: Option<Certificates>,
     authorities: Option<Authorities>,
 }
@@ -119,18 +118,17 @@ impl Files {
     pub fn read(config: &Config) -> anyhow::Result<Self> {
         let clock = Arc::new(Clock::new());
         let grace = Arc::new(Grace::new(config.empty_redis_grace));
-        let memory = Arc::new(Memory::new(config.cache, Arc::clone(&grace), &clock));
         let certificates = match config.https.as_slice() {
             [] => None,
             https => {
                 let binds = https.iter().map(|listener| listener.default.clone()).collect();
                 let protocols = PROTOCOLS.get(usize::from(!config.http2)..).unwrap_or_default();
                 let places = Places { binds, directory: config.certificates.clone() };
-                Some(Certificates::read(places, &config.tls, protocols, Arc::clone(&memory))?)
+                Some(Certificates::read(places, &config.tls, protocols)?)
             }
         };
         let authorities = config.backend_ca.as_deref().map(read_authorities).transpose()?;
-        Ok(Self { clock, grace, memory, certificates, authorities })
+        Ok(Self { clock, grace, certificates, authorities })
     }
 }
 
@@ -176,22 +174,12 @@ impl App {
             }
             Err(error) => return Err(error.into()),
         };
-        let Files { clock, grace, memory, certificates, authorities } = files;
+        let Files { clock, grace, certificates, authorities } = files;
         if let Some(target) = target {
             target.become_it()?;
             info!(uid = target.uid.as_raw(), gid = target.gid.as_raw(), "privileges dropped");
         }
-        Ok(Self {
-            config,
-            listeners,
-            admin,
-            access_log,
-            clock,
-            grace,
-            memory,
-            certificates,
-            authorities,
-        })
+        Ok(Self { config, listeners, admin, access_log, clock, grace, certificates, authorities })
     }
 
     /// Routes until a signal ends it. `reload` reads the configuration anew for SIGHUP.
@@ -219,23 +207,19 @@ impl App {
         level: &LevelHandle,
         reload: impl Fn() -> Result<Config, ConfigError>,
     ) -> anyhow::Result<()> {
-        let Self {
-            config,
-            listeners,
-            admin,
-            access_log,
-            clock,
-            grace,
-            memory: certificate_memory,
-            certificates,
-            authorities,
-        } = self;
+        let Self { config, listeners, admin, access_log, clock, grace, certificates, authorities } =
+            self;
         // Before anything is started: a signal that comes early must not be lost.
         let mut signals = Signals::new()?;
         let shutdown = CancellationToken::new();
-        let memory = table::memory(config.cache, grace, &clock);
-        let watcher: Arc<dyn Watcher> =
-            Arc::new(Watchers { routes: Arc::clone(&memory), certificates: certificate_memory });
+        let routes = Arc::new(table::route_cache(config.cache));
+        let stored_certificates = Arc::new(tls::certificate_cache(config.cache));
+        let watcher: Arc<dyn Watcher> = Arc::new(Caches {
+            grace: Arc::clone(&grace),
+            clock: Arc::clone(&clock),
+            routes: Arc::clone(&routes),
+            certificates: Arc::clone(&stored_certificates),
+        });
         let store = Store::start(
             &StoreConfig {
                 drivers: config.drivers.clone(),
@@ -246,12 +230,20 @@ impl App {
             config.cache.tracks,
             &shutdown,
         );
-        let certificates = certificates.map(|read| Arc::new(read.with_store(store.clone())));
+        let control = tokio::runtime::Handle::current();
+        let certificates = certificates.map(|read| {
+            Arc::new(read.with_store(
+                store.clone(),
+                stored_certificates,
+                Arc::clone(&grace),
+                Arc::clone(&clock),
+                control.clone(),
+            ))
+        });
         if let Some(certificates) = &certificates {
             drop(tokio::spawn(Arc::clone(certificates).follow()));
         }
-        let control = tokio::runtime::Handle::current();
-        let table = Table::new(store.clone(), &memory, Arc::clone(&clock), control);
+        let table = Table::new(store.clone(), routes, grace, Arc::clone(&clock), control);
         let table = Arc::new(table);
         drop(tokio::spawn(Arc::clone(&table).follow_servers()));
         let keeper = match (&config.snapshot, config.drivers.first()) {

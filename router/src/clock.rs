@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::route::{Millis, millis};
+/// Milliseconds on the router's own monotonic clock.
+pub type Millis = u64;
 
 /// How often [`Clock::tick`] is to be called: the error of every limit set by the coarse time.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -61,6 +62,11 @@ impl Clock {
     }
 }
 
+/// Whole milliseconds of `duration`, at most [`Millis::MAX`].
+pub fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
 impl Default for Clock {
     fn default() -> Self {
         Self::new()
@@ -71,8 +77,7 @@ impl Default for Clock {
 mod tests {
     use std::time::Duration;
 
-    use super::{Clock, MAX_STEP, TICK};
-    use crate::route::millis;
+    use super::{Clock, MAX_STEP, TICK, millis};
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_is_no_time_for_limits() {

@@ -14,6 +14,7 @@ use shared::driver::Driver;
 use shared::secret::Secret;
 
 use crate::cli::Cli;
+use crate::coherence::CachePolicy;
 use crate::limits::Limits;
 
 mod drivers;
@@ -192,17 +193,6 @@ impl TimeoutMark {
             Self::Connect => "connect",
         }
     }
-}
-
-/// How answers of Redis are kept in memory.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct CachePolicy {
-    /// Answers count until Redis announces a change, where it can.
-    pub tracks: bool,
-    /// Hosts that the memory is sized for.
-    pub size: usize,
-    /// How long an answer counts where Redis announces nothing; `None` is for one request.
-    pub ttl: Option<Duration>,
 }
 
 /// What is wrong with the configuration, and where.

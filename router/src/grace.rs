@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use shared::host::lookup_names;
-use shared::store::HostRecord;
+use tokio::sync::Notify;
 
-use crate::route::{Millis, Route, millis};
+use crate::clock::{Millis, millis};
 
 /// A server counts as empty when so many of a hundred known lists are missing.
 const MISSING_PERCENT: usize = 90;
@@ -35,6 +34,7 @@ pub struct Grace {
     state: Mutex<State>,
     /// The phase is not [`Phase::Off`]: spares look-ups the lock.
     is_active: AtomicBool,
+    suspected: Notify,
 }
 
 #[derive(Debug)]
@@ -49,7 +49,12 @@ impl Grace {
     pub fn new(limit: Duration) -> Self {
         let state = State { phase: Phase::Off, was_connected: false, run_id: None };
         let state = Mutex::new(state);
-        Self { limit: millis(limit), state, is_active: AtomicBool::new(false) }
+        Self {
+            limit: millis(limit),
+            state,
+            is_active: AtomicBool::new(false),
+            suspected: Notify::new(),
+        }
     }
 
     /// Notes a new connection, to the server `run_id` if that is known. Whether it may be another server than
@@ -64,7 +69,13 @@ impl Grace {
         }
         state.phase = Phase::Suspected(now);
         self.is_active.store(true, Ordering::Release);
+        self.suspected.notify_one();
         true
+    }
+
+    /// Waits until another server than before has answered. For one task.
+    pub async fn suspected(&self) {
+        self.suspected.notified().await;
     }
 
     /// What is known of the server now.
@@ -109,42 +120,13 @@ impl Grace {
             Phase::Suspected(since) | Phase::Holding(since, _) => Some(since),
         }
     }
-
-    /// Whether `previous` goes on although Redis says `record`: it was read from the server before, and
-    /// its list, or one of a nearer name, is not there.
-    pub fn holds(&self, previous: &Route, record: &HostRecord) -> bool {
-        let Some(since) = self.since() else { return false };
-        let Some(frontend) = previous.frontend() else { return false };
-        if previous.loaded_at >= since {
-            return false;
-        }
-        let place = |wanted: &str| lookup_names(&previous.host).position(|name| *name == *wanted);
-        match &record.found {
-            None => true,
-            Some(found) => place(&found.name) > place(&frontend.name),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
-    use shared::store::{Found, HostRecord};
-
     use super::{Grace, Phase};
-    use crate::route::Route;
-
-    fn record(name: &str) -> HostRecord {
-        let rows = Ok(vec![b"id".to_vec(), b"http://a".to_vec()]);
-        let found = Some(Found { name: name.to_owned(), rows });
-        HostRecord { found, ..HostRecord::default() }
-    }
-
-    fn route(name: &str, at: u64) -> Route {
-        Route::new("a.w.test", record(name), None, at, Arc::new)
-    }
 
     fn suspecting(limit: u64) -> Grace {
         let grace = Grace::new(Duration::from_secs(limit));
@@ -155,24 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_server_lets_known_hosts_go_on_until_their_key_exists() {
+    fn answers_of_before_are_held_while_an_empty_server_is_suspected_and_until_grace_ends() {
         let grace = suspecting(300);
-        let nothing = HostRecord::default();
-        assert!(grace.holds(&route("a.w.test", 50), &nothing), "also before it is decided");
+        assert_eq!(grace.since(), Some(100), "also before it is decided");
         assert_eq!(grace.decide(100, 100, 90, 110), Some(true));
         assert_eq!(grace.phase(), Phase::Holding(100, 300_110));
-        assert!(grace.holds(&route("a.w.test", 50), &nothing));
-        assert!(grace.holds(&route("a.w.test", 50), &record("*.w.test")));
-        assert!(grace.holds(&route("*.w.test", 50), &record("*")));
-        assert!(!grace.holds(&route("*.w.test", 50), &record("*.w.test")));
-        assert!(!grace.holds(&route("*.w.test", 50), &record("a.w.test")));
-        // Read from the new server, and deleted there.
-        assert!(!grace.holds(&route("a.w.test", 120), &nothing));
-        // Never known.
-        let unknown = Route::new("a.w.test", HostRecord::default(), None, 50, Arc::new);
-        assert!(!grace.holds(&unknown, &nothing));
+        assert_eq!(grace.since(), Some(100));
         assert!(grace.end(grace.phase()) && grace.phase() == Phase::Off);
-        assert!(!grace.holds(&route("a.w.test", 50), &nothing));
+        assert_eq!(grace.since(), None);
     }
 
     #[test]

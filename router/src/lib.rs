@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client_io;
 pub mod clients;
 pub mod clock;
+pub mod coherence;
 pub mod config;
 pub mod connection;
 pub mod dead_marks;

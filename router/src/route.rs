@@ -4,10 +4,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use shared::backend::{BackendHost, BackendUrl, BackendUrlError, Origin};
 use shared::store::{HostRecord, KeyProblem, Repair};
+
+pub use crate::clock::{Millis, millis};
 
 pub mod options;
 mod saved;
@@ -24,9 +25,6 @@ const SAME_SET: Millis = 5_000;
 
 /// Bytes of an identifier that are shown with each request.
 const MAX_SHOWN_IDENTIFIER: usize = 1024;
-
-/// Milliseconds on the router's own monotonic clock.
-pub type Millis = u64;
 
 /// A dead mark that never ends by itself.
 const FOREVER: Millis = Millis::MAX;
@@ -468,11 +466,6 @@ fn spread(positions: &[u32], rows: &[Box<[u8]>]) -> Vec<u32> {
     let mut all = translate(positions, rows, rows);
     all.extend(positions.iter().filter(|position| rows.get(**position as usize).is_none()));
     all
-}
-
-/// Whole milliseconds of `duration`, at most [`FOREVER`].
-pub fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(FOREVER)
 }
 
 #[cfg(test)]

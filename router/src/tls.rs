@@ -16,13 +16,13 @@ use tokio_rustls::LazyConfigAcceptor;
 mod certificates;
 mod files;
 mod identity;
-mod memory;
 mod policy;
+mod stored;
 
 pub use certificates::{Certificates, Summary};
 pub use files::{FileError, Places};
 pub use identity::{Identity, IdentityError, Source};
-pub use memory::Memory;
+pub use stored::{CachedCertificate, CertificateCache, certificate_cache};
 
 use crate::stream::Stream;
 

@@ -5,18 +5,19 @@ use std::path::Path;
 
 /// Each module, with the modules of this crate that it may name.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("clock", &["route"]),
+    ("clock", &[]),
+    ("coherence", &["clock"]),
     ("cli", &[]),
     ("clients", &["limits", "route"]),
     ("descriptors", &[]),
-    ("route", &["suggest"]),
+    ("route", &["clock", "suggest"]),
     ("healthcheck", &[]),
     ("http1", &[]),
     ("limits", &[]),
     ("listen", &[]),
     ("seldom", &["route"]),
     ("host_failures", &["route"]),
-    ("grace", &["route"]),
+    ("grace", &["clock"]),
     ("passwords", &["route"]),
     ("privileges", &[]),
     ("message", &["http1"]),
@@ -24,10 +25,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stream", &[]),
     ("suggest", &[]),
     ("admin", &["metrics"]),
-    ("config", &["cli", "descriptors", "limits", "suggest"]),
+    ("config", &["cli", "coherence", "descriptors", "limits", "suggest"]),
     ("access_log", &["clock", "config", "route"]),
-    ("table", &["clock", "config", "grace", "route"]),
-    ("tls", &["clock", "config", "grace", "route", "stream"]),
+    ("table", &["clock", "coherence", "grace", "route"]),
+    ("tls", &["clock", "coherence", "config", "grace", "stream"]),
     ("buffers", &[]),
     ("permit", &[]),
     ("client_io", &["stream"]),
@@ -91,6 +92,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "buffers",
             "clients",
             "clock",
+            "coherence",
             "config",
             "dead_marks",
             "descriptors",
@@ -116,6 +118,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Decisions only: no sockets, no clock, no randomness, no Redis.
 const PURE: &[&str] = &[
+    "coherence/cache.rs",
+    "coherence/generations.rs",
     "http1/body.rs",
     "http1/chunked.rs",
     "http1/client.rs",

@@ -12,7 +12,7 @@ use redis::{FromRedisValue, ParsingError, Pipeline, RedisError, RedisResult, Val
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
-use crate::keys;
+use crate::keys::{self, Kind};
 
 mod certificates;
 mod client;
@@ -106,16 +106,10 @@ pub enum Tracking {
 /// What has changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change<'a> {
-    /// The certificate of this name, which may be a wildcard.
-    Certificate(&'a str),
-    /// The dead set of this host.
-    Dead(&'a str),
     /// All keys, for example by FLUSHALL.
     Everything,
-    /// The list of this name, which may be a wildcard.
-    Frontend(&'a str),
-    /// The settings of this name, which may be a wildcard.
-    Options(&'a str),
+    /// The key of this kind and name.
+    Key(Kind, &'a str),
 }
 
 /// What Redis holds for one requested host.

@@ -1,16 +1,19 @@
-//! Those who look on: the admin listener reads off what others do, memories hear of changes in Redis.
+//! The admin listener reads off what others do; caches are told of changes in Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::store::{Change, Outage, Tracking, Watcher};
+use tracing::info;
 
 use super::panics;
+use crate::clock::Clock;
+use crate::grace::Grace;
 use crate::metrics::{StandIn, State};
 use crate::proxy::tunnel::Tunnels;
 use crate::snapshot;
-use crate::table::{self, Table};
-use crate::tls::{Certificates, Memory, Source, Summary};
+use crate::table::{RouteCache, Table};
+use crate::tls::{CertificateCache, Certificates, Source, Summary};
 
 /// What the admin listener reads off.
 #[derive(Debug)]
@@ -68,30 +71,56 @@ impl State for Observed {
     }
 }
 
-/// Those who hear of changes in Redis.
+/// The caches of what Redis holds, and who decides on a server that comes back empty.
 #[derive(Debug)]
-pub(super) struct Watchers {
-    pub(super) routes: Arc<table::Memory>,
-    pub(super) certificates: Arc<Memory>,
+pub(super) struct Caches {
+    pub(super) grace: Arc<Grace>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) routes: Arc<RouteCache>,
+    pub(super) certificates: Arc<CertificateCache>,
 }
 
-impl Watcher for Watchers {
+impl Caches {
+    fn begin_epoch(&self, is_tracked: bool) {
+        self.routes.begin_epoch(is_tracked);
+        self.certificates.begin_epoch(is_tracked);
+    }
+}
+
+impl Watcher for Caches {
     fn connected(&self, tracking: &Tracking, server: Option<&str>) {
-        self.routes.connected(tracking, server);
-        self.certificates.begin_epoch(*tracking == Tracking::Active);
+        // First: nothing may be read from an empty server as if it were the truth.
+        let _is_suspected = self.grace.connected(server, self.clock.now());
+        self.begin_epoch(*tracking == Tracking::Active);
+        if let Tracking::Unsupported(reason) = tracking {
+            info!(
+                reason,
+                "Redis does not announce changes (CLIENT TRACKING, Redis 6 and later): answers \
+                 count for lruCache.ttl if it is set, else Redis is read at every request"
+            );
+        }
     }
 
     fn disconnected(&self) {
-        self.routes.disconnected();
-        self.certificates.begin_epoch(false);
+        self.begin_epoch(false);
     }
 
     fn changed(&self, change: Change<'_>) {
-        self.routes.changed(change);
         match change {
-            Change::Certificate(name) => self.certificates.invalidate(name),
-            Change::Everything => self.certificates.invalidate_all(),
-            Change::Dead(_) | Change::Frontend(_) | Change::Options(_) => {}
+            Change::Everything => {
+                // What is held is of the server before: what is flushed has none of it.
+                if self.grace.since().is_none() {
+                    let now = self.clock.now();
+                    self.routes.withdraw_all(now);
+                    self.certificates.withdraw_all(now);
+                }
+                self.routes.invalidate_all();
+                self.certificates.invalidate_all();
+            }
+            Change::Key(kind, name) => {
+                self.routes.invalidate(kind, name);
+                self.certificates.invalidate(kind, name);
+            }
         }
     }
 }

@@ -15,10 +15,9 @@ use super::listeners::{
     DEFAULT_LISTEN, listeners, parse_listen, proxy_protocol, tls_listeners, tls_policy,
 };
 use super::read::Loaded;
-use super::{
-    AccessLogTarget, CachePolicy, Config, ConfigError, DEFAULT_CACHE_SIZE, TimeoutMark, legacy,
-};
+use super::{AccessLogTarget, Config, ConfigError, DEFAULT_CACHE_SIZE, TimeoutMark, legacy};
 use crate::cli::{CacheMode, Cli};
+use crate::coherence::CachePolicy;
 
 /// Hipache's cap of sockets per backend and worker.
 const DEFAULT_MAX_SOCKETS: u32 = 100;

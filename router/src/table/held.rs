@@ -32,7 +32,7 @@ impl Table {
     pub async fn follow_servers(self: Arc<Self>) {
         loop {
             match self.grace.phase() {
-                Phase::Off => self.suspected.notified().await,
+                Phase::Off => self.grace.suspected().await,
                 Phase::Suspected(since) => self.examine(since).await,
                 Phase::Holding(since, until) => self.hold(since, until).await,
             }
@@ -42,7 +42,7 @@ impl Table {
     /// Routes of hosts with a list that were read before `since`, and whose list was not announced to have changed
     /// after that: what was deleted while its server was running is not held, also if nobody has asked since.
     fn before(&self, since: Millis) -> impl Iterator<Item = Arc<Route>> {
-        self.routes.last_valid().filter(move |route| route.loaded_at < since)
+        self.routes.values_before(since)
     }
 
     /// Names of at most `most` lists that were read before `since`.
@@ -84,7 +84,7 @@ impl Table {
     async fn hold(&self, since: Millis, until: Millis) {
         let left = Duration::from_millis(until.saturating_sub(self.clock.now()));
         // Another server is noticed in time.
-        let _is_another = tokio::time::timeout(CHECK.min(left), self.suspected.notified()).await;
+        let _is_another = tokio::time::timeout(CHECK.min(left), self.grace.suspected()).await;
         let phase = Phase::Holding(since, until);
         if self.grace.phase() != phase {
             return;

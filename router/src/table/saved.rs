@@ -2,23 +2,24 @@
 //! before this process.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use shared::store::{HostRecord, StoreError};
 
-use super::Table;
-use super::routes::Dependencies;
+use super::{Table, reports};
+use crate::coherence;
 use crate::route::Route;
 
 impl Table {
     /// The routes of all hosts in memory that have a list. Not for workers: takes each shard's lock
     /// for a moment, once a host.
     pub fn known(&self) -> Vec<Arc<Route>> {
-        self.routes.iter().filter(|route| route.frontend().is_some()).collect()
+        self.routes.values().filter(|route| route.frontend().is_some()).collect()
     }
 
     /// Goes up when Redis said something of a host that a snapshot has to hold.
     pub fn changes(&self) -> u64 {
-        self.routes.changes()
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The most that the routes in memory may take, in bytes; their snapshot takes less.
@@ -31,13 +32,13 @@ impl Table {
     pub fn restore<'a>(&self, records: impl Iterator<Item = (&'a str, HostRecord)>) {
         let now = self.clock.now();
         for (host, record) in records {
-            let mut route =
-                Route::restored(host, record, now, |frontend| self.share(frontend, None).0);
-            self.share_options(&mut route, None);
-            let dependencies = Dependencies::of(host);
-            let before = self.routes.mark(&dependencies);
-            // It is stale from the beginning, whatever comes meanwhile.
-            let _counts = self.routes.insert(&Arc::new(route), &dependencies, before);
+            let share = |frontend| self.sharing.list(frontend, None).0;
+            let mut route = Route::restored(host, record, now, share);
+            if let Some(new) = self.sharing.options(&mut route, None) {
+                reports::options(None, new);
+            }
+            let ticket = self.routes.begin(host);
+            let _is_never_fresh = self.routes.insert(host, Arc::new(route), &ticket);
         }
     }
 
@@ -50,6 +51,6 @@ impl Table {
         if !self.last_known(host).is_some_and(|route| route.is_from_snapshot) {
             return Ok(false);
         }
-        self.join(host).await.map(|_route| true)
+        coherence::join(self, host).await.map(|_route| true)
     }
 }

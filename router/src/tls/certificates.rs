@@ -1,23 +1,25 @@
 //! The certificate of a host, from Redis, from files, or the default of the address.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use shared::host::lookup_names;
-use shared::lock::lock;
-use shared::store::{Store, StoreError, StoredCertificate};
+use shared::store::Store;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::files::{Files, Places};
-use super::identity::{Fingerprint, Identity, Source, fingerprint};
-use super::memory::{Memory, Stored};
+use super::identity::{Identity, Source};
 use super::policy;
+use super::stored::{CertificateCache, StoredCertificates};
+use crate::clock::Clock;
 use crate::config::TlsPolicy;
+use crate::grace::Grace;
 
 /// A certificate that ends within this time is warned about: half of the shortest time that
 /// automatic renewal commonly leaves.
@@ -27,8 +29,6 @@ const CHECK_INTERVAL: Duration = Duration::from_hours(12);
 /// Quiet time after a change of a file: certificate and key are commonly written one after the
 /// other.
 const SETTLE: Duration = Duration::from_millis(250);
-/// Hashes of Redis that are remembered as seen.
-const MAX_KNOWN: usize = 50_000;
 
 /// All certificates.
 #[derive(Debug)]
@@ -36,22 +36,10 @@ pub struct Certificates {
     base: Arc<ServerConfig>,
     places: Places,
     files: ArcSwap<Files>,
-    /// Before there is a store, only files count.
-    store: Option<Store>,
-    memory: Arc<Memory>,
-    /// What was seen in Redis, by name.
-    known: Mutex<HashMap<Box<str>, Known>>,
+    /// Those in Redis. Before there is a store there are only files.
+    stored: Option<Arc<StoredCertificates>>,
     wake: Arc<Notify>,
     failures: AtomicU64,
-}
-
-/// One `tls:` hash.
-#[derive(Debug, Default)]
-struct Known {
-    /// The last content that could be used, as long as a host is served with it.
-    good: Weak<Identity>,
-    /// The content that was complained about last.
-    broken: Option<Fingerprint>,
 }
 
 /// What there is of one source, for metrics.
@@ -72,12 +60,7 @@ impl Certificates {
     /// # Errors
     ///
     /// When a default certificate cannot be used. Others are said in the log.
-    pub fn read(
-        places: Places,
-        policy: &TlsPolicy,
-        protocols: &[&[u8]],
-        memory: Arc<Memory>,
-    ) -> anyhow::Result<Self> {
+    pub fn read(places: Places, policy: &TlsPolicy, protocols: &[&[u8]]) -> anyhow::Result<Self> {
         let base = Arc::new(policy::base(policy, protocols)?);
         let files = places.read(&base, &Files::default());
         for bind in places.binds.iter().flatten() {
@@ -89,9 +72,7 @@ impl Certificates {
             base,
             places,
             files: ArcSwap::from_pointee(Files::default()),
-            store: None,
-            memory,
-            known: Mutex::default(),
+            stored: None,
             wake: Arc::default(),
             failures: AtomicU64::new(0),
         };
@@ -99,10 +80,19 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Looks into this store, too.
+    /// Looks into this store, too; `cache` keeps what it holds, and `control` runs reads.
     #[must_use]
-    pub fn with_store(mut self, store: Store) -> Self {
-        self.store = Some(store);
+    pub fn with_store(
+        mut self,
+        store: Store,
+        cache: Arc<CertificateCache>,
+        grace: Arc<Grace>,
+        clock: Arc<Clock>,
+        control: Handle,
+    ) -> Self {
+        let base = Arc::clone(&self.base);
+        let stored = StoredCertificates::new(base, store, cache, grace, clock, control);
+        self.stored = Some(Arc::new(stored));
         self
     }
 
@@ -118,7 +108,10 @@ impl Certificates {
 
     /// The certificate of `host`, which must be normalized.
     pub async fn find(&self, host: &str) -> Option<Arc<Identity>> {
-        let stored = self.stored(host).await;
+        let stored = match &self.stored {
+            Some(stored) => stored.find(host).await,
+            None => None,
+        };
         let nearer = stored.as_ref().map_or(usize::MAX, |stored| stored.rank);
         let files = self.files.load();
         if !files.hosts.is_empty() {
@@ -129,103 +122,6 @@ impl Certificates {
             }
         }
         Some(stored?.identity)
-    }
-
-    /// What Redis has for `host`.
-    async fn stored(&self, host: &str) -> Option<Stored> {
-        let store = self.store.as_ref()?;
-        let known = self.memory.get(host);
-        if let Some((stored, counts)) = &known
-            && (*counts || !store.is_up())
-        {
-            return stored.clone();
-        }
-        match self.ask(store, host).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                debug!(host, %error, "certificate not looked up, what was known last counts");
-                known.and_then(|(stored, _)| stored)
-            }
-        }
-    }
-
-    async fn ask(&self, store: &Store, host: &str) -> Result<Option<Stored>, StoreError> {
-        let before = self.memory.mark();
-        let answers = store.read_certificates(host).await?;
-        let mut stored = None;
-        for answer in answers {
-            if let Some(identity) = self.use_stored(&answer) {
-                let rank = lookup_names(host).position(|name| *name == *answer.name).unwrap_or(0);
-                stored = Some(Stored { rank, identity });
-                break;
-            }
-        }
-        if let Some(held) = self.memory.held(host, stored.as_ref()) {
-            return Ok(Some(held));
-        }
-        self.memory.insert(host, stored.clone(), before);
-        Ok(stored)
-    }
-
-    /// The certificate of a hash, or the one that it held before when it is broken.
-    fn use_stored(&self, stored: &StoredCertificate) -> Option<Arc<Identity>> {
-        let digest = match &stored.pem {
-            Ok((chain, key)) => fingerprint(chain, key.expose()),
-            Err(problem) => fingerprint(problem.detail.as_bytes(), ""),
-        };
-        let (good, is_reported) = {
-            let known = lock(&self.known);
-            let known = known.get(&*stored.name);
-            (
-                known.and_then(|known| known.good.upgrade()),
-                known.is_some_and(|known| known.broken == Some(digest)),
-            )
-        };
-        if good.as_ref().is_some_and(|good| good.fingerprint == digest) || is_reported {
-            return good;
-        }
-        let read = match &stored.pem {
-            Ok((chain, key)) => {
-                let place = (Source::Redis, stored.key.as_str());
-                Identity::read(&self.base, place, chain, key.expose(), None)
-                    .map_err(|error| error.to_string())
-            }
-            Err(problem) => Err(problem.detail.clone()),
-        };
-        match read {
-            Ok(identity) => {
-                let identity = Arc::new(identity);
-                warn_of_expiry(&identity, unix_now());
-                warn_of_name(&identity, &stored.name);
-                let good = Arc::downgrade(&identity);
-                self.remember(&stored.name, Known { good, broken: None });
-                Some(identity)
-            }
-            Err(problem) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                let instead = if good.is_some() {
-                    "the certificate that it held before is served on"
-                } else {
-                    "it is passed over"
-                };
-                warn!(key = stored.key, "certificate not used: {problem}; {instead}");
-                let known = good.as_ref().map_or_else(Weak::new, Arc::downgrade);
-                self.remember(&stored.name, Known { good: known, broken: Some(digest) });
-                good
-            }
-        }
-    }
-
-    fn remember(&self, name: &str, what: Known) {
-        let mut known = lock(&self.known);
-        if known.len() >= MAX_KNOWN {
-            known.retain(|_, known| known.good.strong_count() > 0);
-            if known.len() >= MAX_KNOWN {
-                // Only complaints are repeated by this.
-                known.clear();
-            }
-        }
-        known.insert(name.into(), what);
     }
 
     /// Has the files read again, soon.
@@ -287,7 +183,8 @@ impl Certificates {
     fn each(&self, mut visit: impl FnMut(&Identity)) {
         let mut seen = HashSet::new();
         let files = self.files.load_full();
-        for identity in files.identities().cloned().chain(self.memory.identities()) {
+        let stored = self.stored.iter().flat_map(|stored| stored.identities());
+        for identity in files.identities().cloned().chain(stored) {
             if seen.insert(Arc::as_ptr(&identity)) {
                 visit(&identity);
             }
@@ -313,17 +210,18 @@ impl Certificates {
 
     /// How often a certificate was not used because it is broken.
     pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        let stored = self.stored.as_ref().map_or(0, |stored| stored.failures());
+        self.failures.load(Ordering::Relaxed) + stored
     }
 }
 
-fn unix_now() -> i64 {
+pub(super) fn unix_now() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Says when a certificate is not valid for the name that it is kept under.
-fn warn_of_name(identity: &Identity, name: &str) {
+pub(super) fn warn_of_name(identity: &Identity, name: &str) {
     // Any label stands for those of a wildcard; the certificate for everything else has no name.
     let host = match name.strip_prefix("*.") {
         Some(domain) => format!("any.{domain}"),
@@ -341,7 +239,7 @@ fn warn_of_name(identity: &Identity, name: &str) {
 }
 
 /// Says when a certificate has expired or is about to.
-fn warn_of_expiry(identity: &Identity, now: i64) {
+pub(super) fn warn_of_expiry(identity: &Identity, now: i64) {
     let left = identity.not_after.saturating_sub(now);
     let days = left / 86_400;
     if left <= 0 {

@@ -4,11 +4,12 @@
 use redis::{FromRedisValue as _, RedisResult, Value};
 
 use super::{KeyProblem, Store, StoreError, scripts};
+use crate::host;
+use crate::keys::Kind;
 use crate::secret::Secret;
-use crate::{host, keys};
 
-/// Longest value of a field: more than the longest chain of large RSA certificates.
-const MAX_PEM: usize = 256 * 1024;
+/// Longest value of a field.
+const MAX_PEM: usize = Kind::Certificate.max_bytes();
 
 /// KEYS: the hashes of the look-up order. ARGV: most bytes of a field. Returns for each hash its two
 /// fields, or `L` when one of them is longer, or `E` when the key has another type. Where a user may not
@@ -65,7 +66,7 @@ impl Store {
     ) -> Result<Vec<StoredCertificate>, StoreError> {
         let prefix = &self.inner.read_prefix;
         let names: Vec<_> = host::lookup_names(host).collect();
-        let keys: Vec<_> = names.iter().map(|name| keys::certificate(prefix, name)).collect();
+        let keys: Vec<_> = names.iter().map(|name| Kind::Certificate.key(prefix, name)).collect();
         let answers = self.read_fields(&keys).await?;
         let mut found = Vec::new();
         for ((name, key), fields) in names.iter().zip(keys).zip(answers) {
@@ -112,7 +113,7 @@ impl Store {
                 Value::BulkString(kind) if kind == b"L" => {
                     problem(format!("a field of it is longer than {MAX_PEM} bytes"))
                 }
-                Value::BulkString(_) => problem(super::host_record::wrong_type(key)),
+                Value::BulkString(_) => problem(super::host_record::wrong_type(Kind::Certificate)),
                 answer => Ok(Ok(Fields::from_redis_value(answer)?)),
             }
         };
@@ -135,7 +136,7 @@ impl Store {
             .and_then(|value| Ok(Fields::from_redis_value(value)?))
         {
             Ok(fields) => Ok(Ok(fields)),
-            Err(error) => Ok(Err(self.key_problem(key.clone(), error)?)),
+            Err(error) => Ok(Err(self.key_problem(Kind::Certificate, key.clone(), error)?)),
         };
         keys.iter().zip(answers).map(fields).collect()
     }

@@ -6,18 +6,8 @@ use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
 use super::{
     Fields, Found, HostRecord, KeyProblem, RawOptions, Store, StoreError, parse_position, scripts,
 };
-use crate::{host, keys};
-
-/// Most rows of a list, and members of a dead set: far more than any host has backends, and few enough
-/// that they are copied and parsed in some milliseconds.
-const MAX_ROWS: usize = 10_000;
-/// Most memory of a list or dead set in Redis, in bytes: [`MAX_ROWS`] rows of some hundred bytes each and
-/// what Redis needs for them.
-const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
-/// Most fields of the settings of a host; there are less than twenty.
-const MAX_FIELDS: usize = 256;
-/// Most memory of the settings of a host in Redis, in bytes: authorities and lists of users may be long.
-const MAX_OPTIONS_BYTES: usize = 1024 * 1024;
+use crate::host;
+use crate::keys::Kind;
 
 /// KEYS: the lists of the look-up order, their settings in the same order, the dead set. ARGV: most rows,
 /// most bytes of a list, most fields, most bytes of settings, and for each list `1` when its rows are
@@ -112,6 +102,7 @@ impl Content {
     /// The content as a `T`; `None` is nothing, the error is what is wrong with `key`.
     fn parse<T: FromRedisValue + Default>(
         self,
+        kind: Kind,
         key: &str,
         is_known: &mut bool,
     ) -> Result<Option<T>, KeyProblem> {
@@ -126,18 +117,15 @@ impl Content {
                 Ok(value) => Ok(Some(value)),
                 Err(error) => problem(error.to_string()),
             },
-            Self::Huge(items, bytes) => problem(too_large(key, items, bytes)),
-            Self::WrongType => problem(wrong_type(key)),
+            Self::Huge(items, bytes) => problem(too_large(kind, items, bytes)),
+            Self::WrongType => problem(wrong_type(kind)),
         }
     }
 }
 
 /// What is wrong with a key that is not read because of its size, and what to do.
-fn too_large(key: &str, items: u64, bytes: u64) -> String {
-    let (most_items, most_bytes) = match key.contains("options:") {
-        true => (MAX_FIELDS, MAX_OPTIONS_BYTES),
-        false => (MAX_ROWS, MAX_LIST_BYTES),
-    };
+fn too_large(kind: Kind, items: u64, bytes: u64) -> String {
+    let (most_items, most_bytes) = (kind.max_items(), kind.max_bytes());
     let size = match bytes {
         0 => format!("{items} items, and at most {most_items} are read"),
         _ => format!("{bytes} bytes in {items} items, and at most {most_bytes} bytes are read"),
@@ -146,12 +134,8 @@ fn too_large(key: &str, items: u64, bytes: u64) -> String {
 }
 
 /// What is wrong with a key of another type, and what to do.
-pub(super) fn wrong_type(key: &str) -> String {
-    let expected = match () {
-        () if key.contains("dead:") => "set",
-        () if key.contains("options:") || key.contains("tls:") => "hash",
-        () => "list",
-    };
+pub(super) fn wrong_type(kind: Kind) -> String {
+    let expected = kind.redis_type();
     format!("it is not a {expected}; look at it with `TYPE`, and `DEL` it if it is a mistake")
 }
 
@@ -197,14 +181,17 @@ impl Store {
         let mut command = redis::cmd("EVAL");
         command.arg(READ).arg(2 * names.len() + 1);
         for name in &names {
-            command.arg(keys::frontend(prefix, name));
+            command.arg(Kind::Frontend.key(prefix, name));
         }
         for name in &names {
-            command.arg(keys::options(prefix, name));
+            command.arg(Kind::Options.key(prefix, name));
         }
-        let dead_key = keys::dead(prefix, name);
-        command.arg(&dead_key).arg(MAX_ROWS).arg(MAX_LIST_BYTES);
-        command.arg(MAX_FIELDS).arg(MAX_OPTIONS_BYTES);
+        let dead_key = Kind::Dead.key(prefix, name);
+        command.arg(&dead_key);
+        // The dead set has the limits of a list.
+        for kind in [Kind::Frontend, Kind::Options] {
+            command.arg(kind.max_items()).arg(kind.max_bytes());
+        }
         for name in &names {
             command.arg(u8::from(is_known(name)));
         }
@@ -221,7 +208,7 @@ impl Store {
         let mut next = || parts.next().unwrap_or(Value::Nil);
 
         let mut record = HostRecord::default();
-        match Content::read(next())?.parse::<Vec<Vec<u8>>>(&dead_key, &mut false) {
+        match Content::read(next())?.parse::<Vec<Vec<u8>>>(Kind::Dead, &dead_key, &mut false) {
             Ok(members) => record.set_dead(&members.unwrap_or_default()),
             Err(problem) => record.dead_problem = Some(problem),
         }
@@ -230,15 +217,19 @@ impl Store {
         let Some(found) = index.and_then(|index| names.get(index.checked_sub(1)?)) else {
             return Ok(record);
         };
-        let key = keys::frontend(prefix, found);
+        let key = Kind::Frontend.key(prefix, found);
         let mut is_known = false;
-        let rows = Content::read(next())?.parse(&key, &mut is_known).map(Option::unwrap_or_default);
+        let rows = Content::read(next())?.parse(Kind::Frontend, &key, &mut is_known);
+        let rows = rows.map(Option::unwrap_or_default);
         record.is_known = is_known;
         record.found = Some(Found { name: found.to_string(), rows });
         let mut options = Vec::new();
         for name in [name, found] {
-            let key = keys::options(prefix, name);
-            options.push((name, Content::read(next())?.parse::<Fields>(&key, &mut false)));
+            let key = Kind::Options.key(prefix, name);
+            options.push((
+                name,
+                Content::read(next())?.parse::<Fields>(Kind::Options, &key, &mut false),
+            ));
         }
         record.set_options(options);
         Ok(record)
@@ -255,12 +246,15 @@ impl Store {
         }
         for name in &names {
             // One more than may be: then there are too many.
-            pipe.cmd("LRANGE").arg(keys::frontend(prefix, name)).arg(0).arg(MAX_ROWS);
+            pipe.cmd("LRANGE")
+                .arg(Kind::Frontend.key(prefix, name))
+                .arg(0)
+                .arg(Kind::Frontend.max_items());
         }
         for name in &names {
-            pipe.cmd("HGETALL").arg(keys::options(prefix, name));
+            pipe.cmd("HGETALL").arg(Kind::Options.key(prefix, name));
         }
-        let dead_key = keys::dead(prefix, name);
+        let dead_key = Kind::Dead.key(prefix, name);
         pipe.cmd("SMEMBERS").arg(&dead_key).cmd("PTTL").arg(&dead_key);
         let answers = match self.inner.read.query(&pipe).await {
             Err(StoreError::Command(error)) if wants_multi && error.code() == Some("EXECABORT") => {
@@ -282,15 +276,15 @@ impl Store {
                 continue;
             }
             let rows = answer.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?));
-            let key = keys::frontend(prefix, name);
+            let key = Kind::Frontend.key(prefix, name);
             let rows = match rows {
                 Ok(rows) if rows.is_empty() => continue,
-                Ok(rows) if rows.len() > MAX_ROWS => {
-                    let detail = too_large(&key, rows.len() as u64, 0);
+                Ok(rows) if rows.len() > Kind::Frontend.max_items() => {
+                    let detail = too_large(Kind::Frontend, rows.len() as u64, 0);
                     Err(KeyProblem { key, detail })
                 }
                 Ok(rows) => Ok(rows),
-                Err(error) => Err(self.key_problem(key, error)?),
+                Err(error) => Err(self.key_problem(Kind::Frontend, key, error)?),
             };
             record.found = Some(Found { name: name.to_string(), rows });
         }
@@ -304,7 +298,9 @@ impl Store {
             let fields = match answer.and_then(|value| Ok(Fields::from_redis_value(value)?)) {
                 Ok(fields) => Ok(Some(fields)),
                 Err(_) if found.is_none() => Ok(None),
-                Err(error) => Err(self.key_problem(keys::options(prefix, name), error)?),
+                Err(error) => {
+                    Err(self.key_problem(Kind::Options, Kind::Options.key(prefix, name), error)?)
+                }
             };
             options.push((name.as_ref(), fields));
         }
@@ -312,7 +308,9 @@ impl Store {
         let members = answers.next().unwrap_or(Ok(Value::Nil));
         match members.and_then(|value| Ok(Vec::<Vec<u8>>::from_redis_value(value)?)) {
             Ok(members) => record.set_dead(&members),
-            Err(error) => record.dead_problem = Some(self.key_problem(dead_key, error)?),
+            Err(error) => {
+                record.dead_problem = Some(self.key_problem(Kind::Dead, dead_key, error)?);
+            }
         }
         record.set_dead_ttl(answers.next().and_then(Result::ok).unwrap_or(Value::Nil));
         Ok(record)
@@ -322,6 +320,7 @@ impl Store {
     /// against the host.
     pub(super) fn key_problem(
         &self,
+        kind: Kind,
         key: String,
         error: RedisError,
     ) -> Result<KeyProblem, StoreError> {
@@ -332,7 +331,7 @@ impl Store {
             self.inner.read.refused(&error);
             return Err(StoreError::from(error));
         }
-        let detail = if is_wrong_type { wrong_type(&key) } else { error.to_string() };
+        let detail = if is_wrong_type { wrong_type(kind) } else { error.to_string() };
         Ok(KeyProblem { key, detail })
     }
 }
@@ -379,13 +378,13 @@ impl HostRecord {
 
 #[cfg(test)]
 mod tests {
-    use super::too_large;
+    use super::{Kind, too_large};
 
     #[test]
     fn a_huge_key_is_named_with_its_size_and_the_limit() {
-        let rows = too_large("frontend:a", 1_000_000, 0);
+        let rows = too_large(Kind::Frontend, 1_000_000, 0);
         assert!(rows.contains("1000000 items, and at most 10000 are read"), "{rows}");
-        let bytes = too_large("options:a", 3, 5_000_000);
+        let bytes = too_large(Kind::Options, 3, 5_000_000);
         assert!(bytes.contains("5000000 bytes in 3 items, and at most 1048576 bytes"), "{bytes}");
     }
 }

@@ -25,7 +25,7 @@ use super::outage::{Outage, one_line};
 use super::{Change, StoreConfig, Tracking, Watcher};
 use crate::backoff::Backoff;
 use crate::driver::{Address, Driver};
-use crate::keys;
+use crate::keys::Kind;
 use crate::lock::lock;
 
 /// How often an idle connection is asked whether it is alive: a frozen Redis is noticed within
@@ -298,9 +298,9 @@ impl Supervisor {
             // These rights every look-up needs. No host has an empty name: there is nothing to send
             // back.
             let prefix = &self.driver.prefix;
-            let dead = keys::dead_prefix(prefix);
-            pipe.cmd("LRANGE").arg(keys::frontend_prefix(prefix)).arg(0).arg(-1);
-            pipe.cmd("HGETALL").arg(keys::options_prefix(prefix));
+            let dead = Kind::Dead.prefix(prefix);
+            pipe.cmd("LRANGE").arg(Kind::Frontend.prefix(prefix)).arg(0).arg(-1);
+            pipe.cmd("HGETALL").arg(Kind::Options.prefix(prefix));
             pipe.cmd("SMEMBERS").arg(&dead).cmd("PTTL").arg(&dead);
         } else {
             pipe.cmd("PING");
@@ -344,10 +344,9 @@ impl Supervisor {
                 let prefix = &self.driver.prefix;
                 let mut command = redis::cmd("CLIENT");
                 command.arg("TRACKING").arg("ON").arg("BCAST");
-                command.arg("PREFIX").arg(keys::frontend_prefix(prefix));
-                command.arg("PREFIX").arg(keys::dead_prefix(prefix));
-                command.arg("PREFIX").arg(keys::options_prefix(prefix));
-                command.arg("PREFIX").arg(keys::certificate_prefix(prefix));
+                for kind in Kind::ALL {
+                    command.arg("PREFIX").arg(kind.prefix(prefix));
+                }
                 let answer = command.query_async::<Value>(&mut connection);
                 match self.dialer.in_time(answer).await {
                     Ok(_ok) => return Ok((target, connection, Tracking::Active)),
@@ -372,10 +371,7 @@ impl Supervisor {
     ) -> impl Fn(PushInfo) -> Result<(), std::convert::Infallible> + use<> {
         let watcher = Arc::clone(watcher);
         let shared = Arc::clone(&self.shared);
-        let frontends = keys::frontend_prefix(&self.driver.prefix);
-        let deads = keys::dead_prefix(&self.driver.prefix);
-        let options = keys::options_prefix(&self.driver.prefix);
-        let certificates = keys::certificate_prefix(&self.driver.prefix);
+        let prefix = self.driver.prefix.clone();
         move |push| {
             match push.kind {
                 PushKind::Invalidate => match push.data.into_iter().next() {
@@ -384,14 +380,8 @@ impl Supervisor {
                             let Value::BulkString(key) = key else { continue };
                             // A key that is no text is no host's.
                             let Ok(key) = std::str::from_utf8(&key) else { continue };
-                            if let Some(name) = key.strip_prefix(&frontends) {
-                                watcher.changed(Change::Frontend(name));
-                            } else if let Some(host) = key.strip_prefix(&deads) {
-                                watcher.changed(Change::Dead(host));
-                            } else if let Some(name) = key.strip_prefix(&options) {
-                                watcher.changed(Change::Options(name));
-                            } else if let Some(name) = key.strip_prefix(&certificates) {
-                                watcher.changed(Change::Certificate(name));
+                            if let Some((kind, name)) = Kind::parse(&prefix, key) {
+                                watcher.changed(Change::Key(kind, name));
                             }
                         }
                     }
