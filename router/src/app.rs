@@ -42,7 +42,7 @@ use crate::route::trust::Authorities;
 use crate::seldom::Seldom;
 use crate::snapshot::Keeper;
 use crate::table::{self, Table};
-use crate::tls::{self, Certificates, Places, Terminator};
+use crate::tls::{self, Certificates, Places, StoredSource, Terminator};
 use crate::upstream::connect::Connector;
 use crate::upstream::guard::Guard;
 use crate::upstream::names;
@@ -232,13 +232,13 @@ impl App {
         );
         let control = tokio::runtime::Handle::current();
         let certificates = certificates.map(|read| {
-            Arc::new(read.with_store(
-                store.clone(),
-                stored_certificates,
-                Arc::clone(&grace),
-                Arc::clone(&clock),
-                control.clone(),
-            ))
+            Arc::new(read.with_store(StoredSource {
+                store: store.clone(),
+                cache: stored_certificates,
+                grace: Arc::clone(&grace),
+                clock: Arc::clone(&clock),
+                control: control.clone(),
+            }))
         });
         if let Some(certificates) = &certificates {
             drop(tokio::spawn(Arc::clone(certificates).follow()));

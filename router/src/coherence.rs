@@ -69,7 +69,7 @@ pub trait Cached: Clone {
     /// Memory in bytes, without what hosts under one wildcard share.
     fn weight(&self, host: &str) -> u64;
 
-    /// Whether Redis said so in the life of this process. Anything else is used while Redis is away only.
+    /// Whether Redis was read for it by this process. If not, it is used only while Redis is away.
     fn is_verified(&self) -> bool {
         true
     }

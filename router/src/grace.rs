@@ -2,7 +2,7 @@
 //!
 //! After a connection to another server than before, known routes are held until it is clear whether that
 //! server has the lists. When (nearly) all are missing, each known host goes on from its last known route
-//! until its key exists again, or the time is over. What was read from the new server counts at once, as
+//! until its key exists again, or the time is over. What was read from the new server takes effect at once, as
 //! ever: a list that is deleted there is gone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Millis, millis};
 
-/// A server counts as empty when so many of a hundred known lists are missing.
+/// A server is taken for empty when so many of a hundred known lists are missing.
 const MISSING_PERCENT: usize = 90;
 
 /// Whether last known routes are held.
@@ -21,7 +21,7 @@ const MISSING_PERCENT: usize = 90;
 pub enum Phase {
     /// Redis decides.
     Off,
-    /// Another server has answered since this time, and nobody knows yet what it has.
+    /// Another server has answered since this time, and it is not known yet what it has.
     Suspected(Millis),
     /// It came back empty: held are routes that were read before the first time, until the second.
     Holding(Millis, Millis),
@@ -58,7 +58,7 @@ impl Grace {
     }
 
     /// Notes a new connection, to the server `run_id` if that is known. Whether it may be another server than
-    /// before: then it is to be looked at, and routes are held until [`Grace::decide`].
+    /// before: then it is to be examined, and routes are held until [`Grace::decide`].
     pub fn connected(&self, run_id: Option<&str>, now: Millis) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = run_id.is_some() && state.run_id.as_deref() == run_id;

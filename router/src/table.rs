@@ -1,4 +1,4 @@
-//! The route table: what Redis said about each requested host, in memory and never staler than
+//! The route table: what Redis holds for each requested host, in memory and never staler than
 //! Redis itself.
 //!
 //! The seam between routing and the store. Knows no HTTP. What is kept how long is decided in
@@ -32,7 +32,7 @@ pub use routes::{RouteCache, route_cache};
 use sharing::Sharing;
 
 /// Rows of a list that are parsed by the task that asked for them; more take milliseconds, in which a worker
-/// serves nobody else.
+/// serves no other client.
 const MAX_PARSED_HERE: usize = 500;
 
 /// Routes by requested host, shared by all workers.
@@ -49,7 +49,7 @@ pub struct Table {
     changes: AtomicU64,
     repairs: Mutex<HashSet<Box<str>>>,
     sharing: Sharing,
-    /// Hosts whose keys were looked for under other spellings.
+    /// Hosts whose keys were searched for under other spellings.
     misspelt: Misspelt,
 }
 
@@ -86,7 +86,7 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when Redis gives no answer and the host was never looked up before.
+    /// [`StoreError`] when Redis gives no answer and the host is not in memory.
     pub async fn load(self: &Arc<Self>, host: &str) -> Result<Arc<Route>, StoreError> {
         coherence::load(self, host).await
     }
@@ -116,7 +116,7 @@ impl Table {
         self.store.outage()
     }
 
-    /// The list of `record`, and whether nobody has seen it before. The `versions` are those of before it was
+    /// The list of `record`, and whether it is new to this process. The `versions` are those of before it was
     /// asked for.
     async fn frontend(
         &self,
@@ -222,7 +222,7 @@ impl Source for Table {
     }
 
     fn note_stored(&self, previous: Option<&Arc<Route>>, route: &Arc<Route>) {
-        // After it was stored: whoever sees the count finds the route.
+        // After it was stored: a reader that sees the count finds the route.
         if !route.is_saved_like(previous.map(|previous| &**previous), self.clock.now()) {
             self.changes.fetch_add(1, Ordering::Release);
         }

@@ -22,7 +22,7 @@ mod stored;
 pub use certificates::{Certificates, Summary};
 pub use files::{FileError, Places};
 pub use identity::{Identity, IdentityError, Source};
-pub use stored::{CachedCertificate, CertificateCache, certificate_cache};
+pub use stored::{CachedCertificate, CertificateCache, StoredSource, certificate_cache};
 
 use crate::stream::Stream;
 

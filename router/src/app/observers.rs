@@ -1,4 +1,4 @@
-//! The admin listener reads off what others do; caches are told of changes in Redis.
+//! What the admin listener shows, and which caches a change in Redis concerns.
 
 use std::sync::Arc;
 use std::time::Duration;

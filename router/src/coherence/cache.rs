@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::Weighter;
+use shared::host::lookup_names;
 use shared::keys::Kind;
 
 use super::generations::{Dependencies, Effect, Generation, Generations, Stamp, Version};
@@ -78,7 +79,7 @@ pub struct Cache<V> {
 }
 
 impl<V: Cached> Cache<V> {
-    /// An empty cache, which nobody announces changes to yet.
+    /// An empty cache. No changes are announced to it before [`Cache::begin_epoch`].
     pub fn new(policy: CachePolicy, limits: Limits) -> Self {
         Self::with_counters(policy, limits, COUNTERS)
     }
@@ -141,12 +142,29 @@ impl<V: Cached> Cache<V> {
     pub(crate) fn insert(&self, host: &str, value: V, ticket: &Ticket) -> bool {
         let is_verified = value.is_verified();
         let entry = self.publish(host, value, ticket);
-        !is_verified || self.generations.settle(&entry.stamp, &ticket.before)
+        debug_assert_ne!(
+            self.generations.is_fresh(&entry.stamp),
+            Some(true),
+            "an answer is not fresh before its generations were compared"
+        );
+        if !is_verified {
+            return true;
+        }
+        let is_kept = self.generations.settle(&entry.stamp, &ticket.before);
+        debug_assert!(
+            is_kept || self.generations.is_fresh(&entry.stamp) == Some(false),
+            "an overtaken answer is never fresh"
+        );
+        is_kept
     }
 
     /// Puts an answer where announcements find it. It is not fresh before it is settled.
     pub(super) fn publish(&self, host: &str, value: V, ticket: &Ticket) -> Arc<Entry<V>> {
         let rank = value.rank(host);
+        debug_assert!(
+            rank.is_none_or(|rank| rank < lookup_names(host).count()),
+            "a record is one of the look-up order"
+        );
         let entry = Arc::new(Entry {
             stamp: Stamp::new(ticket.dependencies, &ticket.before, rank),
             loaded_at: value.loaded_at(),

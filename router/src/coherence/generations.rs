@@ -261,7 +261,7 @@ fn load(counters: &[AtomicU64], slot: u16) -> u64 {
 }
 
 fn slot_of(name: &str, counters: usize) -> u16 {
-    // Not seeded: whoever can choose keys in Redis needs no collisions to do harm.
+    // Not seeded: an attacker who can choose keys in Redis needs no collisions to do harm.
     let hash = foldhash::fast::FixedState::default().hash_one(name);
     u16::try_from(hash % counters.max(1) as u64).unwrap_or(0)
 }

@@ -18,7 +18,7 @@ pub(super) struct SingleFlight<T> {
     runtime: Handle,
 }
 
-/// Takes a read off the list when it ends, also by a panic: nobody may wait for one that has ended.
+/// Takes a read off the list when it ends, even by a panic: a read that has ended must not be waited for.
 struct Landing<T> {
     flights: Flights<T>,
     key: Box<str>,

@@ -12,9 +12,9 @@ use crate::route::{Millis, Route};
 
 /// Known lists that a server is judged by.
 const SAMPLE: usize = 1000;
-/// How often it is looked whether the lists have come back.
+/// How often Redis is checked for the lists.
 const CHECK: Duration = Duration::from_secs(2);
-/// Lists that are looked for at each check.
+/// Lists of which each check asks whether they exist.
 const MAX_CHECKED: usize = 10_000;
 /// Pause after a question that Redis did not answer.
 const RETRY: Duration = Duration::from_millis(500);
@@ -40,7 +40,7 @@ impl Table {
     }
 
     /// Routes of hosts with a list that were read before `since`, and whose list was not announced to have changed
-    /// after that: what was deleted while its server was running is not held, also if nobody has asked since.
+    /// after that: what was deleted while its server was running is not held, even if it was not requested since.
     fn before(&self, since: Millis) -> impl Iterator<Item = Arc<Route>> {
         self.routes.values_before(since)
     }

@@ -17,7 +17,7 @@ impl Table {
         self.routes.values().filter(|route| route.frontend().is_some()).collect()
     }
 
-    /// Goes up when Redis said something of a host that a snapshot has to hold.
+    /// Goes up when Redis has given an answer that a snapshot has to hold.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
@@ -28,7 +28,7 @@ impl Table {
     }
 
     /// Takes `records` of a snapshot into memory. They never count while Redis answers; while it is
-    /// away they are the last known routes. To be called before anything is looked up.
+    /// away they are the last known routes. To be called before the first look-up.
     pub fn restore<'a>(&self, records: impl Iterator<Item = (&'a str, HostRecord)>) {
         let now = self.clock.now();
         for (host, record) in records {

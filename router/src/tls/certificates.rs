@@ -8,18 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use shared::host::lookup_names;
-use shared::store::Store;
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::files::{Files, Places};
 use super::identity::{Identity, Source};
 use super::policy;
-use super::stored::{CertificateCache, StoredCertificates};
-use crate::clock::Clock;
+use super::stored::{StoredCertificates, StoredSource};
 use crate::config::TlsPolicy;
-use crate::grace::Grace;
 
 /// A certificate that ends within this time is warned about: half of the shortest time that
 /// automatic renewal commonly leaves.
@@ -59,7 +55,7 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// When a default certificate cannot be used. Others are said in the log.
+    /// When a default certificate cannot be used. Others are reported in the log.
     pub fn read(places: Places, policy: &TlsPolicy, protocols: &[&[u8]]) -> anyhow::Result<Self> {
         let base = Arc::new(policy::base(policy, protocols)?);
         let files = places.read(&base, &Files::default());
@@ -80,18 +76,10 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Looks into this store, too; `cache` keeps what it holds, and `control` runs reads.
+    /// Looks into a store, too.
     #[must_use]
-    pub fn with_store(
-        mut self,
-        store: Store,
-        cache: Arc<CertificateCache>,
-        grace: Arc<Grace>,
-        clock: Arc<Clock>,
-        control: Handle,
-    ) -> Self {
-        let base = Arc::clone(&self.base);
-        let stored = StoredCertificates::new(base, store, cache, grace, clock, control);
+    pub fn with_store(mut self, source: StoredSource) -> Self {
+        let stored = StoredCertificates::new(Arc::clone(&self.base), source);
         self.stored = Some(Arc::new(stored));
         self
     }

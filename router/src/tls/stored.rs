@@ -82,15 +82,27 @@ struct Known {
     broken: Option<Fingerprint>,
 }
 
+/// What certificates in Redis are read with.
+#[derive(Debug)]
+pub struct StoredSource {
+    /// The Redis.
+    pub store: Store,
+    /// Where they are kept.
+    pub cache: Arc<CertificateCache>,
+    /// Decides on servers that come back empty.
+    pub grace: Arc<Grace>,
+    /// The clock of the process.
+    pub clock: Arc<Clock>,
+    /// Runs reads; must outlive the handshakes that wait for them.
+    pub control: Handle,
+}
+
 /// All `tls:` hashes of one Redis.
 #[derive(Debug)]
 pub(super) struct StoredCertificates {
     base: Arc<ServerConfig>,
-    store: Store,
-    cache: Arc<CertificateCache>,
+    source: StoredSource,
     reads: Reads<CachedCertificate>,
-    grace: Arc<Grace>,
-    clock: Arc<Clock>,
     /// What was seen in Redis, by name.
     known: Mutex<HashMap<Box<str>, Known>>,
     failures: AtomicU64,
@@ -100,7 +112,7 @@ impl Source for StoredCertificates {
     type Value = CachedCertificate;
 
     fn cache(&self) -> &CertificateCache {
-        &self.cache
+        &self.source.cache
     }
 
     fn reads(&self) -> &Reads<CachedCertificate> {
@@ -108,47 +120,32 @@ impl Source for StoredCertificates {
     }
 
     async fn fetch(self: &Arc<Self>, host: &str) -> Result<CachedCertificate, StoreError> {
-        let hashes = self.store.read_certificates(host).await?;
+        let hashes = self.source.store.read_certificates(host).await?;
         let usable = hashes.iter().find_map(|hash| Some((hash, self.identity(hash)?)));
         let stored = usable.map(|(hash, identity)| {
             let rank = lookup_names(host).position(|name| *name == *hash.name).unwrap_or(0);
             Stored { rank, identity }
         });
-        if let Some(since) = self.grace.since()
+        if let Some(since) = self.source.grace.since()
             && let Some(held) =
-                self.cache.held(host, since, stored.as_ref().map(|stored| stored.rank))
+                self.source.cache.held(host, since, stored.as_ref().map(|stored| stored.rank))
         {
             return Ok(held);
         }
-        Ok(CachedCertificate { stored, loaded_at: self.clock.now() })
+        Ok(CachedCertificate { stored, loaded_at: self.source.clock.now() })
     }
 }
 
 impl StoredCertificates {
-    pub(super) fn new(
-        base: Arc<ServerConfig>,
-        store: Store,
-        cache: Arc<CertificateCache>,
-        grace: Arc<Grace>,
-        clock: Arc<Clock>,
-        control: Handle,
-    ) -> Self {
-        Self {
-            base,
-            store,
-            cache,
-            reads: Reads::new(control),
-            grace,
-            clock,
-            known: Mutex::default(),
-            failures: AtomicU64::new(0),
-        }
+    pub(super) fn new(base: Arc<ServerConfig>, source: StoredSource) -> Self {
+        let reads = Reads::new(source.control.clone());
+        Self { base, source, reads, known: Mutex::default(), failures: AtomicU64::new(0) }
     }
 
     /// What Redis holds for `host`, or held last while it does not answer.
     pub(super) async fn find(self: &Arc<Self>, host: &str) -> Option<Stored> {
-        let now = self.clock.coarse();
-        let known = self.cache.usable(host, now, || self.store.is_up());
+        let now = self.source.clock.coarse();
+        let known = self.source.cache.usable(host, now, || self.source.store.is_up());
         match known {
             Some(known) => known.stored,
             None => coherence::load(self, host).await.ok()?.stored,
@@ -157,7 +154,7 @@ impl StoredCertificates {
 
     /// Every certificate in memory, those of wildcards once for each host.
     pub(super) fn identities(&self) -> impl Iterator<Item = Arc<Identity>> {
-        self.cache.values().filter_map(|value| Some(value.stored?.identity))
+        self.source.cache.values().filter_map(|value| Some(value.stored?.identity))
     }
 
     /// How often a certificate was not used because it is broken.

@@ -250,8 +250,9 @@ proptest! {
         for (number, step) in (0_u32..).zip(steps) {
             match step {
                 Step::Put { host, rank, weight } => {
-                    let value = Value { weight, ..Value::new(number, Some(rank)) };
                     let name = HOSTS[host];
+                    let rank = rank % lookup_names(name).count();
+                    let value = Value { weight, ..Value::new(number, Some(rank)) };
                     prop_assert!(cache.insert(name, value, &cache.begin(name)));
                     fresh.insert(host, number);
                 }

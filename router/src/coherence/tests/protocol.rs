@@ -29,11 +29,11 @@ enum Mutation {
     CheckBeforeStoring,
     /// The answer is fresh from when it is stored to when the generations are compared.
     FreshBeforeCheck,
-    /// An announcement marks the entry, and does not count.
+    /// An announcement marks the entry, and does not raise the counter.
     NoCount,
-    /// An announcement counts, and does not mark the entry.
+    /// An announcement raises the counter, and does not mark the entry.
     NoMark,
-    /// An announcement marks the entry before it counts.
+    /// An announcement marks the entry before it raises the counter.
     MarkBeforeCount,
     /// A lost connection begins no epoch.
     NoEpochWhenLost,
