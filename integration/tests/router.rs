@@ -18,6 +18,7 @@ mod http2_conformance;
 mod https;
 mod https_backends;
 mod huge_keys;
+mod large_bodies;
 mod limits;
 mod logins;
 mod loops;

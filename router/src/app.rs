@@ -346,7 +346,7 @@ impl App {
                     table: Arc::clone(&table),
                     pools: Pools::new(Arc::clone(&connector), config.max_sockets, queue_time),
                     connections: Arc::default(),
-                    buffers: Buffers::default(),
+                    buffers: Buffers::new(descriptors),
                     dates: Dates::default(),
                     work: FreeWork::default(),
                     marks: marks.clone(),

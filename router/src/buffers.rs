@@ -6,6 +6,9 @@ use std::sync::Mutex;
 
 use shared::lock::lock;
 
+use crate::descriptors::Descriptors;
+use crate::pipes::Pipes;
+
 /// Bytes of an ordinary buffer: most heads and small bodies.
 pub const SMALL: usize = 8 * 1024;
 /// Bytes of a buffer for bodies that do not fit an ordinary one: fewer system calls for each megabyte.
@@ -15,13 +18,20 @@ const MAX_SMALL: usize = 64;
 const MAX_LARGE: usize = 16;
 
 /// Buffers that nobody uses at the moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Buffers {
     small: Mutex<Vec<Vec<u8>>>,
     large: Mutex<Vec<Vec<u8>>>,
+    /// Buffers of the kernel, for large bodies between plain sockets.
+    pub pipes: Pipes,
 }
 
 impl Buffers {
+    /// None are lent or kept yet.
+    pub fn new(descriptors: Descriptors) -> Self {
+        Self { small: Mutex::default(), large: Mutex::default(), pipes: Pipes::new(descriptors) }
+    }
+
     /// An empty buffer of [`SMALL`] bytes.
     pub fn small(&self) -> Vec<u8> {
         lock(&self.small).pop().unwrap_or_else(|| Vec::with_capacity(SMALL))
@@ -49,11 +59,11 @@ impl Buffers {
 
 #[cfg(test)]
 mod tests {
-    use super::{Buffers, LARGE, MAX_LARGE, MAX_SMALL, SMALL};
+    use super::{Buffers, Descriptors, LARGE, MAX_LARGE, MAX_SMALL, SMALL};
 
     #[test]
     fn buffers_come_back_empty_and_only_so_many_are_kept() {
-        let buffers = Buffers::default();
+        let buffers = Buffers::new(Descriptors::new(u64::MAX));
         let mut one = buffers.small();
         one.extend_from_slice(b"abc");
         buffers.give_back(one);
@@ -71,7 +81,7 @@ mod tests {
 
     #[test]
     fn buffers_that_have_grown_are_freed() {
-        let buffers = Buffers::default();
+        let buffers = Buffers::new(Descriptors::new(u64::MAX));
         buffers.give_back(Vec::with_capacity(SMALL + 1));
         buffers.give_back(Vec::new());
         assert!(buffers.small.lock().unwrap().is_empty());

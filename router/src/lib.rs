@@ -27,6 +27,7 @@ pub mod message;
 pub mod metrics;
 pub mod passwords;
 pub mod permit;
+pub mod pipes;
 pub mod pool;
 pub mod privileges;
 pub mod proxy;

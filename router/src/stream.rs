@@ -34,6 +34,14 @@ impl Stream {
         }
     }
 
+    /// The socket, if the bytes of the stream are those of the socket.
+    pub fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(_) | Self::Virtual(_) => None,
+        }
+    }
+
     /// Waits until the socket underneath has something to read. A stream that has none is always ready to be
     /// asked, and so is TLS that has decrypted more than was read; the caller has to know that.
     pub fn poll_readable(&self, task: &mut Context<'_>) -> Poll<()> {

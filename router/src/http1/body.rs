@@ -107,6 +107,17 @@ impl Decoder {
         Ok(decoded)
     }
 
+    /// Notes that `count` bytes of a body of known length were handed on without being shown here.
+    pub fn pass(&mut self, count: u64) {
+        if let Self::Length(left) = self {
+            debug_assert!(count <= *left, "bytes beyond the body");
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                *self = Self::Done;
+            }
+        }
+    }
+
     /// Whether nothing more is expected.
     pub fn is_done(&self) -> bool {
         match self {
@@ -227,6 +238,18 @@ pub(super) mod tests {
         cut.decode(b"ab", Output::Content).unwrap();
         assert_eq!(cut.announced(), Some(1));
         assert_eq!(cut.end_of_connection(), Err(BodyError::Cut));
+    }
+
+    #[test]
+    fn bytes_that_pass_unseen_are_counted() {
+        let mut decoder = Decoder::new(BodyKind::Length(5));
+        decoder.decode(b"ab", Output::Content).unwrap();
+        decoder.pass(2);
+        assert_eq!((decoder.announced(), decoder.is_done()), (Some(1), false));
+        assert_eq!(decoder.end_of_connection(), Err(BodyError::Cut));
+        let mut decoder = Decoder::new(BodyKind::Length(5));
+        decoder.pass(5);
+        assert!(decoder.is_done());
     }
 
     #[test]

@@ -251,6 +251,11 @@ impl Connection {
         })
     }
 
+    /// Notes that `count` bytes of a response of known length were handed on without being shown here.
+    pub fn pass_body(&mut self, count: usize) {
+        self.body.pass(count as u64);
+    }
+
     /// The body of the current response.
     pub fn body(&self) -> &Decoder {
         &self.body

@@ -222,6 +222,13 @@ impl Connection {
         Ok(decoded)
     }
 
+    /// Notes that `count` bytes of a body of known length were handed on without being shown here. Its length
+    /// was compared with the limit when the head was accepted.
+    pub fn pass_body(&mut self, count: usize) {
+        self.body.pass(count as u64);
+        self.body_read += count as u64;
+    }
+
     /// Begins the body again: its input is going to be shown from its first byte. For another try with a
     /// body of which all the input is still in the buffer.
     pub fn rewind_body(&mut self) {

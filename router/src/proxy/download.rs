@@ -18,6 +18,7 @@ use crate::http1::encode::{self, LAST_CHUNK, chunk_size};
 use crate::http1::error::ResponseError;
 use crate::http1::head::{HeadLimits, ResponseHead};
 use crate::http1::server::ResponsePlan;
+use crate::pipes::{MIN_SPLICED, Pipe};
 use crate::pool::BackendConnection;
 use crate::stream::write_parts;
 
@@ -68,6 +69,8 @@ pub struct Download {
     written: usize,
     /// Decoded bytes of `input`, to be written behind `pending`.
     chunk: Range<usize>,
+    /// Bytes of the body that are to be written without having been read here.
+    pipe: Option<Pipe>,
 }
 
 impl Download {
@@ -88,7 +91,9 @@ impl Download {
 
     /// Whether all that was decoded is written.
     pub fn is_flushed(&self) -> bool {
-        self.written == self.pending.len() && self.chunk.is_empty()
+        self.written == self.pending.len()
+            && self.chunk.is_empty()
+            && self.pipe.as_ref().is_none_or(|pipe| pipe.held() == 0)
     }
 
     /// What was read and is not decoded: the head, until [`Download::skip_head`], and what is behind.
@@ -132,6 +137,9 @@ impl Download {
     pub fn finish(&mut self, buffers: &Buffers) {
         if self.input.capacity() > 0 {
             buffers.give_back(std::mem::take(&mut self.input));
+        }
+        if let Some(pipe) = self.pipe.take() {
+            buffers.pipes.give_back(pipe);
         }
         self.pending.clear();
         self.written = 0;
@@ -246,6 +254,60 @@ impl Download {
         Poll::Ready(self.decode(backend, plan).map_err(Broken::from))
     }
 
+    /// Moves some of a long body from the backend's socket into a pipe. To be called when
+    /// [`Download::is_to_be_spliced`], while all that was decoded before is written. None: there is no pipe for
+    /// it, and it is to be read instead.
+    ///
+    /// # Errors
+    ///
+    /// Why the rest does not come.
+    pub fn poll_splice(
+        &mut self,
+        task: &mut Context<'_>,
+        backend: &mut BackendConnection,
+        buffers: &Buffers,
+    ) -> Option<Poll<Result<(), Broken>>> {
+        let left = backend.state.body().announced()?;
+        let socket = backend.stream.plain()?;
+        let mut pipe = self.pipe.take().or_else(|| buffers.pipes.take())?;
+        if self.input.capacity() > 0 {
+            buffers.give_back(std::mem::take(&mut self.input));
+            self.at = 0;
+        }
+        let Poll::Ready(moved) = pipe.poll_fill(task, socket, left) else {
+            // A backend that takes its time costs no pipe.
+            buffers.pipes.give_back(pipe);
+            return Some(Poll::Pending);
+        };
+        let result = match moved {
+            Ok(0) => backend.state.end_of_input().map_err(Broken::from),
+            Ok(count) => {
+                self.pipe = Some(pipe);
+                self.content += count as u64;
+                backend.state.pass_body(count);
+                self.is_over = backend.state.is_over();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                buffers.pipes.refuse();
+                return None;
+            }
+            Err(error) => Err(Broken { error: ResponseError::BodyCut, source: Some(error) }),
+        };
+        Some(Poll::Ready(result))
+    }
+
+    /// Whether the rest of the body is long enough to be spliced, and passes as it is.
+    pub fn is_to_be_spliced(&self, backend: &BackendConnection, plan: &ResponsePlan) -> bool {
+        self.at == self.input.len()
+            && !plan.makes_chunks
+            && backend
+                .state
+                .body()
+                .announced()
+                .is_some_and(|left| left >= MIN_SPLICED || (left > 0 && self.pipe.is_some()))
+    }
+
     /// Decodes what was read. Does nothing once the response is over.
     ///
     /// # Errors
@@ -314,6 +376,11 @@ impl Download {
         task: &mut Context<'_>,
         client: &mut ClientIo,
     ) -> Poll<io::Result<usize>> {
+        if let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0)
+            && let Some(socket) = client.stream().plain()
+        {
+            return pipe.poll_drain(task, socket);
+        }
         let pending = self.pending.get(self.written..).unwrap_or_default();
         let chunk = self.input.get(self.chunk.clone()).unwrap_or_default();
         let count = ready!(write_parts(client.stream(), task, pending, chunk))?;

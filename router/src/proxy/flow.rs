@@ -118,8 +118,15 @@ impl Flow<'_, '_> {
     fn poll_from_backend(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Interrupted>> {
         let Some(backend) = &mut self.backend else { return Poll::Pending };
         let (connection, buffers) = (&self.cx.client.connection, &self.cx.client.shared.buffers);
-        let polled =
-            self.cx.work.download.poll_body(task, backend.connection(), &self.plan, buffers);
+        let (backend, download) = (backend.connection(), &mut self.cx.work.download);
+        let is_spliced = self.io.stream().plain().is_some()
+            && backend.stream.plain().is_some()
+            && download.is_to_be_spliced(backend, &self.plan);
+        let spliced = is_spliced.then(|| download.poll_splice(task, backend, buffers)).flatten();
+        let polled = match spliced {
+            Some(polled) => polled,
+            None => download.poll_body(task, backend, &self.plan, buffers),
+        };
         match polled {
             Poll::Ready(Ok(())) => {
                 connection.allow_for(self.limit);

@@ -1,6 +1,7 @@
 //! A request on its way to the backend: the head that was encoded for it, then the client's body, read only as
 //! fast as the backend takes it.
 
+use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,8 +16,9 @@ use crate::http1::body::{End, Output};
 use crate::http1::encode;
 use crate::http1::error::RequestError;
 use crate::http1::server::{self, Awaited, EndOfInput};
+use crate::pipes::{MIN_SPLICED, Pipe};
 use crate::pool::BackendConnection;
-use crate::stream::write_parts;
+use crate::stream::{Stream, write_parts};
 
 /// A buffer for heads that has grown beyond this is freed.
 pub(super) const MAX_KEPT: usize = 4 * 1024;
@@ -55,6 +57,8 @@ pub struct Upload {
     at: usize,
     /// What was read of the body after the head's buffer was used up.
     body: Vec<u8>,
+    /// Bytes of the body that are to be written without having been read here.
+    pipe: Option<Pipe>,
     /// Where the body ended in the head's buffer, once all of it was sent.
     input_end: Option<usize>,
     /// Every byte of the body that was read is still in the buffers.
@@ -91,6 +95,7 @@ impl Upload {
 
     fn rewind(&mut self, body_at: usize) {
         self.pending.clear();
+        self.pipe = None;
         (self.written, self.chunk) = (0, 0..0);
         (self.source, self.at, self.input_end) = (Source::Input, body_at, None);
         (self.is_kept, self.is_broken, self.is_whole) = (true, false, false);
@@ -137,6 +142,9 @@ impl Upload {
         if self.body.capacity() > 0 {
             buffers.give_back(std::mem::take(&mut self.body));
         }
+        if let Some(pipe) = self.pipe.take() {
+            buffers.pipes.give_back(pipe);
+        }
         at
     }
 
@@ -178,6 +186,8 @@ impl Upload {
                 self.decode(sides)?;
             } else if self.written < self.pending.len() || !self.chunk.is_empty() {
                 ready!(self.poll_write(task, sides));
+            } else if self.pipe_holds_bytes() {
+                ready!(self.poll_drain(task, sides));
             } else if !sides.state.awaits_body() {
                 ready!(self.poll_flush(task, sides));
                 self.is_whole = true;
@@ -239,25 +249,14 @@ impl Upload {
             Source::Body => &self.body[..],
         };
         let chunk = bytes.get(self.chunk.clone()).unwrap_or_default();
-        let stream = &mut sides.backend.stream;
-        match write_parts(stream, task, pending, chunk) {
-            Poll::Ready(Ok(count)) if count > 0 => {
-                sides.backend.state.wrote(count, false);
-                let of_pending = count.min(pending.len());
-                self.written += of_pending;
-                self.chunk.start += count - of_pending;
-                if self.written == self.pending.len() {
-                    self.pending.clear();
-                    self.written = 0;
-                }
-            }
-            // A backend that refuses an upload answers and closes without reading the rest, and that answer
-            // is what the client is to get: the read side tells.
-            Poll::Ready(_) => self.is_broken = true,
-            Poll::Pending => {
-                sides.connection.set_awaited(Awaited::Backend);
-                return Poll::Pending;
-            }
+        let polled = write_parts(&mut sides.backend.stream, task, pending, chunk);
+        let count = ready!(self.note_written(sides, &polled));
+        let of_pending = count.min(self.pending.len() - self.written);
+        self.written += of_pending;
+        self.chunk.start += count - of_pending;
+        if self.written == self.pending.len() {
+            self.pending.clear();
+            self.written = 0;
         }
         Poll::Ready(())
     }
@@ -294,6 +293,9 @@ impl Upload {
             self.is_kept = false;
             self.body.clear();
             self.at = 0;
+            if let Some(polled) = self.poll_splice(task, sides) {
+                return polled;
+            }
         }
         if self.body.capacity() == 0 {
             let is_large = announced.is_none_or(|left| left > SMALL as u64);
@@ -303,11 +305,74 @@ impl Upload {
         // Nothing beyond the body, where its end is known.
         let room =
             announced.map_or(room, |left| usize::try_from(left).map_or(room, |l| l.min(room)));
-        match sides.client.poll_fill(task, &mut self.body, room) {
-            Poll::Ready(Ok(count)) if count > 0 => {
+        let polled = sides.client.poll_fill(task, &mut self.body, room);
+        self.note_read(sides, &polled)
+    }
+
+    /// Moves some of a long body from the client's socket into a pipe. None: the rest is short, or there is no
+    /// pipe for it, and it is to be read instead. Only for bodies of which the beginning is gone already: what
+    /// is in a pipe cannot be sent a second time.
+    fn poll_splice(
+        &mut self,
+        task: &mut Context<'_>,
+        sides: &mut Sides<'_>,
+    ) -> Option<Poll<Result<(), RequestError>>> {
+        let left = sides.state.body().announced()?;
+        if left < MIN_SPLICED && self.pipe.is_none() {
+            return None;
+        }
+        let (Stream::Plain(socket), Stream::Plain(_)) =
+            (&*sides.client.stream(), &sides.backend.stream)
+        else {
+            return None;
+        };
+        let mut pipe = self.pipe.take().or_else(|| sides.buffers.pipes.take())?;
+        let polled = pipe.poll_fill(task, socket, left);
+        match &polled {
+            Poll::Ready(Ok(count)) => {
+                sides.state.pass_body(*count);
+                self.pipe = Some(pipe);
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                sides.buffers.pipes.refuse();
+                return None;
+            }
+            Poll::Ready(Err(_)) => {}
+            // A client that takes its time costs neither a pipe nor a buffer.
+            Poll::Pending => {
+                sides.buffers.pipes.give_back(pipe);
+                if self.body.capacity() > 0 {
+                    sides.buffers.give_back(std::mem::take(&mut self.body));
+                }
+            }
+        }
+        Some(self.note_read(sides, &polled))
+    }
+
+    fn pipe_holds_bytes(&self) -> bool {
+        self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
+    }
+
+    /// Writes what is in the pipe.
+    fn poll_drain(&mut self, task: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<()> {
+        let (Some(pipe), Some(socket)) = (&mut self.pipe, sides.backend.stream.plain()) else {
+            return Poll::Ready(());
+        };
+        let polled = pipe.poll_drain(task, socket);
+        self.note_written(sides, &polled).map(|_count| ())
+    }
+
+    /// What a read from the client means for its deadlines, and for the request.
+    fn note_read(
+        &mut self,
+        sides: &mut Sides<'_>,
+        polled: &Poll<io::Result<usize>>,
+    ) -> Poll<Result<(), RequestError>> {
+        match polled {
+            Poll::Ready(Ok(count)) if *count > 0 => {
                 sides.connection.allow_for(self.limits.silence);
                 if let Some(pace) = &mut self.pace {
-                    pace.received(count, sides.connection);
+                    pace.received(*count, sides.connection);
                 }
                 Poll::Ready(Ok(()))
             }
@@ -322,6 +387,30 @@ impl Upload {
                 if let Some(pace) = &mut self.pace {
                     pace.wait(sides.connection);
                 }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// What a write to the backend means. Returns how many bytes it took.
+    fn note_written(
+        &mut self,
+        sides: &mut Sides<'_>,
+        polled: &Poll<io::Result<usize>>,
+    ) -> Poll<usize> {
+        match polled {
+            Poll::Ready(Ok(count)) if *count > 0 => {
+                sides.backend.state.wrote(*count, false);
+                Poll::Ready(*count)
+            }
+            // A backend that refuses an upload answers and closes without reading the rest, and that answer
+            // is what the client is to get: the read side tells.
+            Poll::Ready(_) => {
+                self.is_broken = true;
+                Poll::Ready(0)
+            }
+            Poll::Pending => {
+                sides.connection.set_awaited(Awaited::Backend);
                 Poll::Pending
             }
         }
