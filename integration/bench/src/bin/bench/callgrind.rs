@@ -7,97 +7,146 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use anyhow::{Context, bail};
+use clap::ValueEnum;
 use tokio::time::timeout;
 
-use crate::contenders::{AccessLog, Contender, Front, HOST, Mode, Scenario, Setup};
+use crate::contenders::{AccessLog, Contender, Front, Launch, MEDIUM_BYTES, Mode, SMALL_BODY};
+use crate::drive::{Protocol, Until, Work, drive};
+use crate::setup::Setup;
+use crate::websocket;
 
 /// Requests in both runs: enough to fill pools and caches.
 const BASE_REQUESTS: u64 = 2_000;
 /// Valgrind runs about fifty times slower than the machine; at this rate something is stuck.
 const SLOWEST_REQUESTS_PER_SECOND: u64 = 20;
 
-pub(crate) async fn count(
+/// What the counted requests are.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Workload {
+    /// 50 bytes, keep-alive
+    Small,
+    /// 100 KB, keep-alive
+    Medium,
+    /// 50 bytes over TLS 1.3, keep-alive
+    Tls,
+    /// 50 bytes over HTTP/2 over TLS
+    Http2,
+    /// Messages of 50 bytes, echoed
+    Websocket,
+}
+
+impl Workload {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Medium => "medium",
+            Self::Tls => "tls",
+            Self::Http2 => "http2",
+            Self::Websocket => "websocket",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::value_variants().iter().copied().find(|workload| workload.name() == name)
+    }
+
+    fn front(self) -> Front {
+        match self {
+            Self::Small | Self::Medium => Front::Plain,
+            Self::Tls => Front::Tls,
+            Self::Http2 => Front::Http2,
+            Self::Websocket => Front::Websocket,
+        }
+    }
+
+    fn work(self) -> Work {
+        let (protocol, path, body_bytes) = match self {
+            Self::Small => (Protocol::Http1, "/", SMALL_BODY.len()),
+            Self::Medium => (Protocol::Http1, "/medium", MEDIUM_BYTES),
+            Self::Tls => (Protocol::Tls, "/", SMALL_BODY.len()),
+            Self::Http2 => (Protocol::Http2, "/", SMALL_BODY.len()),
+            Self::Websocket => (Protocol::Websocket, "/", websocket::PAYLOAD.len()),
+        };
+        Work { protocol, path, body_bytes }
+    }
+}
+
+/// How much is sent for a count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) connections: u64,
+    /// Requests by which the two runs differ.
+    pub(crate) requests: u64,
+}
+
+/// Prints a table of the instructions a request of each contender and workload.
+pub(crate) async fn table(
     setup: &Setup,
     contenders: &[Contender],
-    connections: u64,
-    requests: u64,
+    workloads: &[Workload],
+    load: Load,
 ) -> anyhow::Result<()> {
-    println!("Instructions a request in user space (callgrind; small GET, keep-alive,");
-    println!("{connections} connections, access log off):\n");
-    println!("| | instructions a request |");
-    println!("|---|---:|");
+    println!(
+        "Instructions a request in user space (callgrind; keep-alive, {} connections,",
+        load.connections
+    );
+    println!("access log off):\n");
+    let names: Vec<_> = workloads.iter().map(|workload| workload.name()).collect();
+    println!("| | {} |", names.join(" | "));
+    println!("|---|{}", "---:|".repeat(names.len()));
     for &contender in contenders {
-        let few = instructions(setup, contender, connections, BASE_REQUESTS).await?;
-        let many = instructions(setup, contender, connections, BASE_REQUESTS + requests).await?;
-        println!("| {contender} | {} |", many.saturating_sub(few) / requests);
+        let mut counts = Vec::new();
+        for &workload in workloads {
+            counts.push(count(setup, contender, workload, load).await?.to_string());
+        }
+        println!("| {contender} | {} |", counts.join(" | "));
     }
     Ok(())
+}
+
+/// Instructions of one request.
+pub(crate) async fn count(
+    setup: &Setup,
+    contender: Contender,
+    workload: Workload,
+    load: Load,
+) -> anyhow::Result<u64> {
+    let few = instructions(setup, contender, workload, load.connections, BASE_REQUESTS).await?;
+    let requests = BASE_REQUESTS + load.requests;
+    let many = instructions(setup, contender, workload, load.connections, requests).await?;
+    Ok(many.saturating_sub(few) / load.requests)
 }
 
 async fn instructions(
     setup: &Setup,
     contender: Contender,
+    workload: Workload,
     connections: u64,
     requests: u64,
 ) -> anyhow::Result<u64> {
-    eprintln!("bench: {contender} under callgrind, {requests} requests");
+    eprintln!("bench: {contender} under callgrind, {requests} requests of {}", workload.name());
     let out = setup.dir.path().join("callgrind.out");
-    let mode = Mode::Callgrind(out.clone());
-    let proxy = contender.start_in(setup, AccessLog::Off, Front::Plain, &mode).await?;
+    let launch = Launch {
+        mode: Mode::Callgrind(out.clone()),
+        ..Launch::new(AccessLog::Off, workload.front())
+    };
+    let proxy = contender.start(setup, &launch).await?;
 
     let within = Duration::from_secs(60 + requests / SLOWEST_REQUESTS_PER_SECOND);
-    timeout(within, drive(proxy.port, connections, requests))
+    let driven = drive(proxy.port, workload.work(), connections, Until::Requests(requests));
+    let tally = timeout(within, driven)
         .await
         .with_context(|| format!("{requests} requests took longer than {within:?}"))?
         .with_context(|| format!("{contender}{}", proxy.process.log_tail()))?;
+    if let Some(error) = tally.first_failure {
+        bail!("{contender}: {} requests failed, first: {error:#}", tally.failed);
+    }
 
     proxy.process.stop().await?;
     let text = fs::read_to_string(&out).context("valgrind left no count")?;
     fs::remove_file(&out).context("the count stays")?;
     total(&text).context("no total in what valgrind left")
-}
-
-/// Exactly `requests` requests, spread evenly over connections that stay open to the end.
-async fn drive(port: u16, connections: u64, requests: u64) -> anyhow::Result<()> {
-    let mut clients = JoinSet::new();
-    for client in 0..connections {
-        let share = requests / connections + u64::from(client < requests % connections);
-        clients.spawn(drive_one(port, share));
-    }
-    while let Some(result) = clients.join_next().await {
-        result.context("a client panicked")??;
-    }
-    Ok(())
-}
-
-async fn drive_one(port: u16, requests: u64) -> anyhow::Result<()> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let exchange = async move {
-        for _ in 0..requests {
-            sender.ready().await?;
-            let request = Request::get(Scenario::Small.path())
-                .header(header::HOST, HOST)
-                .body(Empty::<Bytes>::new())?;
-            let answer = sender.send_request(request).await?;
-            ensure!(answer.status() == 200, "status {}", answer.status());
-            let body = answer.into_body().collect().await?.to_bytes();
-            ensure!(body.len() == Scenario::Small.body_bytes(), "{} bytes", body.len());
-        }
-        Ok(())
-    };
-    // The connection ends when the exchange drops its sender.
-    let (exchanged, connected) = tokio::join!(exchange, connection);
-    exchanged?;
-    connected.context("connection")
 }
 
 fn total(callgrind: &str) -> Option<u64> {
@@ -113,5 +162,15 @@ mod tests {
         let file = "version: 1\nevents: Ir\n\nfn=(1) main\n16 400\n\ntotals: 123456\n";
         assert_eq!(total(file), Some(123_456));
         assert_eq!(total("version: 1\n"), None);
+    }
+
+    #[test]
+    fn workloads_are_found_by_the_names_of_the_command_line() {
+        for workload in Workload::value_variants() {
+            let on_command_line = workload.to_possible_value().unwrap();
+            assert_eq!(on_command_line.get_name(), workload.name());
+            assert_eq!(Workload::from_name(workload.name()), Some(*workload));
+        }
+        assert_eq!(Workload::from_name("large"), None);
     }
 }

@@ -6,18 +6,39 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use tokio::time::{Instant, sleep};
 
 use crate::WARM_UP;
-use crate::contenders::{HOST, Proxy, Scenario, Setup};
+use crate::contenders::{HOST, Proxy};
 use crate::process::Process;
+use crate::scenario::{Scenario, Subject};
+use crate::setup::Setup;
 
 /// Longer than any answer on loopback takes; wrk counts slower ones as time-outs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The kernel's own threads take up to 3 % of a quiet core.
 const MOST_DISPLACED: f64 = 0.05;
+
+/// Attempts to make the warm-up long enough, each twice as long as the one before.
+const WARM_UPS: u32 = 6;
+
+/// Asks for all of `HOSTS` virtual hosts in a scattered order that comes round after the last one:
+/// 61803 has no factor in common with their numbers. The requests are prepared, so that wrk only
+/// picks one; with one host it does the same.
+const VHOSTS_SCRIPT: &str = r#"
+local index, prepared = 0, {}
+function init(args)
+  for host = 0, HOSTS - 1 do
+    prepared[host] = wrk.format("GET", "/", { ["Host"] = "host-" .. host .. ".bench.test" })
+  end
+end
+function request()
+  index = (index + 61803) % HOSTS
+  return prepared[index]
+end
+"#;
 
 /// Prints wrk's own figures unrounded. No `request` or `response` function: either would slow wrk.
 const SCRIPT: &str = r#"
@@ -74,23 +95,29 @@ impl Sample {
     }
 }
 
+/// The load of a sample.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) scenario: Scenario,
+    pub(crate) subject: Subject,
+    pub(crate) connections: u64,
+}
+
 pub(crate) async fn sample(
     setup: &Setup,
     proxy: &Proxy,
-    scenario: Scenario,
-    connections: u64,
+    load: Load,
     seconds: Duration,
 ) -> anyhow::Result<Sample> {
-    let warm_up = start_load(setup, proxy, scenario, connections, WARM_UP)?;
-    finish(warm_up, WARM_UP, scenario).await.context("warm-up")?;
+    warm_up(setup, proxy, load).await.context("warm-up")?;
 
     let (cpu_before, started) = (proxy.process.cpu()?, Instant::now());
-    let load = start_load(setup, proxy, scenario, connections, seconds)?;
+    let generator = load.start(setup, proxy, seconds)?;
     let under_load = async {
         sleep(seconds.mul_f64(0.8)).await;
         proxy.process.memory()
     };
-    let (counts, memory) = tokio::join!(finish(load, seconds, scenario), under_load);
+    let (counts, memory) = tokio::join!(load.finish(generator, seconds), under_load);
     let (cpu_after, elapsed) = (proxy.process.cpu()?, started.elapsed());
     let (counts, memory) = (counts?, memory?);
 
@@ -108,27 +135,86 @@ pub(crate) async fn sample(
     })
 }
 
-fn start_load(
-    setup: &Setup,
-    proxy: &Proxy,
-    scenario: Scenario,
-    connections: u64,
-    seconds: Duration,
-) -> anyhow::Result<Process> {
-    match scenario {
-        Scenario::Handshake | Scenario::Resume => {
-            let mut args = vec![
-                "handshakes".to_owned(),
-                format!("--port={}", proxy.port),
-                format!("--seconds={}", seconds.as_secs()),
-                format!("--connections={connections}"),
-            ];
-            if scenario == Scenario::Resume {
-                args.push("--resumes".to_owned());
-            }
-            start_own("handshakes", setup, 0, args)
+/// Fills connection pools, caches and branch predictors, and asks for every virtual host once.
+async fn warm_up(setup: &Setup, proxy: &Proxy, load: Load) -> anyhow::Result<()> {
+    let mut length = WARM_UP;
+    for _ in 0..WARM_UPS {
+        let counts = load.finish(load.start(setup, proxy, length)?, length).await?;
+        if counts.requests >= f64::from(load.subject.hosts) {
+            return Ok(());
         }
-        _ => start_wrk(setup, proxy, scenario, connections, seconds),
+        // The order of the hosts begins anew with every run, so only a longer one reaches them all.
+        length *= 2;
+    }
+    bail!("{length:?} were not enough to ask for {} hosts", load.subject.hosts)
+}
+
+impl Load {
+    fn start(self, setup: &Setup, proxy: &Proxy, length: Duration) -> anyhow::Result<Process> {
+        let seconds = length.as_secs();
+        let common = [
+            format!("--port={}", proxy.port),
+            format!("--seconds={seconds}"),
+            format!("--connections={}", self.connections),
+        ];
+        let own = |command: &str, option: &str| {
+            let mut args = vec![command.to_owned()];
+            args.extend(common.clone());
+            args.extend((!option.is_empty()).then(|| option.to_owned()));
+            args
+        };
+        match self.scenario {
+            Scenario::Handshake => start_own("load", setup, 0, own("handshakes", "")),
+            Scenario::Resume => start_own("load", setup, 0, own("handshakes", "--resumes")),
+            Scenario::Http2 => start_own("load", setup, 0, own("drive", "--protocol=http2")),
+            Scenario::Websocket => {
+                start_own("load", setup, 0, own("drive", "--protocol=websocket"))
+            }
+            _ => self.start_wrk(setup, proxy, seconds),
+        }
+    }
+
+    fn start_wrk(self, setup: &Setup, proxy: &Proxy, seconds: u64) -> anyhow::Result<Process> {
+        let path = setup.dir.path().join("wrk.lua");
+        fs::write(&path, self.script()).context("no script for wrk")?;
+        let scenario = self.scenario;
+        let mut args = vec![
+            "--threads=1".to_owned(),
+            format!("--connections={}", self.connections),
+            format!("--duration={seconds}s"),
+            format!("--timeout={}s", ANSWER_WITHIN.as_secs()),
+            format!("--script={}", path.display()),
+            format!("--header=Host: {HOST}"),
+        ];
+        if scenario == Scenario::Connect {
+            args.push("--header=Connection: close".to_owned());
+        }
+        let scheme = scenario.front().scheme();
+        args.push(format!("{scheme}://127.0.0.1:{}{}", proxy.port, scenario.path()));
+        Process::start("wrk", &[setup.load_core], setup.dir.path(), "wrk", args)
+    }
+
+    fn script(self) -> String {
+        let upload = self.scenario.upload_bytes();
+        let requests = match self.subject.hosts {
+            0 if upload == 0 => String::new(),
+            0 => format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {upload})\n"),
+            hosts => VHOSTS_SCRIPT.replace("HOSTS", &hosts.to_string()),
+        };
+        format!("{requests}{SCRIPT}")
+    }
+
+    async fn finish(self, generator: Process, length: Duration) -> anyhow::Result<Counts> {
+        let printed = generator.output(length + 3 * ANSWER_WITHIN).await?;
+        let counts = parse(&printed)
+            .with_context(|| format!("unexpected output of the load generator: {printed}"))?;
+        ensure!(counts.failed == 0.0, "requests failed: {printed}");
+        ensure!(counts.requests > 0.0, "no request was answered: {printed}");
+        // Bytes count as they come, requests when they are done: only too few would be wrong.
+        #[allow(clippy::cast_precision_loss, reason = "a body's length is far below 2^52")]
+        let whole = counts.requests * self.scenario.body_bytes() as f64;
+        ensure!(counts.bytes >= whole, "responses without their body: {printed}");
+        Ok(counts)
     }
 }
 
@@ -142,45 +228,7 @@ pub(crate) fn start_own(
     let own = std::env::current_exe().context("no path of this program")?;
     let own = own.into_os_string().into_string().ok().context("a path that is text")?;
     let args = ["-n".to_owned(), nice.to_string(), own].into_iter().chain(args);
-    Process::start(name, setup.load_core, setup.dir.path(), "nice", args)
-}
-
-fn start_wrk(
-    setup: &Setup,
-    proxy: &Proxy,
-    scenario: Scenario,
-    connections: u64,
-    seconds: Duration,
-) -> anyhow::Result<Process> {
-    let script = setup.dir.path().join("wrk.lua");
-    fs::write(&script, SCRIPT).context("no script for wrk")?;
-    let mut args = vec![
-        "--threads=1".to_owned(),
-        format!("--connections={connections}"),
-        format!("--duration={}s", seconds.as_secs()),
-        format!("--timeout={}s", ANSWER_WITHIN.as_secs()),
-        format!("--script={}", script.display()),
-        format!("--header=Host: {HOST}"),
-    ];
-    if scenario == Scenario::Connect {
-        args.push("--header=Connection: close".to_owned());
-    }
-    let scheme = scenario.front().scheme();
-    args.push(format!("{scheme}://127.0.0.1:{}{}", proxy.port, scenario.path()));
-    Process::start("wrk", setup.load_core, setup.dir.path(), "wrk", args)
-}
-
-async fn finish(load: Process, seconds: Duration, scenario: Scenario) -> anyhow::Result<Counts> {
-    let printed = load.output(seconds + 3 * ANSWER_WITHIN).await?;
-    let counts = parse(&printed)
-        .with_context(|| format!("unexpected output of the load generator: {printed}"))?;
-    ensure!(counts.failed == 0.0, "requests failed: {printed}");
-    ensure!(counts.requests > 0.0, "no request was answered: {printed}");
-    // Bytes count as they come, requests when they are done: only too few would be wrong.
-    #[allow(clippy::cast_precision_loss, reason = "a body's length is far below 2^52")]
-    let whole = counts.requests * scenario.body_bytes() as f64;
-    ensure!(counts.bytes >= whole, "answers without their body: {printed}");
-    Ok(counts)
+    Process::start(name, &[setup.load_core], setup.dir.path(), "nice", args)
 }
 
 fn parse(printed: &str) -> Option<Counts> {
@@ -209,6 +257,8 @@ fn parse(printed: &str) -> Option<Counts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contenders::Contender;
+    use crate::setup::vhost;
 
     const PRINTED: &str = "Running 1s test\n  1 threads\nbench requests=1000 duration_us=2000000 \
         bytes=50000 p50_us=650 p99_us=1200 connect=0 read=1 write=0 timeout=0 status=2\n";
@@ -227,6 +277,19 @@ mod tests {
                 failed: 3.0
             }
         );
+    }
+
+    #[test]
+    fn script_matches_the_scenario() {
+        let script = |scenario, hosts| {
+            let subject = Subject { hosts, ..Subject::plain(Contender::Router) };
+            Load { scenario, subject, connections: 1 }.script()
+        };
+        assert_eq!(script(Scenario::Small, 0), SCRIPT);
+        assert!(script(Scenario::Upload1k, 0).contains("string.rep('x', 1024)"));
+        let vhosts = script(Scenario::Vhosts, 10_000);
+        assert!(vhosts.contains("% 10000") && !vhosts.contains("HOSTS"), "{vhosts}");
+        assert!(vhosts.contains(".bench.test") && vhost(7) == "host-7.bench.test");
     }
 
     #[test]

@@ -1,9 +1,13 @@
-//! The benchmark: router, nginx and HAProxy in front of the same origin, one after the other in one run.
+//! The benchmark: router, nginx, HAProxy and a layer-4 floor in front of the same origin, one after
+//! the other in one run.
 //!
-//! Lives here: the command line and the order of the work. Processes are in [`process`], what is
-//! measured in [`contenders`] (with their configurations) and [`tls`], the load in [`load`] and [`handshakes`], instruction counts in [`callgrind`] and the
-//! tables in [`report`]; [`storm`] is about slow clients. `docs/benchmarks.md` says what the numbers mean. Nothing here may be used
-//! by the tests: a benchmark that changes with the harness cannot be compared with last month's.
+//! This file has the command line and the order of the work. [`scenario`] lists what is measured,
+//! [`contenders`] starts the proxies, [`setup`] everything they share, [`process`] any of them.
+//! [`load`] takes a sample, with wrk or with the generators in [`drive`] and [`handshakes`];
+//! [`report`] prints the tables. [`callgrind`] counts instructions and [`budget`] compares them with
+//! committed figures; [`storm`] is about slow clients, [`idle`] about memory. `docs/benchmarks.md`
+//! says what the numbers mean. The tests must not depend on any of it: a benchmark that changes with
+//! the harness cannot be compared with last month's.
 
 #![allow(
     clippy::print_stdout,
@@ -11,14 +15,23 @@
     reason = "a command-line program: the result goes to stdout, progress to stderr"
 )]
 
+mod budget;
 mod callgrind;
 mod contenders;
+mod drive;
+mod floor;
 mod handshakes;
+mod idle;
 mod load;
 mod process;
 mod report;
+mod scenario;
+mod setup;
 mod storm;
+mod tally;
 mod tls;
+mod tools;
+mod websocket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,10 +41,14 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use contenders::{AccessLog, Contender, Room, Scenario, Setup};
+use budget::Budget;
+use callgrind::Workload;
+use contenders::{AccessLog, Contender, Launch};
 use handshakes::Handshakes;
 use load::Sample;
 use report::{Report, Table};
+use scenario::{Scenario, Subject};
+use setup::{Cores, Room, Setup};
 use storm::Storm;
 
 /// Load before the measured part of a sample: fills connection pools, caches and branch predictors.
@@ -40,7 +57,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// Tries for an undisturbed sample; a machine that is busy all the time must not keep the run going.
 const TRIES: u32 = 3;
 
-/// Compare the router with nginx and HAProxy on this machine.
+/// Compare the router with nginx, HAProxy and a layer-4 floor on this machine.
 ///
 /// Each proxy runs on one core; the load generator, the origin and Redis share another. Everything
 /// is started by this program on loopback and free ports, and stopped by it.
@@ -58,7 +75,7 @@ struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
 
-    /// Connections of the load generator
+    /// Connections of the load generator, where the scenario does not say how many
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     connections: u64,
 
@@ -67,7 +84,7 @@ struct Args {
     scenario: Vec<Scenario>,
 
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "router,nginx,haproxy")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "router,nginx,haproxy,floor")]
     proxies: Vec<Contender>,
 
     /// With the access log off, on, or both: one table each
@@ -82,7 +99,15 @@ struct Args {
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     callgrind_requests: u64,
 
-    /// Let slow clients loose instead of measuring throughput
+    /// What to count with --callgrind
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "small")]
+    workload: Vec<Workload>,
+
+    /// Count the router's instructions, compare them with this file and fail when it is exceeded
+    #[arg(long, value_name = "FILE", requires = "callgrind", conflicts_with = "workload")]
+    budget: Option<PathBuf>,
+
+    /// Measure the effect of slow clients instead of throughput
     #[arg(long, value_enum, value_delimiter = ',')]
     storm: Vec<Storm>,
 
@@ -103,12 +128,21 @@ struct Args {
     router_bin: Option<PathBuf>,
 }
 
-/// What this program starts itself as, beside wrk.
+/// What this program starts itself as.
 #[derive(Debug, Subcommand)]
 enum Load {
     /// A TLS connection for every request
     #[command(hide = true)]
     Handshakes(Handshakes),
+    /// HTTP/2, WebSockets
+    #[command(hide = true)]
+    Drive(drive::Drive),
+    /// The layer-4 floor
+    #[command(hide = true)]
+    Floor(floor::Floor),
+    /// The origin of WebSockets
+    #[command(hide = true)]
+    Echo(websocket::Echo),
     /// Well-behaved clients at a fixed rate
     #[command(hide = true)]
     Steady(storm::Steady),
@@ -119,6 +153,7 @@ enum Load {
 
 fn main() -> ExitCode {
     let mut args = Args::parse();
+    args.scenario = Scenario::expand(&args.scenario);
     dedup(&mut args.scenario);
     dedup(&mut args.proxies);
     dedup(&mut args.access_log);
@@ -166,6 +201,9 @@ impl Load {
     async fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Handshakes(handshakes) => println!("{}", handshakes.run().await?),
+            Self::Drive(drive) => println!("{}", drive.run().await?),
+            Self::Floor(floor) => println!("{}", floor.run().await?),
+            Self::Echo(echo) => println!("{}", echo.run().await?),
             Self::Steady(steady) => println!("{}", steady.run()?),
             Self::Slow(slow) => println!("{}", slow.run().await?),
         }
@@ -174,55 +212,84 @@ impl Load {
 }
 
 async fn work(args: &Args) -> anyhow::Result<()> {
-    contenders::check_tools(&args.proxies, args.callgrind)?;
-    let (proxy_core, load_core) = choose_cores(args)?;
-
+    let budget = args.budget.as_deref().map(Budget::read).transpose()?;
+    tools::check_tools(&args.proxies, args.callgrind)?;
+    let cores = choose_cores(args)?;
     let router = match &args.router_bin {
         Some(path) => path.canonicalize().with_context(|| path.display().to_string())?,
-        None if args.proxies.contains(&Contender::Router) => contenders::build_router().await?,
+        None if args.proxies.contains(&Contender::Router) || budget.is_some() => {
+            tools::build_router().await?
+        }
         None => PathBuf::new(),
     };
-    let room = if args.storm.is_empty() { Room::Usual } else { Room::Storm };
-    let setup = Setup::start(proxy_core, load_core, router, room).await?;
 
-    let outcome = if args.callgrind {
-        callgrind::count(&setup, &args.proxies, args.connections, args.callgrind_requests).await
+    let is_timed = !args.callgrind && args.storm.is_empty();
+    let only_idle = args.scenario.iter().all(|scenario| *scenario == Scenario::Idle);
+    if !(is_timed && only_idle) {
+        let room = if args.storm.is_empty() { Room::Usual } else { Room::Storm };
+        let hosts = args.scenario.iter().map(|scenario| scenario.most_hosts()).max();
+        let hosts = hosts.filter(|_| is_timed).unwrap_or(0);
+        let setup = Setup::start(cores, router.clone(), room, hosts).await?;
+        let outcome = work_in(args, &setup, budget.as_ref()).await;
+        setup.stop().await;
+        outcome?;
+    }
+    if is_timed && args.scenario.contains(&Scenario::Idle) {
+        let setup = Setup::start(cores, router, Room::Idle, 0).await?;
+        let outcome = idle::measure(&setup, &args.proxies, args.rounds).await;
+        setup.stop().await;
+        outcome?;
+    }
+    Ok(())
+}
+
+/// All but idle connections, which need a setup with more room.
+async fn work_in(args: &Args, setup: &Setup, budget: Option<&Budget>) -> anyhow::Result<()> {
+    let counted =
+        callgrind::Load { connections: args.connections, requests: args.callgrind_requests };
+    if let Some(budget) = budget {
+        let mut counts = Vec::new();
+        for workload in budget.workloads()? {
+            let count = callgrind::count(setup, Contender::Router, workload, counted).await?;
+            counts.push((workload, count));
+        }
+        budget.check(&counts)
+    } else if args.callgrind {
+        callgrind::table(setup, &args.proxies, &args.workload, counted).await
     } else if !args.storm.is_empty() {
         let length = storm::Length { seconds: args.seconds, rounds: args.rounds };
-        storm::measure(&setup, &args.proxies, &args.storm, args.slow_clients, length).await
+        storm::measure(setup, &args.proxies, &args.storm, args.slow_clients, length).await
     } else {
-        measure(args, &setup).await
-    };
-    setup.stop().await;
-    outcome
+        measure(args, setup).await
+    }
 }
 
 async fn measure(args: &Args, setup: &Setup) -> anyhow::Result<()> {
     let mut report = Report::new(report::Conditions::read(setup, &args.proxies, args).await);
     for &access_log in &args.access_log {
-        for &scenario in &args.scenario {
+        for &scenario in args.scenario.iter().filter(|scenario| **scenario != Scenario::Idle) {
             report.tables.push(Table::new(scenario, access_log, &args.proxies));
         }
     }
 
     for round in 0..args.rounds {
         for table in &mut report.tables {
-            // Another proxy goes first in each round, so none always profits from a quiet moment.
-            let count = args.proxies.len();
-            let first = usize::try_from(round).unwrap_or(0) % count;
-            for index in 0..count {
-                let contender = args.proxies[(first + index) % count];
-                let sample =
-                    undisturbed(args, setup, contender, table.scenario, table.access_log).await?;
+            // Another row goes first in each round, so none always profits from a quiet moment.
+            let mut subjects = table.subjects();
+            let first = usize::try_from(round).unwrap_or(0) % subjects.len().max(1);
+            subjects.rotate_left(first);
+            for subject in subjects {
+                let sample = undisturbed(args, setup, table, subject).await?;
                 eprintln!(
-                    "round {}/{} {} log {}: {contender:<8} {}",
+                    "round {}/{} {} log {}: {:<8} {}",
                     round + 1,
                     args.rounds,
                     table.scenario,
                     table.access_log,
+                    table.scenario.label(subject),
                     sample.line(),
                 );
-                table.push(contender, sample);
+                table.push(subject, sample);
             }
         }
     }
@@ -237,17 +304,16 @@ async fn measure(args: &Args, setup: &Setup) -> anyhow::Result<()> {
 async fn undisturbed(
     args: &Args,
     setup: &Setup,
-    contender: Contender,
-    scenario: Scenario,
-    access_log: AccessLog,
+    table: &Table,
+    subject: Subject,
 ) -> anyhow::Result<Sample> {
-    let mut best = measure_once(args, setup, contender, scenario, access_log).await?;
+    let mut best = measure_once(args, setup, table, subject).await?;
     for _ in 1..TRIES {
-        if !best.is_disturbed() {
+        if !best.is_disturbed() || table.scenario.shares_cores() {
             break;
         }
-        eprintln!("again, disturbed: {contender:<8} {}", best.line());
-        let next = measure_once(args, setup, contender, scenario, access_log).await?;
+        eprintln!("again, disturbed: {:<8} {}", table.scenario.label(subject), best.line());
+        let next = measure_once(args, setup, table, subject).await?;
         if next.displaced < best.displaced {
             best = next;
         }
@@ -259,22 +325,30 @@ async fn undisturbed(
 async fn measure_once(
     args: &Args,
     setup: &Setup,
-    contender: Contender,
-    scenario: Scenario,
-    access_log: AccessLog,
+    table: &Table,
+    subject: Subject,
 ) -> anyhow::Result<Sample> {
-    let seconds = Duration::from_secs(args.seconds);
-    let mut proxy = contender.start(setup, access_log, scenario.front()).await?;
-    let sample = load::sample(setup, &proxy, scenario, args.connections, seconds).await;
+    let scenario = table.scenario;
+    let launch = Launch {
+        workers: subject.workers,
+        hosts: subject.hosts,
+        shares_cores: scenario.shares_cores(),
+        ..Launch::new(table.access_log, scenario.front())
+    };
+    let mut proxy = subject.contender.start(setup, &launch).await?;
+    let connections = scenario.connections(args.connections);
+    let load = load::Load { scenario, subject, connections };
+    let sample = load::sample(setup, &proxy, load, Duration::from_secs(args.seconds)).await;
     // A proxy that died explains the failed requests better than they do.
     proxy.process.check_alive()?;
-    let sample =
-        sample.with_context(|| format!("{contender}, {scenario}{}", proxy.process.log_tail()))?;
+    let sample = sample.with_context(|| {
+        format!("{}, {scenario}{}", scenario.label(subject), proxy.process.log_tail())
+    })?;
     proxy.process.stop().await?;
     Ok(sample)
 }
 
-fn choose_cores(args: &Args) -> anyhow::Result<(u32, u32)> {
+fn choose_cores(args: &Args) -> anyhow::Result<Cores> {
     let allowed = process::allowed_cores()?;
     let (Some(&first), Some(&last)) = (allowed.first(), allowed.last()) else {
         bail!("no core to run on");
@@ -291,7 +365,7 @@ fn choose_cores(args: &Args) -> anyhow::Result<(u32, u32)> {
             "the proxy and the load generator need a core each; this process may use {allowed:?}"
         );
     }
-    Ok((proxy, load))
+    Ok(Cores { proxy, load })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A child process on one core: started, watched and stopped by its own process group.
+//! A child process on its cores: started, watched and stopped by its own process group.
 //!
 //! Each child leads a process group, so a proxy's workers are counted and stopped with it, and gets
 //! SIGTERM should this program die (`setpriv --pdeathsig`). Knows nothing of proxies or HTTP.
@@ -45,18 +45,19 @@ pub(crate) struct Memory {
 }
 
 impl Process {
-    /// Starts `program` on `core` in `dir`; what it prints goes to `<name>.log` there.
+    /// Starts `program` on `cores` in `dir`; what it prints goes to `<name>.log` there.
     pub(crate) fn start(
         name: &'static str,
-        core: u32,
+        cores: &[u32],
         dir: &Path,
         program: impl Into<OsString>,
         args: impl IntoIterator<Item = impl Into<OsString>>,
     ) -> anyhow::Result<Self> {
         let log = dir.join(format!("{name}.log"));
+        let cores: Vec<String> = cores.iter().map(u32::to_string).collect();
         let output = File::create(&log).with_context(|| log.display().to_string())?;
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()])
+            .args(["--pdeathsig", "TERM", "taskset", "-c", &cores.join(",")])
             .arg(program.into())
             .args(args.into_iter().map(Into::into))
             .current_dir(dir)

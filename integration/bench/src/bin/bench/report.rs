@@ -1,11 +1,13 @@
-//! From samples to markdown: medians, the spread, and the ratio to nginx in the same round.
+//! From samples to markdown: medians, the spread, and the ratio to the baseline in the same round.
 
 use std::fmt;
 use std::fs;
 
 use crate::Args;
-use crate::contenders::{AccessLog, Contender, Scenario, Setup};
+use crate::contenders::{AccessLog, Contender};
 use crate::load::Sample;
+use crate::scenario::{Scenario, Subject};
+use crate::setup::Setup;
 
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -23,8 +25,8 @@ pub(crate) struct Conditions {
 pub(crate) struct Table {
     pub(crate) scenario: Scenario,
     pub(crate) access_log: AccessLog,
-    /// Samples of each contender in the order of the rounds.
-    rows: Vec<(Contender, Vec<Sample>)>,
+    /// Samples of each row in the order of the rounds.
+    rows: Vec<(Subject, Vec<Sample>)>,
 }
 
 impl Report {
@@ -32,8 +34,13 @@ impl Report {
         Self { conditions, tables: Vec::new() }
     }
 
+    /// Those of proxies that had their core to themselves.
     fn samples(&self) -> impl Iterator<Item = &Sample> {
-        self.tables.iter().flat_map(|table| &table.rows).flat_map(|(_, samples)| samples)
+        self.tables
+            .iter()
+            .filter(|table| !table.scenario.shares_cores())
+            .flat_map(|table| &table.rows)
+            .flat_map(|(_, samples)| samples)
     }
 }
 
@@ -66,23 +73,29 @@ impl Conditions {
 
 impl Table {
     pub(crate) fn new(scenario: Scenario, access_log: AccessLog, contenders: &[Contender]) -> Self {
-        let rows = contenders.iter().map(|&contender| (contender, Vec::new())).collect();
+        let subjects = scenario.subjects(contenders);
+        let rows = subjects.into_iter().map(|subject| (subject, Vec::new())).collect();
         Self { scenario, access_log, rows }
     }
 
-    pub(crate) fn push(&mut self, contender: Contender, sample: Sample) {
-        if let Some((_, samples)) = self.rows.iter_mut().find(|(row, _)| *row == contender) {
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
+        self.rows.iter().map(|(subject, _)| *subject).collect()
+    }
+
+    pub(crate) fn push(&mut self, subject: Subject, sample: Sample) {
+        if let Some((_, samples)) = self.rows.iter_mut().find(|(row, _)| *row == subject) {
             samples.push(sample);
         }
     }
 
-    /// Median of the ratios to nginx round by round: what slows a whole round cancels out.
-    fn ratio_to_nginx(&self, samples: &[Sample], figure: fn(&Sample) -> f64) -> String {
-        let Some((_, nginx)) = self.rows.iter().find(|(row, _)| *row == Contender::Nginx) else {
+    /// Median of the ratios to the baseline round by round: what slows a whole round cancels out.
+    fn ratio(&self, subject: Subject, samples: &[Sample], figure: fn(&Sample) -> f64) -> String {
+        let baseline = self.scenario.baseline(subject);
+        let Some((_, baseline)) = self.rows.iter().find(|(row, _)| *row == baseline) else {
             return "–".to_owned();
         };
         let ratios: Vec<f64> =
-            samples.iter().zip(nginx).map(|(own, other)| figure(own) / figure(other)).collect();
+            samples.iter().zip(baseline).map(|(own, other)| figure(own) / figure(other)).collect();
         format!("{:.2}", median(&ratios))
     }
 }
@@ -109,36 +122,31 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.scenario {
-            Scenario::Small => "Small GET, keep-alive",
-            Scenario::Connect => "Small GET, a connection a request",
-            Scenario::Large => "1 MiB body, keep-alive",
-            Scenario::Tls => "Small GET over TLS, keep-alive",
-            Scenario::Handshake => "Small GET over TLS, a full handshake a request",
-            Scenario::Resume => "Small GET over TLS, a resumed handshake a request",
-        };
         writeln!(
             f,
-            "**{what}**, access log {}; median (least–most) of the rounds\n",
+            "**{}**, access log {}; median (least–most) of the rounds\n",
+            self.scenario.title(),
             self.access_log
         )?;
+        let baseline = self.scenario.baseline_name();
         writeln!(
             f,
-            "| | CPU µs a request | ÷ nginx | requests/s | ÷ nginx | p50 | p99 | memory (peak) | core busy |"
+            "| | CPU µs a request | ÷ {baseline} | requests/s | ÷ {baseline} | p50 | p99 | memory (peak) | core busy |"
         )?;
         writeln!(f, "|---|---:|---:|---:|---:|---:|---:|---:|---:|")?;
-        for (contender, samples) in &self.rows {
+        for (subject, samples) in &self.rows {
             let of =
                 |figure: fn(&Sample) -> f64| -> Vec<f64> { samples.iter().map(figure).collect() };
             let cpu = of(|sample| sample.cpu_us_per_request);
             let rate = of(|sample| sample.requests_per_second);
             writeln!(
                 f,
-                "| {contender} | {} | {} | {} | {} | {} | {} | {} ({}) | {:.0} % |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} ({}) | {:.0} % |",
+                self.scenario.label(*subject),
                 spread(&cpu, if median(&cpu) < 100.0 { 2 } else { 0 }),
-                self.ratio_to_nginx(samples, |sample| sample.cpu_us_per_request),
+                self.ratio(*subject, samples, |sample| sample.cpu_us_per_request),
                 spread(&rate, 0),
-                self.ratio_to_nginx(samples, |sample| sample.requests_per_second),
+                self.ratio(*subject, samples, |sample| sample.requests_per_second),
                 latency(median(&of(|sample| sample.p50_us))),
                 latency(median(&of(|sample| sample.p99_us))),
                 mebibytes(samples, |sample| sample.resident_kib),
@@ -213,8 +221,8 @@ mod tests {
         let mut table = Table::new(Scenario::Small, AccessLog::Off, &contenders);
         // The second round was slow for both.
         for (own, nginx) in [(9.0, 10.0), (18.0, 20.0), (9.0, 10.0)] {
-            table.push(Contender::Router, sample(own));
-            table.push(Contender::Nginx, sample(nginx));
+            table.push(Subject::plain(Contender::Router), sample(own));
+            table.push(Subject::plain(Contender::Nginx), sample(nginx));
         }
         let text = table.to_string();
         assert!(text.contains("| router | 9.00 (9.00–18.00) | 0.90 |"), "{text}");
@@ -224,7 +232,7 @@ mod tests {
     #[test]
     fn without_nginx_there_is_no_ratio() {
         let mut table = Table::new(Scenario::Small, AccessLog::Off, &[Contender::Router]);
-        table.push(Contender::Router, sample(9.0));
+        table.push(Subject::plain(Contender::Router), sample(9.0));
         assert!(table.to_string().contains("| – |"));
     }
 }

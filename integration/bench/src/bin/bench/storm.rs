@@ -20,11 +20,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::contenders::{AccessLog, Contender, Front, HOST, Scenario, Setup, parse_answer};
-use crate::handshakes::percentile;
+use crate::contenders::{AccessLog, Contender, Front, HOST, Launch, SMALL_BODY, parse_answer};
 use crate::load::start_own;
 use crate::process::{Memory, Process};
 use crate::report::{median, spread};
+use crate::setup::Setup;
+use crate::tally::percentile;
 
 /// Slow clients begin one after the other within this, which is what the router's limits leave to most of
 /// them: so their ends and returns are spread as well, as they are in a storm that goes on.
@@ -204,7 +205,7 @@ async fn one(
     clients: u64,
     seconds: u64,
 ) -> anyhow::Result<([Phase; 3], String)> {
-    let mut proxy = contender.start(setup, AccessLog::Off, Front::Plain).await?;
+    let mut proxy = contender.start(setup, &Launch::new(AccessLog::Off, Front::Plain)).await?;
     let (port, process) = (proxy.port, &proxy.process);
     run_first(process).await;
     let _warm_up = phase(setup, process, port, 2).await?;
@@ -341,7 +342,7 @@ fn ask(connection: &mut Option<BlockingStream>, port: u16) -> anyhow::Result<()>
         ensure!(count > 0, "the connection ended");
         answer.extend_from_slice(&chunk[..count]);
         if let Some((status, body)) = parse_answer(&answer)
-            && body.len() >= Scenario::Small.body_bytes()
+            && body.len() >= SMALL_BODY.len()
         {
             ensure!(status == 200, "status {status}");
             return Ok(());

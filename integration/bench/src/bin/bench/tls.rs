@@ -58,11 +58,22 @@ impl Files {
 pub(crate) struct Client {
     connector: TlsConnector,
     name: ServerName<'static>,
+    /// What it offers by ALPN.
+    protocol: Option<&'static [u8]>,
 }
 
 impl Client {
-    /// One that goes on with sessions, or one that makes a full handshake each time.
+    /// One that resumes sessions, or one that makes a full handshake each time.
     pub(crate) fn new(resumes: bool) -> anyhow::Result<Self> {
+        Self::build(resumes, None)
+    }
+
+    /// One that speaks HTTP/2 and nothing else (ALPN `h2`).
+    pub(crate) fn http2() -> anyhow::Result<Self> {
+        Self::build(false, Some(b"h2"))
+    }
+
+    fn build(resumes: bool, protocol: Option<&'static [u8]>) -> anyhow::Result<Self> {
         let mut provider = default_provider();
         provider.kx_groups = vec![kx_group::X25519];
         let schemes = provider.signature_verification_algorithms.supported_schemes();
@@ -70,22 +81,28 @@ impl Client {
             .with_protocol_versions(&[&TLS13])
             .context("TLS 1.3")?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(schemes)))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(schemes)))
             .with_no_client_auth();
         config.resumption = match resumes {
             true => Resumption::in_memory_sessions(SESSIONS),
             false => Resumption::disabled(),
         };
+        config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
         let name = ServerName::try_from(HOST).context("a host name")?;
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name, protocol })
     }
 
-    /// A connection, and whether its handshake went on with an earlier session.
+    /// A connection, and whether its handshake resumed an earlier session.
     pub(crate) async fn connect(&self, port: u16) -> anyhow::Result<(TlsStream<TcpStream>, bool)> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         let stream = self.connector.connect(self.name.clone(), stream).await?;
-        let kind = stream.get_ref().1.handshake_kind();
+        let session = stream.get_ref().1;
+        ensure!(
+            self.protocol.is_none() || session.alpn_protocol() == self.protocol,
+            "the proxy did not choose the protocol that was offered"
+        );
+        let kind = session.handshake_kind();
         ensure!(
             kind != Some(rustls::HandshakeKind::FullWithHelloRetryRequest),
             "the proxy asked for another key exchange"
@@ -94,11 +111,11 @@ impl Client {
     }
 }
 
-/// Takes every certificate for the right one: what it costs to verify one is the client's cost.
+/// Accepts every certificate: verifying one would add to the client's cost, not the proxy's.
 #[derive(Debug)]
-struct Anybody(Vec<SignatureScheme>);
+struct AnyCertificate(Vec<SignatureScheme>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -2,18 +2,31 @@
 
 use anyhow::{Context, ensure};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Front, HOST, READY_WITHIN, Scenario};
-use crate::tls;
+use super::{Contender, Front, HOST, LARGE_BYTES, READY_WITHIN, SMALL_BODY};
+use crate::{drive, tls, websocket};
+
+/// One request, or one opening handshake of a WebSocket.
+pub(super) async fn probe(port: u16, front: Front) -> anyhow::Result<()> {
+    if front == Front::Websocket {
+        let open = async { websocket::open(&mut drive::connect(port).await?).await };
+        return timeout(READY_WITHIN, open).await.context("no answer")?;
+    }
+    let (status, _) = get(port, front, "/").await?;
+    ensure!(status == 200, "status {status}");
+    Ok(())
+}
 
 /// One request of each kind: bodies are whole, and the origin sees the headers that it should.
-pub(super) async fn verify(port: u16, front: Front) -> anyhow::Result<()> {
-    for scenario in [Scenario::Small, Scenario::Large] {
-        let (status, body) = get(port, front, scenario.path()).await?;
-        ensure!(status == 200, "{scenario}: status {status}");
-        ensure!(body.len() == scenario.body_bytes(), "{scenario}: a body of {} bytes", body.len());
+pub(super) async fn verify(contender: Contender, port: u16, front: Front) -> anyhow::Result<()> {
+    for (path, length) in [("/", SMALL_BODY.len()), ("/large", LARGE_BYTES)] {
+        let (status, body) = get(port, front, path).await?;
+        ensure!(status == 200, "{path}: status {status}");
+        ensure!(body.len() == length, "{path}: a body of {} bytes", body.len());
+    }
+    if contender == Contender::Floor {
+        return Ok(());
     }
     let (_, body) = get(port, front, "/echo").await?;
     let body = String::from_utf8_lossy(&body).into_owned();
@@ -35,14 +48,13 @@ pub(super) async fn verify(port: u16, front: Front) -> anyhow::Result<()> {
 }
 
 /// One request on its own connection.
-pub(super) async fn get(port: u16, front: Front, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+async fn get(port: u16, front: Front, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
     let exchange = async {
-        match front {
-            Front::Plain => ask(TcpStream::connect(("127.0.0.1", port)).await?, path).await,
-            Front::Tls => {
-                let (stream, _is_resumed) = tls::Client::new(false)?.connect(port).await?;
-                ask(stream, path).await
-            }
+        if front.is_tls() {
+            let (stream, _is_resumed) = tls::Client::new(false)?.connect(port).await?;
+            ask(stream, path).await
+        } else {
+            ask(drive::connect(port).await?, path).await
         }
     };
     let answer = timeout(READY_WITHIN, exchange).await.context("no answer")??;
