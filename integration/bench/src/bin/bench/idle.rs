@@ -71,35 +71,41 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<()> {
     println!("\n**Memory of {CONNECTIONS} idle connections**, growth of the resident set; median");
     println!("(least–most) of {rounds} rounds\n");
+    let after = format!("MiB left {} s after they closed", RELEASE.as_secs());
     println!(
         "| KB a connection | fresh | after a request | TLS, fresh | TLS, after a request | \
-         MiB above the start {} s after they have gone |",
-        RELEASE.as_secs()
+         {after} | {after}, TLS |"
     );
-    println!("|---|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|");
     for &contender in contenders {
-        let mut cells = Vec::new();
-        let mut left = Vec::new();
+        let mut open = Vec::new();
+        let mut left = [Vec::new(), Vec::new()];
         for kind in Kind::ALL {
             if contender == Contender::Floor && kind.front().is_tls() {
-                cells.push("–".to_owned());
+                open.push(Vec::new());
                 continue;
             }
-            let mut open = Vec::new();
+            let mut per_connection = Vec::new();
             for round in 1..=rounds {
                 eprintln!("round {round}/{rounds} idle: {contender}, {kind:?}");
                 let growth = one(setup, contender, kind)
                     .await
                     .with_context(|| format!("{contender}, idle, {kind:?}"))?;
                 #[allow(clippy::cast_precision_loss, reason = "a few thousand connections")]
-                open.push(growth.while_open / CONNECTIONS as f64 / 1000.0);
-                left.push(growth.after / 1024.0 / 1024.0);
+                per_connection.push(growth.while_open / CONNECTIONS as f64 / 1000.0);
+                left[usize::from(kind.front().is_tls())].push(growth.after / 1024.0 / 1024.0);
             }
-            cells.push(spread(&open, 2));
+            open.push(per_connection);
         }
-        println!("| {contender} | {} | {} |", cells.join(" | "), spread(&left, 1));
+        let open = open.iter().map(|values| cell(values, 2));
+        let cells: Vec<String> = open.chain(left.iter().map(|values| cell(values, 1))).collect();
+        println!("| {contender} | {} |", cells.join(" | "));
     }
     Ok(())
+}
+
+fn cell(values: &[f64], decimals: usize) -> String {
+    if values.is_empty() { "–".to_owned() } else { spread(values, decimals) }
 }
 
 async fn one(setup: &Setup, contender: Contender, kind: Kind) -> anyhow::Result<Growth> {
