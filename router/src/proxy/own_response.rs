@@ -60,7 +60,8 @@ pub(super) async fn refuse(
         state.close_after_next();
     }
     let status = StatusCode::from_u16(follows.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let body = shared.pages.page(status);
+    let is_malformed = matches!(error, ProxyError::Request(_) | ProxyError::BadRequest(_));
+    let body = shared.pages.page(status, is_malformed);
     let fields = fields(cx, error, &follows, cause);
     let page = Page { status: follows.status, content_type: b"text/html", body: &body, fields };
     answer(io, state, cx, &page).await

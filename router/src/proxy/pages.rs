@@ -30,10 +30,11 @@ impl Pages {
     }
 
     /// The page for `status`: `error_<code>.html`, else `error_default.html`, else plain text
-    /// (hipache-contract 2).
-    pub fn page(&self, status: StatusCode) -> Bytes {
+    /// (hipache-contract 2). `is_malformed`: the request breaks a rule of HTTP, which the built-in page says; the
+    /// operator's pages are chosen by status alone.
+    pub fn page(&self, status: StatusCode, is_malformed: bool) -> Bytes {
         if self.directory.is_none() {
-            return built_in(status);
+            return built_in(status, is_malformed);
         }
         let own = self.own.load();
         let page = own.get(status.as_str()).or_else(|| own.get("default"));
@@ -86,8 +87,9 @@ fn read_pages(directory: &Path) -> HashMap<String, Bytes> {
     pages
 }
 
-fn built_in(status: StatusCode) -> Bytes {
+fn built_in(status: StatusCode, is_malformed: bool) -> Bytes {
     let text = match status {
+        StatusCode::BAD_REQUEST if is_malformed => "The request is not valid HTTP.",
         StatusCode::BAD_REQUEST => {
             "The request cannot be routed: no application is configured for this address."
         }
@@ -97,7 +99,13 @@ fn built_in(status: StatusCode) -> Bytes {
         }
         StatusCode::UNAUTHORIZED => "A user name and a password are needed.",
         StatusCode::FORBIDDEN => "This address is not open to you.",
+        StatusCode::METHOD_NOT_ALLOWED => "This method is not supported.",
+        StatusCode::REQUEST_TIMEOUT => "The request took too long to arrive.",
         StatusCode::PAYLOAD_TOO_LARGE => "The request is too large.",
+        StatusCode::URI_TOO_LONG => "The address is too long.",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "The headers of the request are too large.",
+        StatusCode::NOT_IMPLEMENTED => "The request uses a feature that is not supported.",
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED => "This version of HTTP is not supported.",
         StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT => {
             "This address is served by HTTPS."
         }
@@ -121,20 +129,30 @@ mod tests {
     fn pages_are_found_by_code_then_default_then_plain_text() {
         let directory = tempfile::tempdir().unwrap();
         let pages = Pages::new(Some(directory.path().to_owned()));
-        assert_eq!(pages.page(StatusCode::BAD_GATEWAY), "502 Bad Gateway\n");
+        assert_eq!(pages.page(StatusCode::BAD_GATEWAY, false), "502 Bad Gateway\n");
         std::fs::write(directory.path().join("error_default.html"), "any").unwrap();
         std::fs::write(directory.path().join("error_502.html"), "own").unwrap();
         pages.reload();
-        assert_eq!(pages.page(StatusCode::BAD_GATEWAY), "own");
-        assert_eq!(pages.page(StatusCode::BAD_REQUEST), "any");
+        assert_eq!(pages.page(StatusCode::BAD_GATEWAY, false), "own");
+        assert_eq!(pages.page(StatusCode::BAD_REQUEST, true), "any");
         std::fs::remove_file(directory.path().join("error_502.html")).unwrap();
         pages.reload();
-        assert_eq!(pages.page(StatusCode::BAD_GATEWAY), "any");
+        assert_eq!(pages.page(StatusCode::BAD_GATEWAY, false), "any");
     }
 
     #[test]
     fn without_a_directory_pages_are_built_in() {
-        let page = Pages::new(None).page(StatusCode::GATEWAY_TIMEOUT);
+        let page = Pages::new(None).page(StatusCode::GATEWAY_TIMEOUT, false);
         assert!(std::str::from_utf8(&page).unwrap().contains("<h1>504 Gateway Timeout</h1>"));
+    }
+
+    /// The same status for two reasons: a user is not to look for a missing application when the request is at
+    /// fault.
+    #[test]
+    fn built_in_400_page_names_malformed_requests() {
+        for (is_malformed, text) in [(true, "not valid HTTP"), (false, "no application")] {
+            let page = Pages::new(None).page(StatusCode::BAD_REQUEST, is_malformed);
+            assert!(std::str::from_utf8(&page).unwrap().contains(text), "{text}");
+        }
     }
 }
