@@ -25,7 +25,7 @@ pub struct Cli {
     #[arg(short, long, global = true, value_name = "FILE", env = "ROUTER_CONFIG")]
     pub config: Option<PathBuf>,
 
-    /// Check the configuration, print the result with secrets censored, and exit
+    /// Check the configuration, print the result with secrets redacted, and exit
     #[arg(short, long, global = true)]
     pub dry: bool,
 

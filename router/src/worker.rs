@@ -276,8 +276,8 @@ impl Acceptor {
 
     /// Anybody can cause it, so it is said now and then only.
     fn complain(&self, peer: SocketAddr, reason: &dyn std::fmt::Display) {
-        if let Some(unsaid) = self.shared.preface_refusals.is_due(self.shared.clock.coarse()) {
-            warn!(client.addr = %peer, unsaid, "connection closed: {reason}");
+        if let Some(suppressed) = self.shared.preface_refusals.is_due(self.shared.clock.coarse()) {
+            warn!(client.addr = %peer, suppressed, "connection closed: {reason}");
         }
     }
 

@@ -57,7 +57,7 @@ pub struct LimitArgs {
     #[arg(long, global = true, value_name = "N", env = "ROUTER_MAX_REQUESTS_PER_CONNECTION")]
     pub max_requests_per_connection: Option<u32>,
 
-    /// Client connections; more are refused with 503, 0 for as many as there are files [config:
+    /// Maximum client connections; further ones get 503 (0: limited by open files only) [config:
     /// server.maxConnections; default: 0]
     #[arg(long, global = true, value_name = "N", env = "ROUTER_MAX_CONNECTIONS")]
     pub max_connections: Option<u32>,

@@ -251,9 +251,9 @@ impl Connector {
     /// Connects to one address, which is known only now: a name in Redis can lead anywhere.
     async fn dial(&self, origin: &Origin, address: SocketAddr) -> Result<TcpStream, ConnectError> {
         if let Err(reason) = self.guard.check(address, is_local) {
-            if let Some(unsaid) = self.refusals.is_due(self.clock.now()) {
+            if let Some(suppressed) = self.refusals.is_due(self.clock.now()) {
                 warn!(
-                    backend = %origin, %address, unsaid,
+                    backend = %origin, %address, suppressed,
                     "backend counts as failed and is not connected to: {reason}"
                 );
             }
