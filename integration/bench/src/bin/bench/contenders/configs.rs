@@ -101,6 +101,7 @@ pub(super) fn nginx_config(setup: &Setup, launch: &Launch, port: u16, dir: &Path
                     proxy_set_header X-Forwarded-Protocol $scheme;
                     proxy_set_header X-Forwarded-Port $server_port;
                     client_max_body_size 0;
+                    client_body_buffer_size 64k;
                     proxy_request_buffering off;
                     proxy_max_temp_file_size 0;
                     proxy_buffer_size 16k;
