@@ -21,7 +21,7 @@ use crate::descriptors::Descriptors;
 
 /// The rest of a body has to be this many bytes long to be spliced: below it, two more system calls cost more
 /// than the copies that they save.
-pub const MIN_SPLICED: u64 = 64 * 1024;
+const MIN_SPLICED: u64 = 64 * 1024;
 /// Pipes that bodies may have at a time, in each worker.
 const MAX_PIPES: usize = 256;
 /// Pipes that are kept open while no body needs them.
@@ -53,7 +53,7 @@ impl Pipes {
     }
 
     /// An empty pipe. None when too many are in use, or the system refuses.
-    pub fn take(&self) -> Option<Pipe> {
+    fn take(&self) -> Option<Pipe> {
         if self.is_refused.load(Ordering::Relaxed) {
             return None;
         }
@@ -81,9 +81,37 @@ impl Pipes {
         }
     }
 
-    /// The system does not splice these sockets (a sandbox may forbid it): all bodies are copied from now on.
-    pub fn refuse(&self) {
-        self.is_refused.store(true, Ordering::Relaxed);
+    /// Moves some of a body, of which `left` bytes are still to come, from a socket into `pipe`: an empty one, or
+    /// none yet. 0 is the end of what the peer sends. `None`: nothing was moved, and the body is to be copied,
+    /// because too little is left of it, there is no pipe for it, or the system refuses.
+    ///
+    /// # Errors
+    ///
+    /// Of the socket.
+    pub fn poll_fill(
+        &self,
+        pipe: &mut Option<Pipe>,
+        task: &mut Context<'_>,
+        socket: &TcpStream,
+        left: u64,
+    ) -> Option<Poll<io::Result<usize>>> {
+        if left == 0 || (left < MIN_SPLICED && pipe.is_none()) {
+            return None;
+        }
+        let mut taken = pipe.take().or_else(|| self.take())?;
+        let polled = taken.poll_fill(task, socket, left);
+        match &polled {
+            Poll::Ready(Ok(_)) => *pipe = Some(taken),
+            // A sandbox may forbid it: all bodies are copied from now on.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                self.is_refused.store(true, Ordering::Relaxed);
+                return None;
+            }
+            Poll::Ready(Err(_)) => {}
+            // A peer that takes its time costs no pipe.
+            Poll::Pending => self.give_back(taken),
+        }
+        Some(polled)
     }
 }
 
@@ -102,12 +130,9 @@ impl Pipe {
         self.held
     }
 
-    /// Moves at most `most` bytes from a socket into the empty pipe; 0 is the end of what the peer sends.
-    ///
-    /// # Errors
-    ///
-    /// Of the socket; `Unsupported` when the system refuses to splice, and nothing was moved.
-    pub fn poll_fill(
+    /// Moves at most `most` bytes from a socket into the empty pipe; 0 is the end of what the peer sends. The
+    /// error is that of the socket, or `Unsupported` when the system refuses to splice, and nothing was moved.
+    fn poll_fill(
         &mut self,
         task: &mut Context<'_>,
         socket: &TcpStream,
@@ -261,7 +286,7 @@ mod tests {
         let taken: Vec<_> = std::iter::from_fn(|| pipes.take()).collect();
         assert_eq!(taken.len(), MAX_PIPES, "those that were closed are not counted");
         drop(taken);
-        pipes.refuse();
+        pipes.is_refused.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(pipes.take().is_none());
     }
 

@@ -18,7 +18,7 @@ use crate::http1::encode::{self, LAST_CHUNK, chunk_size};
 use crate::http1::error::ResponseError;
 use crate::http1::head::{HeadLimits, ResponseHead};
 use crate::http1::server::ResponsePlan;
-use crate::pipes::{MIN_SPLICED, Pipe};
+use crate::pipes::Pipe;
 use crate::pool::BackendConnection;
 use crate::stream::write_parts;
 
@@ -254,9 +254,8 @@ impl Download {
         Poll::Ready(self.decode(backend, plan).map_err(Broken::from))
     }
 
-    /// Moves some of a long body from the backend's socket into a pipe. To be called when
-    /// [`Download::is_to_be_spliced`], while all that was decoded before is written. None: there is no pipe for
-    /// it, and it is to be read instead.
+    /// Moves some of a long body, which passes as it is, from the backend's socket into a pipe. To be called while
+    /// all that was decoded before is written. None: it is to be read instead.
     ///
     /// # Errors
     ///
@@ -265,47 +264,29 @@ impl Download {
         &mut self,
         task: &mut Context<'_>,
         backend: &mut BackendConnection,
+        plan: &ResponsePlan,
         buffers: &Buffers,
     ) -> Option<Poll<Result<(), Broken>>> {
+        if self.at < self.input.len() || plan.makes_chunks {
+            return None;
+        }
         let left = backend.state.body().announced()?;
         let socket = backend.stream.plain()?;
-        let mut pipe = self.pipe.take().or_else(|| buffers.pipes.take())?;
+        let polled = buffers.pipes.poll_fill(&mut self.pipe, task, socket, left)?;
         if self.input.capacity() > 0 {
             buffers.give_back(std::mem::take(&mut self.input));
             self.at = 0;
         }
-        let Poll::Ready(moved) = pipe.poll_fill(task, socket, left) else {
-            // A backend that takes its time costs no pipe.
-            buffers.pipes.give_back(pipe);
-            return Some(Poll::Pending);
-        };
-        let result = match moved {
-            Ok(0) => backend.state.end_of_input().map_err(Broken::from),
+        Some(polled.map(|moved| match moved {
+            Ok(0) => Ok(backend.state.end_of_input()?),
             Ok(count) => {
-                self.pipe = Some(pipe);
                 self.content += count as u64;
                 backend.state.pass_body(count);
                 self.is_over = backend.state.is_over();
                 Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                buffers.pipes.refuse();
-                return None;
-            }
             Err(error) => Err(Broken { error: ResponseError::BodyCut, source: Some(error) }),
-        };
-        Some(Poll::Ready(result))
-    }
-
-    /// Whether the rest of the body is long enough to be spliced, and passes as it is.
-    pub fn is_to_be_spliced(&self, backend: &BackendConnection, plan: &ResponsePlan) -> bool {
-        self.at == self.input.len()
-            && !plan.makes_chunks
-            && backend
-                .state
-                .body()
-                .announced()
-                .is_some_and(|left| left >= MIN_SPLICED || (left > 0 && self.pipe.is_some()))
+        }))
     }
 
     /// Decodes what was read. Does nothing once the response is over.

@@ -119,10 +119,10 @@ impl Flow<'_, '_> {
         let Some(backend) = &mut self.backend else { return Poll::Pending };
         let (connection, buffers) = (&self.cx.client.connection, &self.cx.client.shared.buffers);
         let (backend, download) = (backend.connection(), &mut self.cx.work.download);
-        let is_spliced = self.io.stream().plain().is_some()
-            && backend.stream.plain().is_some()
-            && download.is_to_be_spliced(backend, &self.plan);
-        let spliced = is_spliced.then(|| download.poll_splice(task, backend, buffers)).flatten();
+        let spliced = match self.io.stream().plain() {
+            Some(_socket) => download.poll_splice(task, backend, &self.plan, buffers),
+            None => None,
+        };
         let polled = match spliced {
             Some(polled) => polled,
             None => download.poll_body(task, backend, &self.plan, buffers),

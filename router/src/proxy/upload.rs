@@ -16,9 +16,9 @@ use crate::http1::body::{End, Output};
 use crate::http1::encode;
 use crate::http1::error::RequestError;
 use crate::http1::server::{self, Awaited, EndOfInput};
-use crate::pipes::{MIN_SPLICED, Pipe};
+use crate::pipes::Pipe;
 use crate::pool::BackendConnection;
-use crate::stream::{Stream, write_parts};
+use crate::stream::write_parts;
 
 /// A buffer for heads that has grown beyond this is freed.
 pub(super) const MAX_KEPT: usize = 4 * 1024;
@@ -309,8 +309,7 @@ impl Upload {
         self.note_read(sides, &polled)
     }
 
-    /// Moves some of a long body from the client's socket into a pipe. None: the rest is short, or there is no
-    /// pipe for it, and it is to be read instead. Only for bodies of which the beginning is gone already: what
+    /// Moves some of a long body from the client's socket into a pipe. None: it is to be read instead. Only for bodies of which the beginning is gone already: what
     /// is in a pipe cannot be sent a second time.
     fn poll_splice(
         &mut self,
@@ -318,33 +317,14 @@ impl Upload {
         sides: &mut Sides<'_>,
     ) -> Option<Poll<Result<(), RequestError>>> {
         let left = sides.state.body().announced()?;
-        if left < MIN_SPLICED && self.pipe.is_none() {
-            return None;
+        let _plain = sides.backend.stream.plain()?;
+        let socket = sides.client.stream().plain()?;
+        let polled = sides.buffers.pipes.poll_fill(&mut self.pipe, task, socket, left)?;
+        if self.body.capacity() > 0 {
+            sides.buffers.give_back(std::mem::take(&mut self.body));
         }
-        let (Stream::Plain(socket), Stream::Plain(_)) =
-            (&*sides.client.stream(), &sides.backend.stream)
-        else {
-            return None;
-        };
-        let mut pipe = self.pipe.take().or_else(|| sides.buffers.pipes.take())?;
-        let polled = pipe.poll_fill(task, socket, left);
-        match &polled {
-            Poll::Ready(Ok(count)) => {
-                sides.state.pass_body(*count);
-                self.pipe = Some(pipe);
-            }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                sides.buffers.pipes.refuse();
-                return None;
-            }
-            Poll::Ready(Err(_)) => {}
-            // A client that takes its time costs neither a pipe nor a buffer.
-            Poll::Pending => {
-                sides.buffers.pipes.give_back(pipe);
-                if self.body.capacity() > 0 {
-                    sides.buffers.give_back(std::mem::take(&mut self.body));
-                }
-            }
+        if let Poll::Ready(Ok(count)) = &polled {
+            sides.state.pass_body(*count);
         }
         Some(self.note_read(sides, &polled))
     }
