@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use shared::host::lookup_names;
+use shared::host::lookup_rank;
 use shared::lock::lock;
 use shared::store::{Found, HostRecord, Outage, Repair, Store, StoreError};
 use tokio::runtime::Handle;
@@ -185,8 +185,7 @@ impl Source for Table {
         let mut record = self.store.read_host(host, is_known).await?;
         if let Some(since) = self.grace.since() {
             let found = record.found.as_ref();
-            let rank =
-                found.and_then(|found| lookup_names(host).position(|name| *name == *found.name));
+            let rank = found.and_then(|found| lookup_rank(host, &found.name));
             // Until its key exists again, which is announced, or the time of grace is over.
             if let Some(held) = self.routes.held(host, since, rank) {
                 return Ok(held);

@@ -138,6 +138,11 @@ pub fn lookup_names(host: &str) -> impl Iterator<Item = Cow<'_, str>> {
     std::iter::once(Cow::Borrowed(host)).chain(wildcards).chain(std::iter::once(Cow::Borrowed("*")))
 }
 
+/// Index of `name` among the [`lookup_names`] of `host`: 0 is the host itself.
+pub fn lookup_rank(host: &str, name: &str) -> Option<usize> {
+    lookup_names(host).position(|tried| tried == name)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::host::lookup_names;
+use shared::host::lookup_rank;
 use shared::keys::Kind;
 
 use crate::clock::Millis;
@@ -36,8 +36,7 @@ impl Cached for Arc<Route> {
     }
 
     fn rank(&self, host: &str) -> Option<usize> {
-        let list = &*self.frontend()?.name;
-        lookup_names(host).position(|name| name == list)
+        lookup_rank(host, &self.frontend()?.name)
     }
 
     fn loaded_at(&self) -> Millis {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use rustls::ServerConfig;
-use shared::host::lookup_names;
+use shared::host::lookup_rank;
 use shared::keys::Kind;
 use shared::lock::lock;
 use shared::store::{Store, StoreError, StoredCertificate};
@@ -123,7 +123,7 @@ impl Source for StoredCertificates {
         let hashes = self.source.store.read_certificates(host).await?;
         let usable = hashes.iter().find_map(|hash| Some((hash, self.identity(hash)?)));
         let stored = usable.map(|(hash, identity)| {
-            let rank = lookup_names(host).position(|name| *name == *hash.name).unwrap_or(0);
+            let rank = lookup_rank(host, &hash.name).unwrap_or(0);
             Stored { rank, identity }
         });
         if let Some(since) = self.source.grace.since()
