@@ -218,7 +218,7 @@ async fn work(args: &Args) -> anyhow::Result<()> {
     let router = match &args.router_bin {
         Some(path) => path.canonicalize().with_context(|| path.display().to_string())?,
         None if args.proxies.contains(&Contender::Router) || budget.is_some() => {
-            tools::build_router().await?
+            benchmarks::build_router("bench").await?
         }
         None => PathBuf::new(),
     };

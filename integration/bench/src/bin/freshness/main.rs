@@ -23,13 +23,14 @@ mod probe;
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
 use integration::redis::Redis;
 use integration::router::Router;
 use integration::sentinel::{SERVICE, Sentinel};
+use tokio::runtime::Runtime;
 
 use judge::quantile;
 use origin::Origins;
@@ -165,7 +166,7 @@ fn name_router(args: &Args) -> anyhow::Result<()> {
     }
     let router = match &args.router_bin {
         Some(path) => path.canonicalize().with_context(|| path.display().to_string())?,
-        None => build_router()?,
+        None => Runtime::new()?.block_on(benchmarks::build_router("freshness"))?,
     };
     if std::env::var_os(ROUTER_BINARY).is_some_and(|path| Path::new(&path) == router) {
         return Ok(());
@@ -173,29 +174,6 @@ fn name_router(args: &Args) -> anyhow::Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
     let error = command.args(std::env::args_os().skip(1)).env(ROUTER_BINARY, router).exec();
     Err(error).context("could not start again with the router's path")
-}
-
-fn build_router() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    eprintln!("freshness: cargo build --release -p router");
-    let output = Command::new(cargo)
-        .args(["build", "--release", "-p", "router", "--bin", "router"])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("could not start cargo")?;
-    ensure!(output.status.success(), "the router could not be built ({})", output.status);
-    let executable = |line: &str| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        (message["target"]["name"] == "router")
-            .then(|| message["executable"].as_str().map(PathBuf::from))?
-    };
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .find_map(executable)
-        .context("cargo built no executable named router")
 }
 
 fn version() -> anyhow::Result<String> {
