@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Header lines of a request. Browsers send about twenty; nginx and HAProxy allow about a hundred, too.
+/// Header lines of a request. Browsers send about twenty; HAProxy's default is 101.
 pub const DEFAULT_MAX_HEADERS: usize = 100;
 /// Node, and with it Hipache, took 80 KiB.
 pub const DEFAULT_MAX_HEAD: usize = 80 * 1024;

@@ -31,7 +31,7 @@ pub(super) fn options(previous: Option<&Route>, options: &Options) {
     if is_open(options) && !was_open {
         warn!(
             options = name,
-            "backend-verify off: https:// backends of the host are not verified, so whoever gets \
+            "backend-verify off: https:// backends of the host are not verified, so anyone in \
              between can read and change everything; give their authority in backend-ca instead"
         );
     }

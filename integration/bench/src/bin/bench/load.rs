@@ -143,7 +143,7 @@ async fn warm_up(setup: &Setup, proxy: &Proxy, load: Load) -> anyhow::Result<()>
         if counts.requests >= f64::from(load.subject.hosts) {
             return Ok(());
         }
-        // The order of the hosts begins anew with every run, so only a longer one reaches them all.
+        // The order of the hosts starts over with every run, so only a longer one reaches them all.
         length *= 2;
     }
     bail!("{length:?} were not enough to ask for {} hosts", load.subject.hosts)
